@@ -1,0 +1,83 @@
+"""Settings from text and TOML into frozen dataclasses, checked once, with errors for people."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from bench.core import UserError
+
+T = TypeVar("T")
+
+
+def nearest(what: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for an unknown name: what was wrong, the nearest right spelling, and all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return UserError(f"unknown {what} '{name}': {hint}known: {', '.join(known)}")
+
+
+def describe(cls: type) -> str:
+    """The fields of a settings class with their types, on one line."""
+    return ", ".join(f"{name} ({_spell(hint)})" for name, hint in _hints(cls).items())
+
+
+def names(cls: type) -> set[str]:
+    """The fields of a settings class."""
+    return {f.name for f in fields(cls)}
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """A settings object from defaults and `values`, whose types are checked. `where` names their origin in errors."""
+    hints = _hints(cls)
+    for name in values:
+        if name not in hints:
+            raise nearest(f"setting of {where}", name, hints)
+    coerced = {name: _coerce(value, hints[name], f"{where}.{name}") for name, value in values.items()}
+    try:
+        return cls(**coerced)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def parse(text: str) -> Any:
+    """The value in NAME=VALUE of a command line: a Python literal, true or false, or else the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)}
+
+
+def _spell(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " | ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"{get_args(hint)[0].__name__}, ..."
+    return str(getattr(hint, "__name__", hint))
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """`value` as `hint`: int, float, bool, str, a Literal, or a tuple of one of the first two."""
+    if get_origin(hint) is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_coerce(item, get_args(hint)[0], where) for item in items)
+    if get_origin(hint) is Literal:
+        fits = value in get_args(hint)
+    elif hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+    if not fits:
+        raise UserError(f"{where} is {_spell(hint)}, not {value!r}")
+    return float(value) if hint is float else value

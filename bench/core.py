@@ -1,0 +1,150 @@
+"""The nouns of the suite: Task, Benchmark, Training, Cell and Result. Imports nothing heavier than numpy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+SCHEMA = 1  # of a result file; raised whenever the meaning of a stored number changes
+
+
+class UserError(Exception):
+    """A request that cannot be met. The message is one line for a person: what, where, and what to do."""
+
+
+class DataError(UserError):
+    """Data that is missing, damaged or of the wrong shape. The message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs `x`, float32 (n, *input_shape), and labels `y`, int64 (n,), local to the task: in [0, num_classes)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One element of the stream. `classes` are the names or global labels behind the local ones."""
+
+    index: int
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+
+
+class Benchmark:
+    """A named protocol: the stream of tasks for a seed, the network and the scenario.
+
+    A file in `datasets/` (or a plugin) holds one subclass; its stem is the benchmark's name. Training settings stand
+    in a recipe, `<name>.toml`, in `bench/recipes/` or beside the plugin.
+    """
+
+    name: str = ""  # set by the registry
+    scenario: ClassVar[Literal["task-il", "domain-il"]] = "task-il"  # a head per task, or one shared head
+    num_tasks: ClassVar[int]
+    num_classes: ClassVar[int]  # outputs of a head
+    input_shape: ClassVar[tuple[int, ...]]
+    backbone: ClassVar[str] = ""  # a name in `bench.backbones`
+    in_all: ClassVar[bool] = True  # whether `--bench all` means this one too
+
+    def data_state(self, data: Path) -> str:
+        """Whether the data is there, in a few words. Reads no content and downloads nothing."""
+        return "bundled"
+
+    def prepare(self, data: Path) -> None:
+        """Get the data ready in folder `data`, downloading if need be. Raises `DataError`."""
+
+    def own_backbone(self) -> Any:
+        """A module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""
+        raise NotImplementedError
+
+    def stream(self, seed: int, data: Path) -> list[Task]:
+        """The tasks in the order of learning. Depends on `seed` alone. Raises `DataError`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a task is trained: the loop of the GPM-NESS lineage (LT)."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = 0.01  # at the start of every task
+    momentum: float = 0.0  # of SGD
+    weight_decay: float = 0.0  # coupled L2, on whatever the method trains
+    epochs: int = 20  # at most, per task
+    batch_size: int = 64
+    patience: int = 6  # epochs without a better validation loss before the rate is cut; 0: constant rate, no stop
+    factor: float = 2.0  # the rate is divided by this
+    lr_min: float = 1e-5  # training stops when the rate would fall below
+    restore_best: bool = True  # go back to the weights of the best validation loss
+    sam: Literal["none", "first", "all"] = "none"  # tasks trained with sharpness-aware minimisation
+    rho: float = 0.05  # radius of SAM's ascent step, in the global L2 norm
+    eval_batch_size: int = 64  # matters where normalisation uses the statistics of the test batch
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "epochs", "batch_size", "eval_batch_size", "lr_min", "rho"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be greater than 0, not {getattr(self, name)}")
+        for name in ("momentum", "weight_decay", "patience"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not self.factor > 1:
+            raise UserError(f"factor must be greater than 1, not {self.factor}: the rate is divided by it")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One request: everything that decides a number."""
+
+    benchmark: str
+    method: str
+    seed: int
+    training: dict[str, Any]  # resolved `Training`
+    config: dict[str, Any]  # resolved `Config` of the method
+    source: dict[str, str] = field(default_factory=dict)  # digests of the method's and the benchmark's code
+    overrides: dict[str, Any] = field(default_factory=dict)  # name: [the recipe's value, the user's]; not in the key
+    traits: dict[str, bool] = field(default_factory=dict)  # of the method: joint, reads_old_data; not in the key
+
+    @property
+    def key(self) -> str:
+        """Identity: 12 hex digits over all that decides a number. Equal keys mean interchangeable results."""
+        identity = {k: v for k, v in asdict(self).items() if k not in ("overrides", "traits")}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def path(self) -> Path:
+        """Of the result, relative to the results folder."""
+        return Path(self.benchmark) / self.method / f"seed{self.seed}-{self.key}.json"
+
+    def __str__(self) -> str:
+        return f"{self.method} on {self.benchmark}, seed {self.seed}"
+
+
+@dataclass
+class Result:
+    """The outcome of a cell: the accuracy matrix, or the error. Metrics are derived from it, never stored."""
+
+    cell: Cell
+    matrix: list[list[float | None]] = field(default_factory=list)  # R[i][j], in [0, 1]; None where not measured
+    tasks: list[dict[str, Any]] = field(default_factory=list)  # per task: seconds, epochs, parameters, bytes, report
+    error: str | None = None  # one line
+    traceback: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def R(self) -> np.ndarray:  # noqa: N802  as every paper writes it
+        """The accuracy matrix as floats (T, T), NaN where it was not measured."""
+        return np.array([[math.nan if a is None else a for a in row] for row in self.matrix], dtype=float)

@@ -1,0 +1,126 @@
+"""What every method shares: a few optional hooks, all of them empty. The base class is fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.core import Benchmark
+from bench.network import Network
+
+
+def slices(n: int, size: int) -> list[slice]:
+    """Consecutive slices of `size`, the last one smaller; a last one of a single sample joins the one before it,
+    for normalisation by batch statistics is undefined on one sample."""
+    cuts = [*range(0, n, size), n]
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
+        del cuts[-2]
+    return [slice(a, b) for a, b in pairwise(cuts)]
+
+
+class TrainingData:
+    """The training split of a task, as a method may read it: iterate for batches (x, y) in a fixed order.
+
+    `earlier` gives the splits of earlier tasks to methods that declare `reads_old_data`, and refuses it to others.
+    """
+
+    def __init__(self, task: int, x: Tensor, y: Tensor, batch_size: int) -> None:
+        self.task, self.x, self.y, self.batch_size = task, x, y, batch_size
+        self.samples_read = 0
+        self._earlier: Sequence[TrainingData] | None = None
+
+    def grant(self, earlier: Sequence[TrainingData]) -> None:
+        """Let the method read `earlier` too."""
+        self._earlier = earlier
+
+    @property
+    def earlier(self) -> Sequence[TrainingData]:
+        if self._earlier is None:
+            raise PermissionError("the method reads earlier tasks' data, but its `reads_old_data` does not say so")
+        return self._earlier
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in slices(len(self), self.batch_size):
+            self.samples_read += len(self.y[part])
+            yield self.x[part], self.y[part]
+
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """At most `n` random samples without replacement, (x, y)."""
+        chosen = torch.randperm(len(self), generator=generator)[:n].to(self.x.device)
+        self.samples_read += len(chosen)
+        return self.x[chosen], self.y[chosen]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the inputs and labels."""
+        return self.x.nbytes + self.y.nbytes
+
+
+class Method:
+    """A continual-learning method. A file in `methods/` (or a plugin) holds one subclass; its stem is the name.
+
+    Per task the trainer calls `begin_task`, builds an optimiser over `parameters()`, and for every batch computes
+    loss + `penalty()`, back-propagates, calls `edit_grads` and steps; then it restores the best weights and calls
+    `end_task`. Whatever a method carries from task to task stands in `memory`, by name: it is saved, restored and
+    counted. Random numbers come from `generator` alone, which is seeded anew for every task.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings: every field has a default, a comment with its meaning and unit, and no name that `Training` has."""
+
+    joint: ClassVar[bool] = False  # trains once, on all tasks together: an upper bound, not a competitor
+    config: Config
+
+    def __init__(self, network: Network, config: Any = None, generator: torch.Generator | None = None) -> None:
+        self.network = network
+        self.config = self.Config() if config is None else config
+        self.generator = torch.Generator() if generator is None else generator
+        self.memory: dict[str, Tensor] = {}
+
+    @classmethod
+    def unsupported(cls, benchmark: Benchmark) -> str | None:
+        """Why the method does not apply to a benchmark, in a few words, or None."""
+        return None
+
+    @classmethod
+    def reads_old_data(cls, config: Any) -> bool:
+        """Whether the method, so configured, reads training data of earlier tasks. Tables mark it."""
+        return False
+
+    def begin_task(self, task: int, data: TrainingData) -> None:
+        """Before training: every shared parameter and the task's head may learn, unless you freeze it here."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser updates: by default all that may learn."""
+        return [p for p in self.network.parameters() if p.requires_grad]
+
+    def penalty(self) -> Tensor | float:
+        """Added to the loss of every batch, a scalar."""
+        return 0.0
+
+    def edit_grads(self) -> None:
+        """Between backward and step: change gradients in place."""
+
+    def end_task(self, task: int, data: TrainingData) -> None:
+        """After training, with the best weights restored."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the method carries between tasks, beside the network."""
+        return dict(self.memory)
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a `state()`."""
+        self.memory = dict(state)
+
+    def report(self) -> dict[str, Any]:
+        """Numbers of the task just ended that a reader may want, in plain Python; stored with the result."""
+        return {}

@@ -1,0 +1,53 @@
+"""Metrics of continual learning: pure functions of the accuracy matrix.
+
+`R[i, j]` is the accuracy on task j after training task i, (T, T), in [0, 1]; entries above the diagonal may be NaN.
+What cannot be computed is NaN. Every function returns a fraction; tables multiply by 100.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def acc(R: np.ndarray) -> float:
+    """Average accuracy over all tasks after the last one (Lopez-Paz & Ranzato 2017)."""
+    return float(np.mean(R[-1]))
+
+
+def bwt(R: np.ndarray) -> float:
+    """Backward transfer: mean change of earlier tasks since they were learnt; negative is forgetting (ibid.)."""
+    return float(np.mean((R[-1] - np.diag(R))[:-1])) if len(R) > 1 else np.nan
+
+
+def learning_accuracy(R: np.ndarray) -> float:
+    """Mean accuracy on each task just after it was learnt. acc = learning_accuracy + bwt (T-1)/T."""
+    return float(np.mean(np.diag(R)))
+
+
+def forgetting(R: np.ndarray, include_last: bool = False) -> float:
+    """Mean drop of earlier tasks from their best past accuracy (Chaudhry et al. 2018); may be negative.
+
+    `include_last` also looks for the best in the last row, as mammoth does; it is then never negative.
+    """
+    if len(R) < 2:
+        return np.nan
+    rows = len(R) if include_last else len(R) - 1
+    return float(np.mean([np.max(R[j:rows, j]) - R[-1, j] for j in range(len(R) - 1)]))
+
+
+def forward_transfer(R: np.ndarray, untrained: np.ndarray) -> float:
+    """Mean gain on a task not yet learnt over an untrained network, `untrained` (T,) (Lopez-Paz & Ranzato 2017).
+
+    With a head per task the head of a future task is untrained: the number is then noise around 0.
+    """
+    return float(np.mean(np.diag(R, 1) - untrained[1:])) if len(R) > 1 else np.nan
+
+
+def intransigence(R: np.ndarray, reference: np.ndarray) -> float:
+    """Mean shortfall, when each task was learnt, against a reference model, (T,) (Chaudhry et al. 2018)."""
+    return float(np.mean(reference - np.diag(R)))
+
+
+def average_incremental_accuracy(R: np.ndarray) -> float:
+    """Mean over time of the mean accuracy on the tasks seen so far."""
+    return float(np.mean([np.mean(R[i, : i + 1]) for i in range(len(R))]))

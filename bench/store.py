@@ -1,0 +1,78 @@
+"""Results on disk: one JSON file per cell, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.core import SCHEMA, Cell, Result, UserError
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `UserError` unless results can be written to `folder`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write results to {folder}: {error.strerror}; choose another --out") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: a reader, or a crash, meets the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        os.unlink(temporary)  # noqa: PTH108
+        raise
+
+
+def save(result: Result, folder: Path) -> Path:
+    """Write a result into its place under `folder`."""
+    path = folder / result.cell.path
+    write_text(path, json.dumps(asdict(result), indent=1) + "\n")
+    return path
+
+
+def load(path: Path) -> Result:
+    """Read a result. Raises ValueError, in words, where the file is damaged or of another schema."""
+    try:
+        raw = json.loads(path.read_text())
+        if raw["schema"] != SCHEMA:
+            raise ValueError(f"{path} has schema {raw['schema']}, this version reads {SCHEMA}")
+        return Result(**{**raw, "cell": Cell(**raw["cell"])})
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+
+
+def load_all(folder: Path) -> Iterator[Result | str]:
+    """Every result under `folder`, in order of path; for a file that cannot be read, a warning."""
+    for path in sorted(folder.glob("*/*/seed*-*.json")):
+        try:
+            yield load(path)
+        except ValueError as error:
+            yield str(error)
+
+
+def stored(cell: Cell, folder: Path) -> Result | str | None:
+    """The result of a cell if there is one; a warning if its file cannot be read."""
+    path = folder / cell.path
+    if not path.exists():
+        return None
+    try:
+        result = load(path)
+    except ValueError as error:
+        return f"{error}; the cell runs again"
+    result.cell = cell  # the file may have been written by the same request with other words
+    return result

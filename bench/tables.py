@@ -1,0 +1,163 @@
+"""From results to a table: means and spreads over the seeds that were asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from bench import metrics
+from bench.core import Cell, Result
+
+
+class Metric(NamedTuple):
+    """What a column shows. A quality is shown in percent with its spread, and its best value is marked."""
+
+    label: str
+    meaning: str
+    of: Callable[[Result], float]
+    quality: bool = True
+    best: Literal["max", "min"] = "max"
+
+
+def _last(name: str, unit: float) -> Callable[[Result], float]:
+    return lambda result: float(result.tasks[-1][name]) / unit
+
+
+def _total(name: str, unit: float) -> Callable[[Result], float]:
+    return lambda result: sum(float(task[name]) for task in result.tasks) / unit
+
+
+METRICS = {
+    "acc": Metric("ACC", "mean accuracy over all tasks at the end, %", lambda r: metrics.acc(r.R)),
+    "bwt": Metric("BWT", "mean change of earlier tasks since they were learnt, points", lambda r: metrics.bwt(r.R)),
+    "forgetting": Metric(
+        "F", "mean drop from the best past accuracy, points", lambda r: metrics.forgetting(r.R), best="min"
+    ),
+    "la": Metric("LA", "mean accuracy on each task when just learnt, %", lambda r: metrics.learning_accuracy(r.R)),
+    "aia": Metric(
+        "AIA", "mean over time of the accuracy on tasks seen, %", lambda r: metrics.average_incremental_accuracy(r.R)
+    ),
+    "state": Metric("state", "MB carried between tasks beside the network", _last("state_bytes", 1e6), False),
+    "trainable": Metric("trainable", "thousand parameters trained in the last task", _last("trainable", 1e3), False),
+    "old": Metric("old", "thousand samples of earlier tasks read", _total("old_samples_read", 1e3), False),
+    "seconds": Metric("time", "seconds per run", lambda r: float(r.environment["seconds"]), False),
+}
+
+MARKS = {"reads_old_data": ("†", "reads earlier tasks' training data, which counts as state"),
+         "joint": ("‡", "trains on all tasks at once: an upper bound, never marked best")}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Mean and sample standard deviation over `n` of the `wanted` seeds; or why there is none."""
+
+    mean: float = math.nan
+    sd: float = math.nan
+    n: int = 0
+    wanted: int = 0
+    failed: int = 0
+    undefined: bool = False  # the metric, or the method on this benchmark
+    best: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return 0 < self.n == self.wanted
+
+
+Column = tuple[str, str]  # benchmark with its budget, metric
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows are methods, columns are (benchmark, metric). Rendered by `bench.render`."""
+
+    rows: list[str]
+    columns: list[Column]
+    entries: dict[tuple[str, Column], Entry]
+    caption: str
+    notes: list[str]
+
+
+def row_label(cell: Cell) -> str:
+    """The method, what the user changed of it, and the marks of its traits."""
+    changed = ", ".join(f"{k}={v[1]}" for k, v in cell.overrides.items() if k != "epochs")
+    marks = "".join(f" {mark}" for trait, (mark, _) in MARKS.items() if cell.traits.get(trait))
+    return cell.method + (f" ({changed})" if changed else "") + marks
+
+
+def column_label(cell: Cell) -> str:
+    """The benchmark, and its budget where that is not the recipe's."""
+    return cell.benchmark + (f" ({cell.training['epochs']} epochs)" if "epochs" in cell.overrides else "")
+
+
+def summarise(
+    pairs: Sequence[tuple[Cell, Result | None]],
+    chosen: Sequence[str] = ("acc", "bwt", "state"),
+    seeds: Sequence[int] | None = None,
+    unsupported: Mapping[tuple[str, str], str] | None = None,
+) -> Table:
+    """A table over the wanted cells, each with its result if there is one, and over the wanted `seeds`."""
+    seeds = sorted({cell.seed for cell, _ in pairs}) if seeds is None else list(seeds)
+    groups: dict[tuple[str, str], list[Result | None]] = {}
+    for cell, result in pairs:
+        groups.setdefault((row_label(cell), column_label(cell)), []).append(result)
+    unsupported = unsupported or {}
+    rows = list(dict.fromkeys([r for r, _ in groups] + [method for method, _ in unsupported]))
+    benchmarks = list(dict.fromkeys([c for _, c in groups] + [b for _, b in unsupported]))
+    columns = [(benchmark, metric) for benchmark in benchmarks for metric in chosen]
+    entries = {
+        (row, column): Entry(undefined=True)
+        if (row, column[0]) in unsupported
+        else _entry(groups.get((row, column[0]), []), METRICS[column[1]], len(seeds))
+        for row in rows
+        for column in columns
+    }
+    upper = {row_label(cell) for cell, _ in pairs if cell.traits.get("joint")}
+    for column in columns:
+        _mark_best(entries, [row for row in rows if row not in upper], column)
+    return Table(rows, columns, entries, _caption(pairs, seeds, chosen), _notes(pairs, unsupported))
+
+
+def _entry(results: Sequence[Result | None], metric: Metric, wanted: int) -> Entry:
+    there = [r for r in results if r is not None]
+    good = [r for r in there if r.error is None]
+    values = np.array([metric.of(r) for r in good]) * (100 if metric.quality else 1)
+    failed = len(there) - len(good)
+    if not len(values) or np.isnan(values).any():
+        return Entry(wanted=wanted, failed=failed, undefined=bool(len(values)))
+    sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return Entry(float(values.mean()), sd, len(values), wanted, failed)
+
+
+def _mark_best(entries: dict[tuple[str, Column], Entry], rows: Sequence[str], column: Column) -> None:
+    """Only where the metric is a quality, every seed is there, and there is something to beat."""
+    metric = METRICS[column[1]]
+    full = {row: round(entries[row, column].mean, 2) for row in rows if entries[row, column].complete}
+    if not metric.quality or len(full) < 2:
+        return
+    winner = (max if metric.best == "max" else min)(full.values())
+    for row, mean in full.items():
+        if mean == winner:
+            entries[row, column] = Entry(**{**entries[row, column].__dict__, "best": True})
+
+
+def _caption(pairs: Sequence[tuple[Cell, Result | None]], seeds: Sequence[int], chosen: Sequence[str]) -> str:
+    what = "; ".join(f"{METRICS[m].label}: {METRICS[m].meaning}" for m in chosen)
+    n = len(seeds)
+    spread = "mean ± sample sd" if n > 1 else "one run, no spread"
+    caption = f"{what}. {spread}, n = {n} (seed{'s' if n > 1 else ''} {', '.join(map(str, seeds))}); best in bold."
+    budgets = sorted(
+        {f"{c.benchmark} with {c.overrides['epochs'][1]} epochs instead of {c.overrides['epochs'][0]}"
+         for c, _ in pairs if "epochs" in c.overrides}
+    )  # fmt: skip
+    return caption + (f" Not the recipe's budget: {'; '.join(budgets)}." if budgets else "")
+
+
+def _notes(pairs: Sequence[tuple[Cell, Result | None]], unsupported: Mapping[tuple[str, str], str]) -> list[str]:
+    used = {trait for cell, _ in pairs for trait, holds in cell.traits.items() if holds}
+    notes = [f"{mark} {text}" for trait, (mark, text) in MARKS.items() if trait in used]
+    return notes + [f"{row} does not apply to {benchmark}: {why}" for (row, benchmark), why in unsupported.items()]

@@ -1,0 +1,254 @@
+"""The only training loop: tasks, epochs, batches, evaluation; from a stream and a method to the accuracy matrix."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.activations import evaluating
+from bench.core import Split, Task, Training
+from bench.method import Method, TrainingData, slices
+from bench.network import Network
+from bench.seeding import derive
+
+Notify = Callable[[int, int], None]  # (task, epoch), 0-based, before the epoch
+Data = tuple[int, Tensor, Tensor]  # task, inputs, labels
+
+
+class Plateau:
+    """The lineage's schedule (LT): cut the rate when the validation loss has not improved for `patience` epochs, and
+    stop when it would fall below `lr_min`. An equal loss is no improvement."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.lr, self.best, self.left = training.lr, math.inf, training.patience
+
+    def update(self, loss: float) -> tuple[bool, bool]:
+        """After an epoch: whether the loss is the best so far, and whether to stop."""
+        if loss < self.best:
+            self.best, self.left = loss, self.training.patience
+            return True, False
+        self.left -= 1
+        if self.training.patience == 0 or self.left > 0:
+            return False, False
+        self.lr, self.left = self.lr / self.training.factor, self.training.patience
+        return False, self.lr < self.training.lr_min
+
+
+def run_stream(
+    network: Network,
+    method: Method,
+    tasks: Sequence[Task],
+    training: Training,
+    seed: int,
+    notify: Notify = lambda task, epoch: None,
+) -> tuple[list[list[float | None]], list[dict[str, Any]]]:
+    """Learn the tasks in order. Returns R[i][j], accuracy on task j after task i, None where not measured, and a
+    record per task: seconds, epochs, trainable parameters, bytes of state, old samples read, the method's report.
+
+    Seeds name the purpose and the task, never the method: every method meets the same batches and dropout masks.
+    """
+    device = next(network.parameters()).device
+    reads_old = method.reads_old_data(method.config)
+    tests = [_shuffled(_to(t.test, device, t.index), derive(seed, "evaluation", t.index)) for t in tasks]
+    stages = [list(tasks)] if method.joint else [[task] for task in tasks]
+    seen: list[TrainingData] = []
+    R, records = [], []
+    for stage in stages:
+        t = stage[-1].index
+        train = [_to(task.train, device, task.index) for task in stage]
+        validation = [_to(task.validation, device, task.index) for task in stage]
+        data = TrainingData(*train[-1], training.batch_size)
+        if reads_old:
+            data.grant(list(seen))
+        method.generator.manual_seed(derive(seed, "method", t))
+        network.open([task.index for task in stage])
+        clock = [time.perf_counter()]
+        method.begin_task(t, data)
+        parameters = method.parameters()
+        clock.append(time.perf_counter())
+        best, epochs = train_task(network, method, train, validation, training, derive(seed, "train", t), notify)
+        clock.append(time.perf_counter())
+        method.end_task(t, data)
+        clock.append(time.perf_counter())
+        method_bytes = sum(v.nbytes for v in method.state().values())
+        seen.append(data)
+        records.append(
+            {
+                "task": t,
+                "epochs": epochs,
+                "validation_loss": best,
+                "trainable": sum(p.numel() for p in parameters),
+                "state_bytes": method_bytes + (sum(d.nbytes for d in seen) if reads_old else 0),
+                "old_samples_read": sum(d.samples_read for d in seen[:-1]),
+                "seconds": {
+                    name: b - a for name, (a, b) in zip(("begin", "train", "end"), pairwise(clock), strict=True)
+                },
+                "report": method.report(),
+            }
+        )
+        for d in seen:
+            d.samples_read = 0
+        ahead = len(network.heads) == 1  # a shared head has an answer for tasks still to come
+        R.append([evaluate(network, *x, training.eval_batch_size)[1] if x[0] <= t or ahead else None for x in tests])
+    return _square(R, len(tasks)), records
+
+
+def train_task(
+    network: Network,
+    method: Method,
+    train: Sequence[Data],
+    validation: Sequence[Data],
+    training: Training,
+    seed: int,
+    notify: Notify,
+) -> tuple[float, int]:
+    """Optimise one task (or, jointly, several). Returns the best validation loss and the number of epochs."""
+    t = train[-1][0]
+    torch.manual_seed(seed)  # dropout draws from the global generator; run_cell keeps it from leaking out
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = make_optimizer(method.parameters(), training)
+    sharp = training.sam == "all" or (training.sam == "first" and t == train[0][0] == 0)
+    schedule = Plateau(training)
+    learnt = [*method.parameters(), *network.buffers()]
+    snapshot = [p.detach().clone() for p in learnt]
+    epoch = 0
+    for epoch in range(training.epochs):
+        notify(t, epoch)
+        loss = train_epoch(network, method, optimizer, train, training, generator, sharp)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss became {loss} in task {t}, epoch {epoch}: lower lr, or the penalty")
+        improved, stop = schedule.update(_validation_loss(network, validation, training, loss))
+        if improved:
+            torch._foreach_copy_(snapshot, [p.detach() for p in learnt])
+        if stop:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.lr
+    if training.restore_best:
+        with torch.no_grad():
+            torch._foreach_copy_(learnt, snapshot)
+    return schedule.best, epoch + 1
+
+
+def train_epoch(
+    network: Network,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    train: Sequence[Data],
+    training: Training,
+    generator: torch.Generator,
+    sharp: bool,
+) -> float:
+    """One pass over the training data in random batches. Returns the mean loss, penalty included."""
+    network.train()
+    total, n = torch.zeros((), device=train[0][1].device), 0
+    for t, x, y in random_batches(train, training.batch_size, generator):
+        total += training_step(network, method, optimizer, t, x, y, training.rho if sharp else 0.0) * len(y)
+        n += len(y)
+    return float(total) / n
+
+
+def training_step(
+    network: Network, method: Method, optimizer: torch.optim.Optimizer, t: int, x: Tensor, y: Tensor, rho: float
+) -> Tensor:
+    """One update from one batch, by SAM where rho > 0. Returns the loss, detached."""
+
+    def backward() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(x, t), y) + method.penalty()
+        loss.backward()
+        return loss.detach()
+
+    loss = backward()
+    if rho:
+        with perturbed([p for g in optimizer.param_groups for p in g["params"] if p.grad is not None], rho):
+            backward()
+    method.edit_grads()
+    optimizer.step()
+    return loss
+
+
+class perturbed:  # noqa: N801  a context manager
+    """SAM's ascent (Foret et al. 2021): inside, weights stand at w + rho g / ‖g‖, the norm over all of them."""
+
+    def __init__(self, parameters: Sequence[Tensor], rho: float) -> None:
+        grads = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
+        self.parameters = list(parameters)
+        self.saved = [p.detach().clone() for p in parameters]
+        self.shift = [g * (rho / (norm + 1e-16)) for g in grads]
+
+    @torch.no_grad()
+    def __enter__(self) -> None:
+        torch._foreach_add_(self.parameters, self.shift)
+
+    @torch.no_grad()
+    def __exit__(self, *error: object) -> None:
+        torch._foreach_copy_(self.parameters, self.saved)  # w + e - e is not w in floating point
+
+
+def make_optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """A fresh optimiser: no moment outlives its task."""
+    decay = training.weight_decay
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=training.lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(parameters, lr=training.lr, momentum=training.momentum, weight_decay=decay, fused=True)
+
+
+def random_batches(parts: Sequence[Data], size: int, generator: torch.Generator) -> Iterator[Data]:
+    """All samples once, each batch from one task; with several tasks, their batches in random order."""
+    batches = []
+    for part, (_, _, y) in enumerate(parts):
+        order = torch.randperm(len(y), generator=generator).to(y.device)
+        batches += [(part, order[s]) for s in slices(len(y), size)]
+    if len(parts) > 1:
+        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+    for part, chosen in batches:
+        t, x, y = parts[part]
+        yield t, x[chosen], y[chosen]
+
+
+@torch.no_grad()
+def evaluate(network: Network, t: int, x: Tensor, y: Tensor, batch_size: int = 64) -> tuple[float, float]:
+    """Mean loss and accuracy, in [0, 1], on task t, in evaluation mode, in the given order."""
+    loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.long, device=x.device)
+    with evaluating(network):
+        for part in slices(len(y), batch_size):
+            logits = network(x[part], t)
+            loss += F.cross_entropy(logits, y[part], reduction="sum")
+            correct += (logits.argmax(1) == y[part]).sum()
+    return float(loss) / len(y), float(correct) / len(y)
+
+
+def _validation_loss(network: Network, parts: Sequence[Data], training: Training, otherwise: float) -> float:
+    """Sample-weighted over tasks; the training loss where a benchmark has no validation data."""
+    n = sum(len(y) for _, _, y in parts)
+    if n == 0:
+        return otherwise
+    losses = [evaluate(network, t, x, y, training.eval_batch_size)[0] * len(y) for t, x, y in parts if len(y)]
+    return sum(losses) / n
+
+
+def _to(split: Split, device: torch.device, t: int) -> Data:
+    return t, torch.from_numpy(split.x).to(device), torch.from_numpy(split.y).to(device)
+
+
+def _shuffled(data: Data, seed: int) -> Data:
+    """In a fixed random order: where normalisation uses the test batch, its composition is part of the protocol."""
+    t, x, y = data
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
+    return t, x[order], y[order]
+
+
+def _square(R: list[list[float | None]], num_tasks: int) -> list[list[float | None]]:
+    """Joint training measures once, after everything: the rows before are empty."""
+    empty: list[float | None] = [None] * num_tasks
+    return [empty] * (num_tasks - len(R)) + R

@@ -1,0 +1,70 @@
+"""EWC: elastic weight consolidation (Kirkpatrick et al., PNAS 2017, arXiv 1612.00796).
+
+L = CE + λ/2 Σ_i F_i (θ_i - θ*_i)², F the diagonal empirical Fisher information, F_i = mean_n (∂ log p(y_n|x_n)/∂θ_i)².
+Offline sums a penalty per task; online (Schwarz et al., ICML 2018, arXiv 1805.06370) decays F by γ and anchors at the
+last task alone. A sum of quadratics is a quadratic: offline too, one F and one anchor suffice (Huszár, PNAS 2018);
+it differs from the sum by a constant.
+
+Paper -> code: λ strength, F memory["fisher.*"], θ* memory["anchor.*"], γ decay.
+Departures: heads of single tasks are left out (no other task uses them). λ is in canonical units, per-sample Fisher
+and the half; code bases that square the mean gradient of a batch of b have a Fisher about b times smaller (K-22).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.activations import evaluating, squared_gradients
+from bench.method import Method, TrainingData
+
+
+class EWC(Method):
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        strength: float = 100.0  # λ
+        online: bool = False  # one decayed Fisher and the latest anchor, instead of a penalty per task
+        decay: float = 1.0  # γ, of the online Fisher
+        fisher: Literal["per-sample", "batch"] = "per-sample"  # "batch" squares the mean gradient of each batch
+        half: bool = True  # λ/2, as in the paper, or λ
+
+    config: Config
+
+    def penalty(self) -> Tensor | float:
+        terms = [
+            (self.memory[f"fisher.{n}"] * (p - self.memory[f"anchor.{n}"]).square()).sum()
+            for n, p in self.network.shared_parameters().items()
+            if f"fisher.{n}" in self.memory
+        ]
+        return self.config.strength * (0.5 if self.config.half else 1.0) * torch.stack(terms).sum() if terms else 0.0
+
+    def end_task(self, task: int, data: TrainingData) -> None:
+        parameters = self.network.shared_parameters()
+        fisher = {n: torch.zeros_like(p) for n, p in parameters.items()}
+        for squares in self._squares(data):
+            for n, square in squares.items():
+                fisher[n] += square / len(data)
+        for n, p in parameters.items():
+            old = self.memory.get(f"fisher.{n}", torch.zeros_like(p))
+            anchor = self.memory.get(f"anchor.{n}", torch.zeros_like(p))
+            if self.config.online:
+                old, anchor = self.config.decay * old, p.detach()
+            total = old + fisher[n]
+            share = torch.where(total > 0, fisher[n] / total, 1.0)
+            self.memory[f"fisher.{n}"] = total
+            self.memory[f"anchor.{n}"] = torch.lerp(anchor, p.detach(), share)
+
+    def _squares(self, data: TrainingData) -> Iterator[dict[str, Tensor]]:
+        """Of every batch: the sum over samples of squared gradients, or samples times the squared mean gradient."""
+        parameters = self.network.shared_parameters()
+        for x, y in data:
+            if self.config.fisher == "per-sample":
+                yield squared_gradients(self.network, x, y, data.task)
+                continue
+            with evaluating(self.network):
+                loss = F.cross_entropy(self.network(x, data.task), y)
+            grads = torch.autograd.grad(loss, list(parameters.values()))
+            yield {n: len(x) * g.square() for n, g in zip(parameters, grads, strict=True)}

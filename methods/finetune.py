@@ -1,0 +1,7 @@
+"""Fine-tuning: train on each task in turn, protect nothing (the lower bound)."""
+
+from bench.method import Method
+
+
+class FineTune(Method):
+    """Every hook is empty."""

@@ -1,0 +1,54 @@
+"""GPM: gradient projection memory (Saha, Garg & Roy, ICLR 2021, arXiv 2103.09762).
+
+A layer's update lies in the span of its inputs. After a task, the leading directions of its input matrix R, (d, n),
+join an orthonormal basis M; later gradients are freed of their component in span(M): G <- G - G M Mᵀ.
+
+Paper -> code: M memory[block], ε_th energy, R Rᵀ gram. The basis comes from eigenvectors of R Rᵀ, the same as the
+left singular vectors of R. Departures: evaluation mode is set explicitly; thresholds stay below 1; the basis is
+re-orthonormalised. As in the authors' code, not the paper: the first task keeps the largest k *below* the energy.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from bench.activations import input_grams
+from bench.method import Method, TrainingData
+from bench.subspace import empty_basis, energy_schedule, extend_basis, leading_basis, project_out
+
+
+class GPM(Method):
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        energy: float = 0.97  # share of a layer's input energy to protect after the first task, in (0, 1)
+        energy_step: float = 0.003  # added to it with every task
+        samples: int = 125  # training samples drawn for the input matrix
+        layer_samples: tuple[int, ...] = ()  # of these, how many each layer uses, in layer order; empty: all
+        first_rule: Literal["below", "reach"] = "below"  # first task: the authors' code, or the paper
+
+    config: Config
+
+    def begin_task(self, task: int, data: TrainingData) -> None:
+        if task > 0:
+            self.network.freeze_vectors()
+        dtype = next(self.network.parameters()).dtype
+        self.bases: dict[str, Tensor] = {name: basis.to(dtype) for name, basis in self.memory.items()}
+        self.blocks = self.network.blocks()
+
+    def edit_grads(self) -> None:
+        for name, basis in self.bases.items():
+            self.blocks[name].grad.copy_(project_out(self.blocks[name].grad, basis))
+
+    def end_task(self, task: int, data: TrainingData) -> None:
+        rows = dict(zip(self.network.layers(), self.config.layer_samples, strict=False))
+        batch = data.sample(self.config.samples, self.generator)
+        energy = energy_schedule(self.config.energy, self.config.energy_step, task)
+        for name, gram in input_grams(self.network, [batch], task, rows).items():
+            if task == 0:
+                self.memory[name] = leading_basis(gram, energy, self.config.first_rule)
+            else:
+                self.memory[name] = extend_basis(self.memory.get(name, empty_basis(gram)), gram, energy)
+
+    def report(self) -> dict[str, dict[str, int]]:
+        return {"rank": {name: basis.shape[1] for name, basis in self.memory.items()}}

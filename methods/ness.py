@@ -1,0 +1,76 @@
+"""NESS: learning in the null space (Pham, Vepakomma & Horváth, CPAL 2026, arXiv 2602.21919).
+
+Before every task but the first, each layer's inputs X over all earlier tasks give a Gram XᵀX; the directions with
+singular value σ <= θ span the space that earlier data hardly excites. The task trains ΔW = U Vᵀ, V their fixed
+orthonormal basis, and merges it. For earlier inputs ‖X ΔWᵀ‖_F <= σ_r ‖U‖_F <= θ ‖U‖_F (Eq. 7, summed over inputs):
+`report` gives both sides, as measured.
+
+Paper -> code: I_t X, U_t Vᵀ = factors.down (r, d), V_t U = factors.up (o, r), ε₁ eps.
+As in the authors' code, not the paper: θ = ε Σσ ("nuclear"); the paper's ε‖X‖_F keeps no direction of the AlexNet.
+Departures: one pass for all layers; Grams and eigenvalues in float64, clamped at zero; merged at the task's end. The
+update is always a parameter, so it stays in its space under any optimiser; with SGD it equals projecting gradients.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from bench.activations import input_grams
+from bench.lowrank import attach, merge
+from bench.method import Method, TrainingData
+from bench.subspace import interference, null_basis
+
+
+class NESS(Method):
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        eps: float = 1e-3  # ε: a direction is null if its singular value is at most eps times the norm of the inputs
+        threshold: Literal["nuclear", "frobenius"] = "nuclear"  # that norm: the authors' code, or the paper's Eq. 5
+        memory: Literal["data", "gram"] = "data"  # keep old data and pass it again, or add up Grams as tasks end
+        nan_policy: Literal["clamp", "freeze-layer"] = "clamp"  # negative rounding: to zero, or freeze (authors' code)
+
+    config: Config
+
+    @classmethod
+    def reads_old_data(cls, config: Config) -> bool:
+        return config.memory == "data"
+
+    def begin_task(self, task: int, data: TrainingData) -> None:
+        self.numbers: dict[str, Any] = {}
+        if task == 0:
+            return
+        self.grams = self._old_grams(data)
+        null = {
+            name: null_basis(gram, self.config.eps, self.config.threshold, self.config.nan_policy)
+            for name, gram in self.grams.items()
+        }
+        self.before = {name: block.weight.clone() for name, block in self.network.blocks().items()}
+        self.factors = attach(self.network, {name: basis.T for name, (basis, _) in null.items()})
+        self.numbers["rank"] = {name: basis.shape[1] for name, (basis, _) in null.items()}
+        self.thresholds = {name: threshold for name, (_, threshold) in null.items()}
+
+    def end_task(self, task: int, data: TrainingData) -> None:
+        if task > 0:
+            merge(self.network)
+            moved = {n: b.weight - self.before[n] for n, b in self.network.blocks().items() if n in self.factors}
+            self.numbers["interference"] = {n: interference(d, self.grams[n]) for n, d in moved.items()}
+            norms = {n: float(f.up.detach().norm()) for n, f in self.factors.items()}
+            self.numbers["bound"] = {n: self.thresholds[n] * norm for n, norm in norms.items()}
+        if self.config.memory == "gram":
+            self.memory = _add(self.memory, input_grams(self.network, data, task))
+
+    def report(self) -> dict[str, Any]:
+        return self.numbers
+
+    def _old_grams(self, data: TrainingData) -> dict[str, Tensor]:
+        if self.config.memory == "gram":
+            return self.memory
+        grams: dict[str, Tensor] = {}
+        for old in data.earlier:
+            grams = _add(grams, input_grams(self.network, old, old.task))
+        return grams
+
+
+def _add(total: dict[str, Tensor], grams: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: total[name] + gram if name in total else gram for name, gram in grams.items()}
