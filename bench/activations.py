@@ -113,9 +113,12 @@ def squared_gradients(network: Network, x: Tensor, y: Tensor, task: int) -> dict
             if any(f"{name}.{n}" in shared for n, _ in layer.named_parameters(recurse=False)):
                 stack.callback(layer.register_forward_hook(observe(name)).remove)
         loss = F.cross_entropy(network(x, task), y, reduction="sum")
-        torch.autograd.grad(loss, [p for p in shared.values() if p.requires_grad])  # leaves every .grad alone
+        learning = [p for p in shared.values() if p.requires_grad]
+        torch.autograd.grad(loss, learning, allow_unused=True)  # unlike backward, leaves every .grad alone
         squares: dict[str, Tensor] = {}
         for name, layer, inputs, grad in seen:
+            if any(key.startswith(f"{name}.") for key in squares):
+                raise NotImplementedError(f"no per-sample gradients for {name}, which is used twice in a pass")
             for parameter, square in _squares(name, layer, inputs, grad).items():
                 squares[f"{name}.{parameter}"] = square
     return {n: s for n, s in squares.items() if n in shared}

@@ -21,6 +21,12 @@ def nearest(what: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {what} '{name}': {hint}known: {', '.join(known)}")
 
 
+def require(holds: bool, message: str) -> None:
+    """Raise `UserError` unless a condition holds."""
+    if not holds:
+        raise UserError(message)
+
+
 def describe(cls: type) -> str:
     """The fields of a settings class with their types, on one line."""
     return ", ".join(f"{name} ({_spell(hint)})" for name, hint in _hints(cls).items())

@@ -63,13 +63,13 @@ def expand(request: Request, plugins: Sequence[Path] = ()) -> tuple[list[Cell], 
         recipe = registry.recipe(benchmark_name, plugins)
         for name in request.methods:
             method = registry.get_method(name, plugins)
-            if reason := method.unsupported(benchmark):
-                unsupported[name, benchmark_name] = reason
-                continue
             user = dict(request.settings.get(name, {}))
             if request.epochs is not None:
                 user.setdefault("epochs", request.epochs)
             training, config = resolve(name, method.Config, recipe, user)
+            if reason := method.unsupported(benchmark, training):
+                unsupported[name, benchmark_name] = reason
+                continue
             source = {
                 "method": registry.digest("Method", name, plugins),
                 "benchmark": registry.digest("Benchmark", benchmark_name, plugins),
@@ -125,6 +125,8 @@ def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell,
     cuda = device.type == "cuda"
     result = Result(cell, environment=_environment(resources))
     start = time.perf_counter()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     try:
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
             torch.backends.cudnn.deterministic = True
@@ -144,7 +146,7 @@ def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell,
         result.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         result.traceback = traceback.format_exc()
     result.environment["seconds"] = time.perf_counter() - start
-    result.environment["peak_memory_bytes"] = (
+    result.environment["process_peak_bytes"] = (  # of the process: a serial run's earlier cells count too
         torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
     return result
@@ -184,7 +186,7 @@ def on_ray(cells: Sequence[Cell], resources: Resources, progress: Progress) -> I
     )
     try:
         queue = Queue(actor_options={"num_cpus": 1})
-        remote = ray.remote(num_cpus=resources.threads, num_gpus=resources.gpus_per_cell)(_remote_cell)
+        remote = ray.remote(num_cpus=resources.threads, num_gpus=resources.gpus_per_cell, max_retries=0)(_remote_cell)
         running: dict[Any, Cell] = {}
         waiting = list(cells)
         while running or waiting:

@@ -54,7 +54,7 @@ def attach(
     blocks = network.blocks()
     for path, layer in network.layers().items():
         own = [b for b in blocks.values() if b.layer is layer]
-        if not any(len(downs[b.name]) for b in own):
+        if not any(len(downs.get(b.name, ())) for b in own):
             continue
         factors = [_factors(b, downs[b.name], train_down) for b in own]
         network.set_submodule(path, LowRank(layer, factors, scale).train(layer.training))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.core import Benchmark
+from bench.core import Benchmark, Training
 from bench.network import Network
 
 
@@ -23,15 +23,21 @@ def slices(n: int, size: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(cuts)]
 
 
+UNDECLARED = "the method reads earlier tasks' data, but its `reads_old_data` does not say so"
+
+
 class TrainingData:
     """The training split of a task, as a method may read it: iterate for batches (x, y) in a fixed order.
 
-    `earlier` gives the splits of earlier tasks to methods that declare `reads_old_data`, and refuses it to others.
+    `earlier` gives the splits of earlier tasks to methods that declare `reads_old_data`, and refuses it to others;
+    to them a split is closed when its task has ended.
     """
 
     def __init__(self, task: int, x: Tensor, y: Tensor, batch_size: int) -> None:
-        self.task, self.x, self.y, self.batch_size = task, x, y, batch_size
+        self.task, self.batch_size = task, batch_size
+        self._x, self._y = x, y
         self.samples_read = 0
+        self._closed = False
         self._earlier: Sequence[TrainingData] | None = None
 
     def grant(self, earlier: Sequence[TrainingData]) -> None:
@@ -41,27 +47,34 @@ class TrainingData:
     @property
     def earlier(self) -> Sequence[TrainingData]:
         if self._earlier is None:
-            raise PermissionError("the method reads earlier tasks' data, but its `reads_old_data` does not say so")
+            raise PermissionError(UNDECLARED)
         return self._earlier
 
+    def close(self) -> None:
+        """Refuse to be read from now on."""
+        self._closed = True
+
     def __len__(self) -> int:
-        return len(self.y)
+        return len(self._y)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for part in slices(len(self), self.batch_size):
-            self.samples_read += len(self.y[part])
-            yield self.x[part], self.y[part]
+            yield self._take(part)
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """At most `n` random samples without replacement, (x, y)."""
-        chosen = torch.randperm(len(self), generator=generator)[:n].to(self.x.device)
-        self.samples_read += len(chosen)
-        return self.x[chosen], self.y[chosen]
+        return self._take(torch.randperm(len(self), generator=generator)[:n].to(self._x.device))
+
+    def _take(self, part: slice | Tensor) -> tuple[Tensor, Tensor]:
+        if self._closed:
+            raise PermissionError(UNDECLARED)
+        self.samples_read += len(self._y[part])
+        return self._x[part], self._y[part]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the inputs and labels."""
-        return self.x.nbytes + self.y.nbytes
+        return self._x.nbytes + self._y.nbytes
 
 
 class Method:
@@ -87,8 +100,8 @@ class Method:
         self.memory: dict[str, Tensor] = {}
 
     @classmethod
-    def unsupported(cls, benchmark: Benchmark) -> str | None:
-        """Why the method does not apply to a benchmark, in a few words, or None."""
+    def unsupported(cls, benchmark: Benchmark, training: Training) -> str | None:
+        """Why the method does not apply to a benchmark, or to be trained so, in a few words; or None."""
         return None
 
     @classmethod

@@ -21,14 +21,17 @@ class WeightBlock:
     @property
     def weight(self) -> Tensor:
         """(o, d), a view: writing to it changes the layer."""
-        return self.layer.weight.detach().flatten(1)[self._rows]
+        return self._matrix(self.layer.weight.detach())
 
     @property
     def grad(self) -> Tensor:
         """(o, d), a view of the gradient: writing to it changes the step."""
         if self.layer.weight.grad is None:
             raise RuntimeError(f"{self.name} has no gradient")
-        return self.layer.weight.grad.flatten(1)[self._rows]
+        return self._matrix(self.layer.weight.grad)
+
+    def _matrix(self, tensor: Tensor) -> Tensor:
+        return tensor.view(len(tensor), -1)[self._rows]  # fails, where a copy would swallow what is written to it
 
 
 def groups_of(layer: nn.Module) -> int:
@@ -62,9 +65,11 @@ class Network(nn.Module):
 
         A shared head is one of them; heads of single tasks are not.
         """
-        root = self if len(self.heads) == 1 else self.backbone
-        prefix = "" if root is self else "backbone."
-        return {prefix + n: m for n, m in root.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Linear | nn.Conv2d) and self._is_shared(name)
+        }
 
     def blocks(self) -> dict[str, WeightBlock]:
         """The weight matrices of `layers()`, by name."""
@@ -72,7 +77,10 @@ class Network(nn.Module):
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """All parameters that later tasks share, by name: everything but the heads of single tasks."""
-        return {n: p for n, p in self.named_parameters() if len(self.heads) == 1 or not n.startswith("heads.")}
+        return {name: p for name, p in self.named_parameters() if self._is_shared(name)}
+
+    def _is_shared(self, name: str) -> bool:
+        return len(self.heads) == 1 or not name.startswith("heads.")
 
     def open(self, tasks: list[int]) -> None:
         """Let all shared parameters and the heads of `tasks` learn, and no other head."""
@@ -87,8 +95,9 @@ class Network(nn.Module):
         for parameter in self.shared_parameters().values():
             parameter.requires_grad_(False)
 
-    def freeze_vectors(self) -> None:
-        """No bias and no affine parameter of a normalisation learns."""
-        for parameter in self.shared_parameters().values():
-            if parameter.ndim == 1:
+    def freeze_all_but_weights(self) -> None:
+        """No shared parameter learns but the weights of `layers()`: no bias, no affine parameter."""
+        weights = {f"{name}.weight" for name in self.layers()}
+        for name, parameter in self.shared_parameters().items():
+            if name not in weights:
                 parameter.requires_grad_(False)

@@ -116,5 +116,5 @@ def save(table: Table, stem: str, command: str, results: Sequence[Result], folde
 
 
 def _facts(result: Result) -> str:
-    costs = ("seconds", "peak_memory_bytes")
+    costs = ("seconds", "process_peak_bytes")
     return json.dumps({k: v for k, v in result.environment.items() if k not in costs}, sort_keys=True)

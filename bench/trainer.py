@@ -49,56 +49,70 @@ def run_stream(
     training: Training,
     seed: int,
     notify: Notify = lambda task, epoch: None,
+    first: int = 0,
 ) -> tuple[list[list[float | None]], list[dict[str, Any]]]:
-    """Learn the tasks in order. Returns R[i][j], accuracy on task j after task i, None where not measured, and a
-    record per task: seconds, epochs, trainable parameters, bytes of state, old samples read, the method's report.
+    """Learn the tasks in order; those before `first` count as learnt already.
 
+    Returns R[i][j], the accuracy on task j after task i, None where not measured, and a record per task (`learn`).
     Seeds name the purpose and the task, never the method: every method meets the same batches and dropout masks.
     """
     device = next(network.parameters()).device
-    reads_old = method.reads_old_data(method.config)
     tests = [_shuffled(_to(t.test, device, t.index), derive(seed, "evaluation", t.index)) for t in tasks]
-    stages = [list(tasks)] if method.joint else [[task] for task in tasks]
+    ahead = len(network.heads) == 1  # a shared head has an answer for tasks still to come
     seen: list[TrainingData] = []
     R, records = [], []
-    for stage in stages:
+    for stage in [list(tasks)] if method.joint else [[task] for task in tasks]:
         t = stage[-1].index
-        train = [_to(task.train, device, task.index) for task in stage]
-        validation = [_to(task.validation, device, task.index) for task in stage]
-        data = TrainingData(*train[-1], training.batch_size)
-        if reads_old:
-            data.grant(list(seen))
-        method.generator.manual_seed(derive(seed, "method", t))
-        network.open([task.index for task in stage])
-        clock = [time.perf_counter()]
-        method.begin_task(t, data)
-        parameters = method.parameters()
-        clock.append(time.perf_counter())
-        best, epochs = train_task(network, method, train, validation, training, derive(seed, "train", t), notify)
-        clock.append(time.perf_counter())
-        method.end_task(t, data)
-        clock.append(time.perf_counter())
-        method_bytes = sum(v.nbytes for v in method.state().values())
+        data = TrainingData(*_to(stage[-1].train, device, t), training.batch_size)
+        if t >= first:
+            if method.reads_old_data(method.config):
+                data.grant(list(seen))
+            records.append(learn(network, method, stage, data, training, seed, notify))
+            batch = training.eval_batch_size
+            R.append([evaluate(network, *test, batch)[1] if test[0] <= t or ahead else None for test in tests])
         seen.append(data)
-        records.append(
-            {
-                "task": t,
-                "epochs": epochs,
-                "validation_loss": best,
-                "trainable": sum(p.numel() for p in parameters),
-                "state_bytes": method_bytes + (sum(d.nbytes for d in seen) if reads_old else 0),
-                "old_samples_read": sum(d.samples_read for d in seen[:-1]),
-                "seconds": {
-                    name: b - a for name, (a, b) in zip(("begin", "train", "end"), pairwise(clock), strict=True)
-                },
-                "report": method.report(),
-            }
-        )
-        for d in seen:
-            d.samples_read = 0
-        ahead = len(network.heads) == 1  # a shared head has an answer for tasks still to come
-        R.append([evaluate(network, *x, training.eval_batch_size)[1] if x[0] <= t or ahead else None for x in tests])
     return _square(R, len(tasks)), records
+
+
+def learn(
+    network: Network,
+    method: Method,
+    stage: Sequence[Task],
+    data: TrainingData,
+    training: Training,
+    seed: int,
+    notify: Notify,
+) -> dict[str, Any]:
+    """One task (or, jointly, all of them) with its hooks. Returns the record: seconds, epochs, trainable parameters,
+    bytes of state, samples of earlier tasks read, and the method's own report."""
+    t, device = data.task, next(network.parameters()).device
+    old = data.earlier if method.reads_old_data(method.config) else []
+    read_before = sum(d.samples_read for d in old)
+    train = [_to(task.train, device, task.index) for task in stage]
+    validation = [_to(task.validation, device, task.index) for task in stage]
+    network.open([task.index for task in stage])
+    method.generator.manual_seed(derive(seed, "method", t))
+    clock = [_now(device)]
+    method.begin_task(t, data)
+    clock.append(_now(device))
+    trainable = sum(p.numel() for p in method.parameters())
+    best, epochs = train_task(network, method, train, validation, training, derive(seed, "train", t), notify)
+    clock.append(_now(device))
+    method.end_task(t, data)
+    clock.append(_now(device))
+    kept = [*old, data] if method.reads_old_data(method.config) else []
+    if not kept:
+        data.close()
+    return {
+        "task": t,
+        "epochs": epochs,
+        "validation_loss": best,
+        "trainable": trainable,
+        "state_bytes": sum(v.nbytes for v in method.state().values()) + sum(d.nbytes for d in kept),
+        "old_samples_read": sum(d.samples_read for d in old) - read_before,
+        "seconds": {name: b - a for name, (a, b) in zip(("begin", "train", "end"), pairwise(clock), strict=True)},
+        "report": method.report(),
+    }
 
 
 def train_task(
@@ -114,18 +128,22 @@ def train_task(
     t = train[-1][0]
     torch.manual_seed(seed)  # dropout draws from the global generator; run_cell keeps it from leaking out
     generator = torch.Generator().manual_seed(seed)
-    optimizer = make_optimizer(method.parameters(), training)
-    sharp = training.sam == "all" or (training.sam == "first" and t == train[0][0] == 0)
+    parameters = method.parameters()
+    if not parameters:  # a method may find nothing left to learn with
+        return _validation_loss(network, validation, training, math.nan), 0
+    optimizer = make_optimizer(parameters, training)
+    sharp = training.sam == "all" or (training.sam == "first" and train[0][0] == 0)
     schedule = Plateau(training)
-    learnt = [*method.parameters(), *network.buffers()]
+    learnt = [*parameters, *network.buffers()]
     snapshot = [p.detach().clone() for p in learnt]
     epoch = 0
     for epoch in range(training.epochs):
         notify(t, epoch)
         loss = train_epoch(network, method, optimizer, train, training, generator, sharp)
-        if not math.isfinite(loss):
+        validation_loss = _validation_loss(network, validation, training, loss)
+        if not (math.isfinite(loss) and math.isfinite(validation_loss)):
             raise FloatingPointError(f"the loss became {loss} in task {t}, epoch {epoch}: lower lr, or the penalty")
-        improved, stop = schedule.update(_validation_loss(network, validation, training, loss))
+        improved, stop = schedule.update(validation_loss)
         if improved:
             torch._foreach_copy_(snapshot, [p.detach() for p in learnt])
         if stop:
@@ -199,8 +217,8 @@ def make_optimizer(parameters: list[nn.Parameter], training: Training) -> torch.
     """A fresh optimiser: no moment outlives its task."""
     decay = training.weight_decay
     if training.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=training.lr, weight_decay=decay, fused=True)
-    return torch.optim.SGD(parameters, lr=training.lr, momentum=training.momentum, weight_decay=decay, fused=True)
+        return torch.optim.Adam(parameters, lr=training.lr, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=training.lr, momentum=training.momentum, weight_decay=decay)
 
 
 def random_batches(parts: Sequence[Data], size: int, generator: torch.Generator) -> Iterator[Data]:
@@ -235,6 +253,13 @@ def _validation_loss(network: Network, parts: Sequence[Data], training: Training
         return otherwise
     losses = [evaluate(network, t, x, y, training.eval_batch_size)[0] * len(y) for t, x, y in parts if len(y)]
     return sum(losses) / n
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, once all work handed to the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _to(split: Split, device: torch.device, t: int) -> Data:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.activations import evaluating, squared_gradients
+from bench.config import require
 from bench.method import Method, TrainingData
 
 
@@ -30,6 +31,9 @@ class EWC(Method):
         decay: float = 1.0  # γ, of the online Fisher
         fisher: Literal["per-sample", "batch"] = "per-sample"  # "batch" squares the mean gradient of each batch
         half: bool = True  # λ/2, as in the paper, or λ
+
+        def __post_init__(self) -> None:
+            require(self.strength >= 0, f"strength must be at least 0, not {self.strength}")
 
     config: Config
 

@@ -14,6 +14,8 @@ from typing import Literal
 from torch import Tensor
 
 from bench.activations import input_grams
+from bench.config import require
+from bench.core import Benchmark, Training
 from bench.method import Method, TrainingData
 from bench.subspace import empty_basis, energy_schedule, extend_basis, leading_basis, project_out
 
@@ -27,11 +29,20 @@ class GPM(Method):
         layer_samples: tuple[int, ...] = ()  # of these, how many each layer uses, in layer order; empty: all
         first_rule: Literal["below", "reach"] = "below"  # first task: the authors' code, or the paper
 
+        def __post_init__(self) -> None:
+            require(0 < self.energy <= 1, f"energy must be in (0, 1], not {self.energy}")
+            require(min(self.samples, *self.layer_samples, 1) > 0, "samples and layer_samples must be at least 1")
+
     config: Config
+
+    @classmethod
+    def unsupported(cls, benchmark: Benchmark, training: Training) -> str | None:
+        leaks = training.optimizer != "sgd" or training.weight_decay > 0
+        return "its updates leave the free space under Adam or weight decay" if leaks else None
 
     def begin_task(self, task: int, data: TrainingData) -> None:
         if task > 0:
-            self.network.freeze_vectors()
+            self.network.freeze_all_but_weights()
         dtype = next(self.network.parameters()).dtype
         self.bases: dict[str, Tensor] = {name: basis.to(dtype) for name, basis in self.memory.items()}
         self.blocks = self.network.blocks()
@@ -41,7 +52,9 @@ class GPM(Method):
             self.blocks[name].grad.copy_(project_out(self.blocks[name].grad, basis))
 
     def end_task(self, task: int, data: TrainingData) -> None:
-        rows = dict(zip(self.network.layers(), self.config.layer_samples, strict=False))
+        layers, counts = self.network.layers(), self.config.layer_samples
+        require(len(counts) in (0, len(layers)), f"layer_samples has {len(counts)} numbers for {len(layers)} layers")
+        rows = dict(zip(layers, counts, strict=False))
         batch = data.sample(self.config.samples, self.generator)
         energy = energy_schedule(self.config.energy, self.config.energy_step, task)
         for name, gram in input_grams(self.network, [batch], task, rows).items():

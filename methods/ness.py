@@ -17,6 +17,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from bench.activations import input_grams
+from bench.config import require
 from bench.lowrank import attach, merge
 from bench.method import Method, TrainingData
 from bench.subspace import interference, null_basis
@@ -29,6 +30,9 @@ class NESS(Method):
         threshold: Literal["nuclear", "frobenius"] = "nuclear"  # that norm: the authors' code, or the paper's Eq. 5
         memory: Literal["data", "gram"] = "data"  # keep old data and pass it again, or add up Grams as tasks end
         nan_policy: Literal["clamp", "freeze-layer"] = "clamp"  # negative rounding: to zero, or freeze (authors' code)
+
+        def __post_init__(self) -> None:
+            require(self.eps > 0, f"eps must be greater than 0, not {self.eps}")
 
     config: Config
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.activations import input_grams
+from bench.config import require
 from bench.lowrank import Factors, attach, merge
 from bench.method import Method, TrainingData
 from bench.subspace import spectrum
@@ -31,6 +32,9 @@ class OLoRA(Method):
         shrinkage: float = 0.0  # λ₂
         a1: Literal["input", "none"] = "input"  # what stands for the pair of the first task
         a1_rank: int = 0  # rows of A_1; 0: rank
+
+        def __post_init__(self) -> None:
+            require(self.rank > 0 and self.a1_rank >= 0, f"rank must be at least 1, not {self.rank}")
 
     config: Config
 

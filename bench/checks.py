@@ -1,0 +1,204 @@
+"""The contract of a method, as checks that anybody's method must pass. Each takes a name and raises AssertionError.
+
+They run on the toy stream, in seconds. `tests/test_conformance.py` applies every check to every registered method.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import backbones, grid, registry
+from bench.config import build, names
+from bench.core import Training
+from bench.method import Method
+from bench.network import Network
+from bench.seeding import derive
+from bench.trainer import run_stream
+
+Plugins = Sequence[Path]
+BENCHMARK = "toy"
+
+
+class Run:
+    """A method on the toy stream, as `grid.run_cell` runs it, with its parts in reach."""
+
+    def __init__(self, name: str, plugins: Plugins = (), seed: int = 0, **settings: Any) -> None:
+        self.benchmark = registry.get_benchmark(BENCHMARK, plugins)
+        self.tasks = self.benchmark.stream(seed, Path())
+        self.seed = derive(BENCHMARK, seed)
+        cls = registry.get_method(name, plugins)
+        self.training, config = grid.resolve(name, cls.Config, registry.recipe(BENCHMARK, plugins), settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, "weights"))
+            self.network: Network = backbones.build(self.benchmark)
+        self.method: Method = cls(self.network, config, torch.Generator())
+
+    def learn(self, until: int | None = None, first: int = 0) -> list[list[float | None]]:
+        """Learn the tasks from `first` up to `until`; returns the accuracy matrix."""
+        with torch.random.fork_rng(devices=[]):
+            tasks = self.tasks[:until]
+            return run_stream(self.network, self.method, tasks, self.training, self.seed, first=first)[0]
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Equal keys and equal bits."""
+    return list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def snapshot(network: Network) -> dict[str, Tensor]:
+    """A copy of all weights."""
+    return {k: v.clone() for k, v in network.state_dict().items()}
+
+
+def config_is_frozen_and_has_defaults(name: str, plugins: Plugins = ()) -> None:
+    """A result is traced by its configuration: it must be complete, and nobody may change it on the way."""
+    config_class: Any = registry.get_method(name, plugins).Config
+    config: Any = config_class()
+    assert hasattr(config_class, "__dataclass_fields__"), "Config is no dataclass"
+    assert type(config).__setattr__ is not object.__setattr__, "Config is not frozen: use @dataclass(frozen=True)"
+    shared = names(config_class) & names(Training)
+    assert not shared, f"Config has fields that the training settings have too: {sorted(shared)}"
+    assert build(config_class, dataclasses.asdict(config), name) == config, "Config does not survive a round trip"
+
+
+def derives_from_method_directly(name: str, plugins: Plugins = ()) -> None:
+    """A method can be read in one file."""
+    bases = registry.get_method(name, plugins).__bases__
+    assert bases == (Method,), f"bases are {bases}, not Method alone"
+
+
+def applies_somewhere(name: str, plugins: Plugins = ()) -> None:
+    """A method that applies to no benchmark compares with nothing."""
+    cls = registry.get_method(name, plugins)
+    benchmarks = [registry.get_benchmark(b, plugins) for b in registry.available("Benchmark", plugins)]
+    reasons = {b.name: cls.unsupported(b, Training()) for b in benchmarks}
+    assert not all(reasons.values()), f"unsupported everywhere: {reasons}"
+    assert not reasons[BENCHMARK], f"the checks need it to run on {BENCHMARK}: {reasons[BENCHMARK]}"
+
+
+def construction_changes_nothing(name: str, plugins: Plugins = ()) -> None:
+    """All methods start from the same weights, and training modes."""
+    run = Run(name, plugins)
+    fresh = Run("finetune")
+    assert same(run.network.state_dict(), fresh.network.state_dict()), "the weights changed at construction"
+    assert run.network.training, "the network left training mode"
+
+
+def toy_tasks_are_learnt(name: str, plugins: Plugins = ()) -> None:
+    """Each of three easy tasks is learnt, and the matrix has the right shape and range."""
+    R = Run(name, plugins).learn()
+    learnt = [R[i][i] for i in range(3) if R[i][i] is not None]
+    assert len(R) == 3 and all(len(row) == 3 for row in R), "the accuracy matrix is not 3 x 3"
+    assert all(a is None or 0 <= a <= 1 for row in R for a in row), f"accuracies out of [0, 1]: {R}"
+    assert learnt and min(a for a in learnt if a is not None) > 0.8, f"accuracy when learnt: {learnt}"
+
+
+def same_seed_same_bits(name: str, plugins: Plugins = ()) -> None:
+    """A number can be repeated: the same seed gives the same bits, another seed another stream."""
+    first, second, other = (Run(name, plugins, seed=s) for s in (0, 0, 1))
+    R, again = first.learn(2), second.learn(2)
+    assert again == R, f"accuracies differ: {R} and {again}"
+    assert same(first.network.state_dict(), second.network.state_dict()), "weights differ between two equal runs"
+    other.learn(2)
+    assert not same(first.network.state_dict(), other.network.state_dict()), "the seed has no effect"
+
+
+def global_random_state_is_untouched(name: str, plugins: Plugins = ()) -> None:
+    """Randomness comes from the method's generator: no library's global state decides a number, or is moved."""
+    runs = []
+    for salt in (1, 2):
+        random.seed(salt)
+        np.random.seed(salt)  # noqa: NPY002
+        run = Run(name, plugins)
+        before = random.getstate(), _numpy_state()
+        run.learn(2)
+        assert random.getstate() == before[0], "it draws from Python's global random state"
+        assert _numpy_state() == before[1], "it draws from numpy's global random state"
+        runs.append(run)
+    assert same(runs[0].network.state_dict(), runs[1].network.state_dict()), "the global random state decides weights"
+
+
+def _numpy_state() -> bytes:
+    return bytes(np.random.get_state()[1].data)  # type: ignore[index]  # noqa: NPY002
+
+
+def evaluation_changes_nothing(name: str, plugins: Plugins = ()) -> None:
+    """Looking at test data must not teach: another test set leaves the same weights."""
+    run, blind = Run(name, plugins), Run(name, plugins)
+    blind.tasks = [dataclasses.replace(t, test=t.validation) for t in blind.tasks]
+    run.learn(2)
+    blind.learn(2)
+    assert same(run.network.state_dict(), blind.network.state_dict()), "weights depend on the test data"
+
+
+def names_survive(name: str, plugins: Plugins = ()) -> None:
+    """Whatever a method attaches for a task is gone after it: networks can be saved, compared and resumed."""
+    run = Run(name, plugins)
+    keys = list(run.network.state_dict())
+    run.learn(2)
+    assert list(run.network.state_dict()) == keys, "the network's parameters have other names after a task"
+
+
+def other_heads_stay(name: str, plugins: Plugins = ()) -> None:
+    """Only the current task's head learns."""
+    run = Run(name, plugins)
+    if run.method.joint:
+        return
+    run.learn(1)
+    before = snapshot(run.network)
+    run.learn(2, first=1)
+    after = run.network.state_dict()
+    for head in (0, 2):
+        assert torch.equal(before[f"heads.{head}.weight"], after[f"heads.{head}.weight"]), (
+            f"head {head} changed in task 1"
+        )
+
+
+def state_goes_round(name: str, plugins: Plugins = ()) -> None:
+    """A run that is saved after a task and resumed elsewhere ends with the same bits."""
+    whole, half = Run(name, plugins), Run(name, plugins)
+    if whole.method.joint:
+        return
+    R = whole.learn()
+    half.learn(2)
+    state = half.method.state()
+    assert all(isinstance(v, Tensor) for v in state.values()), "state() holds something else than tensors"
+    resumed = Run(name, plugins)
+    resumed.network.load_state_dict(half.network.state_dict())
+    resumed.method.load_state(copy.deepcopy(state))
+    assert resumed.learn(first=2)[-1] == R[-1], "accuracies differ after resuming"
+    assert same(resumed.network.state_dict(), whole.network.state_dict()), "weights differ after resuming"
+    assert same(resumed.method.state(), whole.method.state()), "state differs after resuming"
+
+
+def config_stays(name: str, plugins: Plugins = ()) -> None:
+    """The configuration stored with a result is the one it was made with."""
+    run = Run(name, plugins)
+    before = dataclasses.asdict(run.method.config)
+    run.learn(2)
+    assert dataclasses.asdict(run.method.config) == before, "the configuration changed during a run"
+
+
+CHECKS: tuple[Callable[..., None], ...] = (
+    config_is_frozen_and_has_defaults,
+    derives_from_method_directly,
+    applies_somewhere,
+    construction_changes_nothing,
+    toy_tasks_are_learnt,
+    same_seed_same_bits,
+    global_random_state_is_untouched,
+    evaluation_changes_nothing,
+    names_survive,
+    other_heads_stay,
+    state_goes_round,
+    config_stays,
+)
