@@ -172,7 +172,8 @@ def run(args: argparse.Namespace) -> int:
     from bench.display import Display
 
     cells, unsupported = grid.expand(request, args.plugin)
-    store.check_writable(args.out)
+    if not args.dry_run:
+        store.check_writable(args.out)
     results: dict[str, Result] = {}
     for cell in cells:
         found = store.stored(cell, args.out)
@@ -239,9 +240,9 @@ def make_request(args: argparse.Namespace) -> Request:
     """The names, seeds and settings of the command line, checked before anything heavy is imported."""
     methods = pick("method", args.methods, registry.available("Method", args.plugin))
     known = registry.available("Benchmark", args.plugin)
-    benchmarks = pick("benchmark", "" if args.bench == "all" else args.bench, known) or [
-        name for name in known if registry.get_benchmark(name, args.plugin).in_all
-    ]
+    benchmarks = pick("benchmark", args.bench, known)
+    if args.bench == "all":
+        benchmarks = [name for name in known if registry.get_benchmark(name, args.plugin).in_all]
     seeds = parse_seeds(args.seeds)
     for option in ("epochs", "workers", "threads"):
         if getattr(args, option) is not None and getattr(args, option) < 1:
@@ -292,6 +293,8 @@ def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
     for name in chosen:
         if name not in known:
             raise nearest(what, name, known)
+    if not chosen:
+        raise UserError(f"no {what} is named in '{text}'")
     return list(dict.fromkeys(chosen))
 
 
@@ -302,7 +305,10 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UserError(f"--seeds takes a list like 1,2,3 or 0-4, not '{text}'")
-        seeds += range(int(first), int(last if dash else first) + 1)
+        span = range(int(first), int(last if dash else first) + 1)
+        if span.stop > 2**32 or len(span) > 10_000:
+            raise UserError(f"--seeds '{text}': seeds are below 2**32, and at most 10,000 of them")
+        seeds += span
     if not seeds or len(set(seeds)) != len(seeds):
         raise UserError(f"--seeds '{text}' {'repeats a seed' if seeds else 'is empty'}")
     return seeds

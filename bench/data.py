@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +14,10 @@ from typing import IO, Any
 import numpy as np
 
 from bench.core import DataError, Split
+
+UNREADABLE = (  # all that numpy and zip raise on a damaged file
+    OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,10 @@ class Source:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 download_url(self.url, str(folder), self.archive, self.md5)
-            except Exception as error:  # whatever the network does, the remedy is the same
+            except BaseException as error:  # whatever the network does, the remedy is the same
                 path.unlink(missing_ok=True)
+                if not isinstance(error, Exception):
+                    raise
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise DataError(f"cannot download {self.name}: {reason}; {self.wanted(folder)}") from error
         if (found := _md5(path)) != self.md5:
@@ -69,7 +76,7 @@ class Source:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {k: file[k] for k in ("x_train", "y_train", "x_test", "y_test")}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise DataError(f"{path} cannot be read ({error}); make it again, or {self.wanted(folder)}") from error
         return (
             self._checked(path, "train", arrays["x_train"], arrays["y_train"], self.num_train),

@@ -27,9 +27,11 @@ Kind = Literal["Method", "Benchmark"]
 def available(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Path]:
     """The files that define a method or a benchmark, by name, sorted; `plugins` are files or folders."""
     found: dict[str, Path] = {}
-    for place in (FOLDERS[kind], *plugins):
+    for place in (FOLDERS[kind], *(p.resolve() for p in plugins)):
         if not place.exists():
             raise UserError(f"no plugin at {place}: name a Python file or a folder of them")
+        if place.is_file() and not any(_class_in(place, k) for k in FOLDERS):
+            raise UserError(f"{place} has no class that derives from Method or Benchmark")
         for path in sorted(place.glob("*.py")) if place.is_dir() else [place]:
             if _class_in(path, kind):
                 if path.stem in found and found[path.stem] != path:
@@ -85,6 +87,8 @@ def _parse(path: Path) -> ast.Module:
         return ast.parse(path.read_text())
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no Python: {error}") from error
 
 
 @cache
@@ -115,5 +119,5 @@ def _digest(path: Path) -> str:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body[0] = ast.Pass()
+            node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]

@@ -19,7 +19,7 @@ def _show(entry: Entry, metric: Metric, pm: str) -> str:
     if entry.n == 0:
         return "n/a" if entry.undefined else "failed" if entry.failed else "--"
     if metric.quality:
-        text = f"{entry.mean:.2f}" + (f" {pm} {entry.sd:.2f}" if entry.n > 1 else "")
+        text = f"{round(entry.mean, 2) + 0.0:.2f}" + (f" {pm} {entry.sd:.2f}" if entry.n > 1 else "")
     else:
         text = f"{entry.mean:.3g}" if entry.mean < 1000 else f"{entry.mean:.0f}"
     return text
@@ -40,7 +40,7 @@ def to_markdown(table: Table) -> str:
         text = _show(entry, METRICS[column[1]], "±")
         return (f"**{text}**" if entry.best else text) + _partial(entry)
 
-    body = [[row, *(cell(row, column) for column in table.columns)] for row in table.rows]
+    body = [[row.replace("|", "\\|"), *(cell(row, column) for column in table.columns)] for row in table.rows]
     align = ("left", *("right" for _ in table.columns))
     grid = tabulate(body, [first, *header], tablefmt="pipe", colalign=align, disable_numparse=True)
     return "\n".join([grid, "", table.caption, *(f"{note}." for note in table.notes)])

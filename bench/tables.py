@@ -105,7 +105,9 @@ def summarise(
     groups: dict[tuple[str, str], list[Result | None]] = {}
     for cell, result in pairs:
         groups.setdefault((row_label(cell), column_label(cell)), []).append(result)
-    unsupported = unsupported or {}
+    reasons = unsupported or {}
+    labels = {c.method: row_label(c) for c, _ in pairs} | {c.benchmark: column_label(c) for c, _ in pairs}
+    unsupported = {(labels.get(m, m), labels.get(b, b)): why for (m, b), why in reasons.items()}
     rows = list(dict.fromkeys([r for r, _ in groups] + [method for method, _ in unsupported]))
     benchmarks = list(dict.fromkeys([c for _, c in groups] + [b for _, b in unsupported]))
     columns = [(benchmark, metric) for benchmark in benchmarks for metric in chosen]
@@ -119,7 +121,7 @@ def summarise(
     upper = {row_label(cell) for cell, _ in pairs if cell.traits.get("joint")}
     for column in columns:
         _mark_best(entries, [row for row in rows if row not in upper], column)
-    return Table(rows, columns, entries, _caption(pairs, seeds, chosen), _notes(pairs, unsupported))
+    return Table(rows, columns, entries, _caption(pairs, seeds, chosen), _notes(pairs, reasons))
 
 
 def _entry(results: Sequence[Result | None], metric: Metric, wanted: int) -> Entry:

@@ -106,7 +106,7 @@ def learn(
     return {
         "task": t,
         "epochs": epochs,
-        "validation_loss": best,
+        "validation_loss": best if math.isfinite(best) else None,
         "trainable": trainable,
         "state_bytes": sum(v.nbytes for v in method.state().values()) + sum(d.nbytes for d in kept),
         "old_samples_read": sum(d.samples_read for d in old) - read_before,

@@ -7,8 +7,6 @@ for training, 10 % for validation and 30 % for the test; pixels are divided by 1
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from bench.core import Benchmark, Split, Task
 
@@ -20,6 +18,9 @@ class Digits(Benchmark):
     backbone = "convnet"
 
     def stream(self, seed: int, data: Path) -> list[Task]:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
         images, labels = load_digits(return_X_y=True)
         x = (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
         learn, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=seed)

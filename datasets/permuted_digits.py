@@ -7,8 +7,6 @@ same images, split as in `digits`; no task has the natural order. Permutations c
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from bench.core import Benchmark, Split, Task
 
@@ -21,6 +19,9 @@ class PermutedDigits(Benchmark):
     backbone = "mlp"
 
     def stream(self, seed: int, data: Path) -> list[Task]:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
         images, labels = load_digits(return_X_y=True)
         learn, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=seed)
         train, validation = train_test_split(learn, test_size=1 / 7, stratify=labels[learn], random_state=seed)

@@ -1,0 +1,50 @@
+"""Metrics against the known answers of K-28, and the identities that hold for every matrix."""
+
+import numpy as np
+import pytest
+
+from bench import metrics
+
+R = np.array([[90, 20, 10], [80, 85, 30], [70, 88, 95]]) / 100  # K-28
+
+
+@pytest.mark.parametrize(
+    ("value", "percent"),
+    [
+        (metrics.acc(R), 84.333333),
+        (metrics.bwt(R), -8.5),
+        (metrics.learning_accuracy(R), 90),
+        (metrics.forward_transfer(R, np.full(3, 0.10)), 15),
+        (metrics.forgetting(R), 8.5),
+        (metrics.forgetting(R, include_last=True), 10),
+        (metrics.intransigence(R, np.array([0.92, 0.90, 0.96])), 2.666667),
+        (metrics.average_incremental_accuracy(R), 85.611111),
+    ],
+)
+def test_k28(value: float, percent: float) -> None:
+    assert 100 * value == pytest.approx(percent, abs=1e-6)
+
+
+@pytest.mark.parametrize("T", [2, 3, 10])
+def test_identities_on_random_matrices(T: int) -> None:
+    R = np.random.default_rng(T).random((T, T))
+    assert metrics.acc(R) == pytest.approx(metrics.learning_accuracy(R) + metrics.bwt(R) * (T - 1) / T)
+    assert metrics.forgetting(R) >= -metrics.bwt(R)  # the best past accuracy is at least the one when just learnt
+    assert metrics.forgetting(R, include_last=True) >= max(0, metrics.forgetting(R))
+
+
+def test_future_tasks_do_not_count() -> None:
+    masked = np.where(np.tri(3, dtype=bool), R, np.nan)
+    for metric in (metrics.acc, metrics.bwt, metrics.learning_accuracy, metrics.forgetting):
+        assert metric(masked) == metric(R)
+    assert metrics.average_incremental_accuracy(masked) == metrics.average_incremental_accuracy(R)
+
+
+def test_what_cannot_be_computed_is_nan() -> None:
+    single = np.array([[0.9]])
+    undefined = (metrics.bwt(single), metrics.forgetting(single), metrics.forward_transfer(single, np.zeros(1)))
+    assert np.isnan(undefined).all()
+    assert metrics.acc(single) == metrics.learning_accuracy(single) == 0.9
+    only_last = np.array([[np.nan, np.nan], [0.8, 0.9]])  # joint training measures once
+    assert metrics.acc(only_last) == pytest.approx(0.85)
+    assert np.isnan([metrics.bwt(only_last), metrics.forgetting(only_last)]).all()
