@@ -15,20 +15,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from bench import registry
-from bench.config import nearest, parse
+from bench import options, registry
+from bench.config import nearest
 from bench.core import Cell, Result, UserError
 
 if TYPE_CHECKING:
     from bench.display import Display
-    from bench.grid import Request, Resources
+    from bench.grid import Resources
 
-VERBS = ("run", "list", "table")
-METRIC_NAMES = ("acc", "bwt", "forgetting", "la", "aia", "state", "trainable", "old", "seconds")
+DEFAULT_BENCHMARK = "digits"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not words or words[0].startswith("-"):
             words.insert(0, "run")
-        if words[0] not in VERBS:
-            raise nearest("verb", words[0], VERBS)
-        args = make_parser(words[0]).parse_args(words[1:])
+        if words[0] not in options.VERBS:
+            raise nearest("verb", words[0], options.VERBS)
+        args = options.make_parser(words[0], str(__doc__), DEFAULT_BENCHMARK).parse_args(words[1:])
         return {"run": run, "list": show_list, "table": show_table}[words[0]](args)
     except UserError as error:
         print(f"run_bench.py: {error}", file=sys.stderr)
@@ -47,66 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors as one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
-def make_parser(verb: str) -> Parser:
-    """The options of a verb."""
-    raw = argparse.RawDescriptionHelpFormatter
-    verbs = "verbs: run (the default), list, table; `python run_bench.py VERB --help` has the options of each"
-    parser = Parser(f"run_bench.py {verb}", description=__doc__, epilog=verbs, formatter_class=raw, allow_abbrev=False)
-    add = parser.add_argument
-    add(
-        "--plugin",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="your own methods or benchmarks: a file, a folder",
-    )
-    add(
-        "--data",
-        type=Path,
-        default=Path(os.environ.get("NESS_BENCH_DATA", "data")),
-        metavar="DIR",
-        help="data sets (default: $NESS_BENCH_DATA, else data)",
-    )
-    if verb != "list":
-        add_selection(add, verb)
-    if verb == "run":
-        add_execution(add)
-    if verb == "table":
-        add("--format", default="md", metavar="F", help="md (default), latex or csv")
-    return parser
-
-
-def add_selection(add: Callable[..., Any], verb: str) -> None:
-    """Which cells, and what to show of them."""
-    runs = verb == "run"
-    metrics = ", ".join(METRIC_NAMES)
-    add("--methods", default="all", metavar="A,B", help="methods by name, or all (default)")
-    add("--bench", default="digits" if runs else "all", metavar="A,B", help="by name, or all (default: %(default)s)")
-    add("--seeds", default="0-2" if runs else None, metavar="LIST", help="as in 1,2,3 or 0-4 (default: %(default)s)")
-    add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="results (default: results)")
-    add("--metric", default="acc,bwt,state", metavar="A,B", help=f"columns, of {metrics} (default: %(default)s)")
-
-
-def add_execution(add: Callable[..., Any]) -> None:
-    """With which settings, where and how."""
-    add("--set", action="append", default=[], metavar="M.FIELD=V", help="a setting of a method, as in ness.eps=0.0005")
-    add("--epochs", type=int, metavar="N", help="another budget than the recipe's; the table will say so")
-    add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
-    add("--workers", type=int, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
-    add("--threads", type=int, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
-    add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
-    add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
-    add("--dry-run", action="store_true", help="list the cells and stop")
 
 
 def show_list(args: argparse.Namespace) -> int:
@@ -127,10 +66,10 @@ def show_list(args: argparse.Namespace) -> int:
 
 def show_table(args: argparse.Namespace) -> int:
     """A table of stored results."""
-    chosen = pick("metric", args.metric, METRIC_NAMES)
-    seeds = parse_seeds(args.seeds) if args.seeds else None
-    methods = pick("method", args.methods, registry.available("Method", args.plugin))
-    benchmarks = pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
+    chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
+    seeds = options.parse_seeds(args.seeds) if args.seeds else None
+    methods = options.pick("method", args.methods, registry.available("Method", args.plugin))
+    benchmarks = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
     if args.format not in ("md", "latex", "csv"):
         raise nearest("format", args.format, ("md", "latex", "csv"))
     from bench import render, tables
@@ -166,8 +105,8 @@ def current_results(folder: Path, plugins: Sequence[Path]) -> Iterator[Result]:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table."""
-    chosen = pick("metric", args.metric, METRIC_NAMES)
-    request, resources = make_request(args), make_resources(args)
+    chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
+    request, resources = options.make_request(args), options.make_resources(args)
     from bench import grid, render, store, tables
     from bench.display import Display
 
@@ -201,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     pairs = [(cell, results.get(cell.key)) for cell in cells]
     table = tables.summarise(pairs, chosen, request.seeds, unsupported)
     stem = "-".join(request.benchmarks) + (f"-{request.epochs}epochs" if request.epochs else "")
-    render.save(table, stem, command_line(request), [r for _, r in pairs if r], args.out / "tables")
+    render.save(table, stem, options.command_line(request), [r for _, r in pairs if r], args.out / "tables")
     print(render.to_markdown(table))
     return report_failures([r for _, r in pairs if r and r.error], args.out)
 
@@ -226,92 +165,6 @@ def report_failures(failed: Sequence[Result], out: Path) -> int:
     for result in failed:
         print(f"failed: {result.cell}: {result.error} (traceback in {out / result.cell.path})", file=sys.stderr)
     return 1 if failed else 0
-
-
-def command_line(request: Request) -> str:
-    """The command that asks for the same cells."""
-    words = ["python run_bench.py", f"--methods {','.join(request.methods)}", f"--bench {','.join(request.benchmarks)}"]
-    words.append(f"--seeds {','.join(map(str, request.seeds))}")
-    words += [f"--epochs {request.epochs}"] if request.epochs else []
-    return " ".join(words + [f"--set {m}.{k}={v}" for m, s in request.settings.items() for k, v in s.items()])
-
-
-def make_request(args: argparse.Namespace) -> Request:
-    """The names, seeds and settings of the command line, checked before anything heavy is imported."""
-    methods = pick("method", args.methods, registry.available("Method", args.plugin))
-    known = registry.available("Benchmark", args.plugin)
-    benchmarks = pick("benchmark", args.bench, known)
-    if args.bench == "all":
-        benchmarks = [name for name in known if registry.get_benchmark(name, args.plugin).in_all]
-    seeds = parse_seeds(args.seeds)
-    for option in ("epochs", "workers", "threads"):
-        if getattr(args, option) is not None and getattr(args, option) < 1:
-            raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
-    settings: dict[str, dict[str, Any]] = {}
-    for item in args.set:
-        name, _, rest = item.partition(".")
-        field, equals, value = rest.partition("=")
-        if not (name and field and equals):
-            raise UserError(f"--set takes METHOD.FIELD=VALUE, as in ness.eps=0.0005, not '{item}'")
-        settings.setdefault(name, {})[field] = parse(value)
-    for name in settings:
-        if name not in methods:
-            raise nearest("method in --set", name, methods)
-    from bench.grid import Request
-
-    return Request(methods, benchmarks, seeds, args.epochs, settings)
-
-
-def make_resources(args: argparse.Namespace) -> Resources:
-    """Where the cells run."""
-    if args.executor not in ("serial", "ray"):
-        raise nearest("executor", args.executor, ("serial", "ray"))
-    if args.executor == "serial" and (args.workers or 1) > 1:
-        raise UserError("--executor serial runs one cell at a time: use --executor ray with --workers")
-    if args.device not in ("auto", "cpu", "cuda"):
-        raise nearest("device", args.device, ("auto", "cpu", "cuda"))
-    if args.gpus_per_cell is not None and args.gpus_per_cell < 0:
-        raise UserError(f"--gpus-per-cell must be at least 0, not {args.gpus_per_cell}")
-    os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
-    import torch
-
-    from bench.grid import Resources
-
-    cuda = torch.cuda.is_available()
-    if args.device == "cuda" and not cuda:
-        raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
-    device = "cuda" if cuda and args.device != "cpu" else "cpu"
-    workers = 1 if args.executor == "serial" else args.workers or max(1, (os.cpu_count() or 1) // args.threads)
-    share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
-    return Resources(args.data.resolve(), device, args.threads, workers, share, tuple(p.resolve() for p in args.plugin))
-
-
-def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
-    """Names from a comma-separated list, or all; each of them known, none twice."""
-    known = list(known)
-    chosen = known if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
-    for name in chosen:
-        if name not in known:
-            raise nearest(what, name, known)
-    if not chosen:
-        raise UserError(f"no {what} is named in '{text}'")
-    return list(dict.fromkeys(chosen))
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from a list like 1,2,3 or 0-4 or both."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UserError(f"--seeds takes a list like 1,2,3 or 0-4, not '{text}'")
-        span = range(int(first), int(last if dash else first) + 1)
-        if span.stop > 2**32 or len(span) > 10_000:
-            raise UserError(f"--seeds '{text}': seeds are below 2**32, and at most 10,000 of them")
-        seeds += span
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise UserError(f"--seeds '{text}' {'repeats a seed' if seeds else 'is empty'}")
-    return seeds
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def _mark_best(entries: dict[tuple[str, Column], Entry], rows: Sequence[str], co
 def _caption(pairs: Sequence[tuple[Cell, Result | None]], seeds: Sequence[int], chosen: Sequence[str]) -> str:
     what = "; ".join(f"{METRICS[m].label}: {METRICS[m].meaning}" for m in chosen)
     n = len(seeds)
-    spread = "mean ± sample sd" if n > 1 else "one run, no spread"
+    spread = "Mean ± sample sd" if n > 1 else "One run, no spread"
     caption = f"{what}. {spread}, n = {n} (seed{'s' if n > 1 else ''} {', '.join(map(str, seeds))}); best in bold."
     budgets = sorted(
         {f"{c.benchmark} with {c.overrides['epochs'][1]} epochs instead of {c.overrides['epochs'][0]}"

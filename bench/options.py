@@ -1,0 +1,164 @@
+"""The options of the command line: from words to a checked request, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bench import registry
+from bench.config import nearest, parse
+from bench.core import UserError
+
+if TYPE_CHECKING:
+    from bench.grid import Request, Resources
+
+VERBS = ("run", "list", "table")
+METRIC_NAMES = ("acc", "bwt", "forgetting", "la", "aia", "state", "trainable", "old", "seconds")
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def make_parser(verb: str, about: str, benchmark: str) -> Parser:
+    """The options of a verb, with `about` above them; `benchmark` is the one that runs unless told otherwise."""
+    raw = argparse.RawDescriptionHelpFormatter
+    verbs = "verbs: run (the default), list, table; `python run_bench.py VERB --help` has the options of each"
+    parser = Parser(f"run_bench.py {verb}", description=about, epilog=verbs, formatter_class=raw, allow_abbrev=False)
+    add = parser.add_argument
+    add(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="your own methods or benchmarks: a file, a folder",
+    )
+    add(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("NESS_BENCH_DATA", "data")),
+        metavar="DIR",
+        help="data sets (default: $NESS_BENCH_DATA, else data)",
+    )
+    if verb != "list":
+        add_selection(add, verb == "run", benchmark)
+    if verb == "run":
+        add_execution(add)
+    if verb == "table":
+        add("--format", default="md", metavar="F", help="md (default), latex or csv")
+    return parser
+
+
+def add_selection(add: Callable[..., Any], runs: bool, benchmark: str) -> None:
+    """Which cells, and what to show of them."""
+    metrics = ", ".join(METRIC_NAMES)
+    add("--methods", default="all", metavar="A,B", help="methods by name, or all (default)")
+    add("--bench", default=benchmark if runs else "all", metavar="A,B", help="by name, or all (default: %(default)s)")
+    add("--seeds", default="0-2" if runs else None, metavar="LIST", help="as in 1,2,3 or 0-4 (default: %(default)s)")
+    add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="results (default: results)")
+    add("--metric", default="acc,bwt,state", metavar="A,B", help=f"columns, of {metrics} (default: %(default)s)")
+
+
+def add_execution(add: Callable[..., Any]) -> None:
+    """With which settings, where and how."""
+    add("--set", action="append", default=[], metavar="M.FIELD=V", help="a setting of a method or of its training")
+    add("--epochs", type=int, metavar="N", help="another budget than the recipe's; the table will say so")
+    add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
+    add("--workers", type=int, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
+    add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
+    add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
+    add("--dry-run", action="store_true", help="list the cells and stop")
+
+
+def make_request(args: argparse.Namespace) -> Request:
+    """The names, seeds and settings of the command line, checked before anything heavy is imported."""
+    methods = pick("method", args.methods, registry.available("Method", args.plugin))
+    known = registry.available("Benchmark", args.plugin)
+    benchmarks = pick("benchmark", args.bench, known)
+    if args.bench == "all":
+        benchmarks = [name for name in known if registry.get_benchmark(name, args.plugin).in_all]
+    seeds = parse_seeds(args.seeds)
+    for option in ("epochs", "workers", "threads"):
+        if getattr(args, option) is not None and getattr(args, option) < 1:
+            raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
+    settings: dict[str, dict[str, Any]] = {}
+    for item in args.set:
+        name, _, rest = item.partition(".")
+        field, equals, value = rest.partition("=")
+        if not (name and field and equals):
+            raise UserError(f"--set takes METHOD.FIELD=VALUE, not '{item}'")
+        settings.setdefault(name, {})[field] = parse(value)
+    for name in settings:
+        if name not in methods:
+            raise nearest("method in --set", name, methods)
+    from bench.grid import Request
+
+    return Request(methods, benchmarks, seeds, args.epochs, settings)
+
+
+def make_resources(args: argparse.Namespace) -> Resources:
+    """Where the cells run."""
+    if args.executor not in ("serial", "ray"):
+        raise nearest("executor", args.executor, ("serial", "ray"))
+    if args.executor == "serial" and (args.workers or 1) > 1:
+        raise UserError("--executor serial runs one cell at a time: use --executor ray with --workers")
+    if args.device not in ("auto", "cpu", "cuda"):
+        raise nearest("device", args.device, ("auto", "cpu", "cuda"))
+    if args.gpus_per_cell is not None and args.gpus_per_cell < 0:
+        raise UserError(f"--gpus-per-cell must be at least 0, not {args.gpus_per_cell}")
+    os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
+    import torch
+
+    from bench.grid import Resources
+
+    cuda = torch.cuda.is_available()
+    if args.device == "cuda" and not cuda:
+        raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
+    device = "cuda" if cuda and args.device != "cpu" else "cpu"
+    workers = 1 if args.executor == "serial" else args.workers or max(1, (os.cpu_count() or 1) // args.threads)
+    share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
+    return Resources(args.data.resolve(), device, args.threads, workers, share, tuple(p.resolve() for p in args.plugin))
+
+
+def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
+    """Names from a comma-separated list, or all; each of them known, none twice."""
+    known = list(known)
+    chosen = known if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            raise nearest(what, name, known)
+    if not chosen:
+        raise UserError(f"no {what} is named in '{text}'")
+    return list(dict.fromkeys(chosen))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from a list like 1,2,3 or 0-4 or both."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UserError(f"--seeds takes a list like 1,2,3 or 0-4, not '{text}'")
+        span = range(int(first), int(last if dash else first) + 1)
+        if span.stop > 2**32 or len(span) > 10_000:
+            raise UserError(f"--seeds '{text}': seeds are below 2**32, and at most 10,000 of them")
+        seeds += span
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise UserError(f"--seeds '{text}' {'repeats a seed' if seeds else 'is empty'}")
+    return seeds
+
+
+def command_line(request: Request) -> str:
+    """The command that asks for the same cells."""
+    words = ["python run_bench.py", f"--methods {','.join(request.methods)}", f"--bench {','.join(request.benchmarks)}"]
+    words.append(f"--seeds {','.join(map(str, request.seeds))}")
+    words += [f"--epochs {request.epochs}"] if request.epochs else []
+    return " ".join(words + [f"--set {m}.{k}={v}" for m, s in request.settings.items() for k, v in s.items()])

@@ -1,0 +1,115 @@
+"""Requests become cells; executors are interchangeable; a cell's failure is a value."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from bench import grid, registry
+from bench.core import Result, UserError
+
+METHODS = list(registry.available("Method"))
+
+
+def cells_of(*methods: str, seeds=(0,), plugins=(), **settings):
+    request = grid.Request(methods, ["toy"], seeds, epochs=2, settings=settings)
+    return grid.expand(request, plugins)[0]
+
+
+def run(executor: str, cells, **resources) -> dict[str, Result]:
+    ready, failed = grid.prepare(cells, grid.Resources(**resources))
+    assert not failed
+    results = grid.EXECUTORS[executor](ready, grid.Resources(**resources), lambda *progress: None)
+    return {r.cell.key: r for r in results}
+
+
+def bits(result: Result) -> object:
+    """Everything but the clock."""
+    return result.matrix, [{k: v for k, v in task.items() if k != "seconds"} for task in result.tasks]
+
+
+def test_serial_and_ray_give_the_same_bits():
+    cells = cells_of(*METHODS) + cells_of("finetune", seeds=[1])
+    here, there = run("serial", cells), run("ray", cells, workers=2)
+    assert set(here) == set(there) == {c.key for c in cells}
+    for key, result in here.items():
+        assert result.error is None and there[key].error is None
+        assert bits(result) == bits(there[key]), result.cell
+
+
+def test_ray_reports_progress_and_failures(plugin):
+    path = plugin("dies", "def begin_task(self, task, data):\n    import os\n    os._exit(1)")
+    cells = cells_of("dies", "finetune", plugins=[path])
+    seen = []
+    resources = grid.Resources(workers=1, plugins=(path,))
+    results = {r.cell.method: r for r in grid.on_ray(cells, resources, lambda *event: seen.append(event))}
+    assert "worker was lost" in str(results["dies"].error) and results["finetune"].error is None
+    assert {(cell.method, task) for cell, task, _ in seen} >= {("finetune", 0), ("finetune", 2)}
+
+
+def test_all_methods_start_from_the_same_network_and_stream():
+    """After the first task, methods without a first-task rule of their own are one and the same."""
+    results = run("serial", cells_of("finetune", "gpm", "ness", "inflora", "olora"))
+    assert len({tuple(r.matrix[0]) for r in results.values()}) == 1
+
+
+def test_settings_resolve_in_order():
+    [plain], [changed] = cells_of("ness"), cells_of("ness", ness={"eps": 0.5, "lr": 0.3})
+    recipe = registry.recipe("toy")
+    assert plain.config["eps"] == recipe["ness"]["eps"] and plain.training["lr"] == recipe["training"]["lr"]
+    assert changed.config["eps"] == 0.5 and changed.training["lr"] == 0.3
+    assert changed.overrides["eps"] == [recipe["ness"]["eps"], 0.5]
+    assert plain.overrides == {"epochs": [recipe["training"]["epochs"], 2]}
+    assert plain.key != changed.key
+
+
+def test_a_result_is_current_until_code_or_recipe_change():
+    [cell] = cells_of("ness", ness={"eps": 0.5})
+    assert grid.is_current(cell)
+    assert not grid.is_current(dataclasses.replace(cell, source={**cell.source, "method": "0" * 12}))
+    assert not grid.is_current(dataclasses.replace(cell, training={**cell.training, "lr": 9.0}))
+    assert not grid.is_current(dataclasses.replace(cell, method="gone"))
+
+
+@pytest.mark.parametrize("setting", [{"optimizer": "adam"}, {"weight_decay": 0.1}])
+def test_gpm_says_why_it_does_not_apply(setting):
+    request = grid.Request(["gpm", "finetune"], ["toy"], [0], settings={"gpm": setting})
+    cells, unsupported = grid.expand(request)
+    assert [c.method for c in cells] == ["finetune"] and "leave the free space" in unsupported["gpm", "toy"]
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [("ness", {"eps": 0.0}), ("gpm", {"energy": 1.5}), ("gpm", {"samples": 0}), ("inflora", {"rank": 0}),
+     ("olora", {"rank": -1}), ("ewc", {"strength": -1.0}), ("finetune", {"lr": 0.0}), ("finetune", {"factor": 1.0})],
+)  # fmt: skip
+def test_settings_out_of_range_fail_before_work(method, setting):
+    with pytest.raises(UserError, match=next(iter(setting))):
+        cells_of(method, **{method: setting})
+
+
+def test_a_failing_cell_is_a_value_with_its_traceback(plugin):
+    path = plugin("broken", "def end_task(self, task, data):\n    raise RuntimeError('on purpose')")
+    [cell] = cells_of("broken", plugins=[path])
+    result = grid.run_cell(cell, grid.Resources(plugins=(path,)))
+    assert result.error == "RuntimeError: on purpose" and "end_task" in str(result.traceback)
+    assert result.environment["seconds"] > 0
+
+
+def test_missing_data_fails_the_cells_of_that_benchmark_only(tmp_path, monkeypatch):
+    import torchvision.datasets.utils as downloads
+
+    def offline(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr(downloads, "download_url", offline)
+    request = grid.Request(["finetune"], ["toy", "split_cifar100"], [0])
+    ready, failed = grid.prepare(grid.expand(request)[0], grid.Resources(data=tmp_path))
+    assert [c.benchmark for c in ready] == ["toy"]
+    [lost] = failed
+    assert all(part in str(lost.error) for part in ("cifar-100-python.tar.gz", "169 MB", str(tmp_path), "no network"))
+
+
+def test_no_path_of_this_machine_is_stored():
+    [result] = run("serial", cells_of("finetune"), data=Path("somewhere").resolve()).values()
+    assert str(Path.cwd()) not in repr(result) and str(Path.home()) not in repr(result.environment)
