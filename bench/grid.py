@@ -178,6 +178,7 @@ def on_ray(cells: Sequence[Cell], resources: Resources, progress: Progress) -> I
 
     environment = {"OMP_NUM_THREADS": str(resources.threads), "PYTHONPATH": os.pathsep.join(sys.path)}
     ray.init(
+        address="local",
         num_cpus=resources.threads * resources.workers + 1,  # one for the queue of progress
         include_dashboard=False,
         log_to_driver=False,

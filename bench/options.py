@@ -124,6 +124,8 @@ def make_resources(args: argparse.Namespace) -> Resources:
         raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
     device = "cuda" if cuda and args.device != "cpu" else "cpu"
     workers = 1 if args.executor == "serial" else args.workers or max(1, (os.cpu_count() or 1) // args.threads)
+    if args.gpus_per_cell is not None and (args.gpus_per_cell > 0) != (device == "cuda"):
+        raise UserError(f"--gpus-per-cell {args.gpus_per_cell} does not go with device {device}")
     share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
     return Resources(args.data.resolve(), device, args.threads, workers, share, tuple(p.resolve() for p in args.plugin))
 
