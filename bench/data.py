@@ -92,12 +92,13 @@ class Source:
         demand(x.dtype == np.uint8, f"x_{part} is {x.dtype}, not uint8")
         demand(y.shape == (n,), f"y_{part} has shape {y.shape}, not {(n,)}")
         demand(np.issubdtype(y.dtype, np.integer), f"y_{part} is {y.dtype}, not integer")
+        y = y.astype(np.int64)
         low, high = int(y.min()), int(y.max())
         top = self.num_classes - 1
         demand(low >= 0 and high <= top, f"y_{part} has labels from {low} to {high}, not from 0 to {top}")
         counts = np.bincount(y, minlength=self.num_classes)
         demand(bool((counts > 0).all()), f"y_{part} has no image of class {int(counts.argmin())}")
-        return Split(x, y.astype(np.int64))
+        return Split(x, y)
 
 
 class ArrayUnpickler(pickle.Unpickler):
