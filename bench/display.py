@@ -23,11 +23,13 @@ class Display:
         self.running: dict[str, Any] = {}
 
     def __enter__(self) -> Display:
-        self.bars.start()
+        if not self.bars.disable:
+            self.bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bars.stop()
+        if not self.bars.disable:  # old versions of rich end with an empty line even so
+            self.bars.stop()
 
     def progress(self, cell: Cell, task: int, epoch: int) -> None:
         """Before an epoch."""
