@@ -53,15 +53,26 @@ def test_tokens_are_rows():
     assert unfold_inputs(nn.Linear(5, 2), torch.zeros(3, 7, 5)).shape == (1, 21, 5)
 
 
-def test_gpm_shapes_of_the_alexnet():  # K-5
-    network = backbones.build(registry.get_benchmark("split_cifar100"))
-    shapes, samples = {}, dict(zip(network.layers(), (24, 100, 100, 125, 125), strict=True))
+def input_shapes(network: Network, x: torch.Tensor, counts: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """d x n of every layer's input matrix, from the first so many samples."""
+    shapes, samples = {}, dict(zip(network.layers(), counts, strict=True))
     for name, layer in network.layers().items():
         layer.register_forward_pre_hook(
-            lambda m, x, name=name: shapes.update({name: unfold_inputs(m, x[0][: samples[name]])[0].T.shape})
+            lambda m, x, name=name: shapes.update({name: tuple(unfold_inputs(m, x[0][: samples[name]])[0].T.shape)})
         )
-    network(torch.randn(125, 3, 32, 32), 0)
-    assert [tuple(s) for s in shapes.values()] == [(48, 20184), (576, 14400), (512, 2500), (1024, 125), (2048, 125)]
+    network(x, 0)
+    return list(shapes.values())
+
+
+def test_gpm_shapes_of_the_alexnet():  # K-5
+    network = backbones.build(registry.get_benchmark("split_cifar100"))
+    shapes = input_shapes(network, torch.randn(125, 3, 32, 32), (24, 100, 100, 125, 125))
+    assert shapes == [(48, 20184), (576, 14400), (512, 2500), (1024, 125), (2048, 125)]
+
+
+def test_gpm_shapes_of_the_mlp():  # K-5: the shared head is one of the layers
+    network = Network(backbones.mlp((1, 28, 28)), 100, 10, 1)
+    assert input_shapes(network, torch.randn(300, 1, 28, 28), (300,) * 3) == [(784, 300), (100, 300), (100, 300)]
 
 
 @pytest.fixture

@@ -275,6 +275,23 @@ def test_inflora_design(scale, length):  # K-19
     )
 
 
+def test_inflora_step_is_a_third_of_the_projected_gradient():  # K-19
+    from bench.lowrank import attach, merge
+
+    torch.manual_seed(0)
+    network = Network(torch.nn.Linear(4, 3, bias=False), 3, 2, 2).double()
+    before, x = network.backbone.weight.detach().clone(), torch.randn(5, 4).double()
+    network(x, 0).square().sum().backward()
+    gradient = network.backbone.weight.grad.clone()
+    B = torch.eye(4).double()[:2] / 3**0.5
+    [factors] = attach(network, {"backbone": B}).values()
+    network(x, 0).square().sum().backward()
+    torch.optim.SGD([factors.up], lr=0.1).step()
+    merge(network)
+    expected = -0.1 / 3 * gradient @ torch.diag(torch.tensor([1.0, 1, 0, 0]).double())
+    torch.testing.assert_close(network.backbone.weight.detach() - before, expected, atol=1e-12, rtol=0)
+
+
 def test_inflora_gives_up_directions_it_does_not_have():
     """Where new inputs leave no direction in the allowed space, the layer stays frozen."""
     method = registry.get_method("inflora")
