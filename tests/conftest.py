@@ -1,5 +1,6 @@
 """What several test files need: the command line in-process, plugins, and made-up results."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from bench.core import Cell, Result
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: toy networks gain nothing from threads that wait for each other
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run_bench.py is a script beside the library
