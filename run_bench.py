@@ -5,6 +5,10 @@
   python run_bench.py --methods ness,gpm --bench all         a choice of methods on every benchmark
   python run_bench.py list                                   what there is
   python run_bench.py table --metric acc,bwt,forgetting      a table of what has been run
+  python run_bench.py report                                 one HTML page of what has been run, and its figures
+  python run_bench.py new method NAME                        a file to start your own method from, and its test
+  python run_bench.py check NAME.py                          what every method and benchmark must keep to, on yours
+  python run_bench.py import matrix.csv --help               a row for an accuracy matrix computed elsewhere
 
 Finished cells (a method on a benchmark with a seed) are kept in the results folder and never run twice: the same
 command again goes on where it stopped.
@@ -16,16 +20,18 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import options, registry
-from bench.config import nearest
+from bench import options, registry, scaffold
+from bench.config import nearest, require
 from bench.core import Cell, Result, UserError
 
 if TYPE_CHECKING:
     from bench.display import Display
     from bench.grid import Resources
+    from bench.tables import Table
 
 DEFAULT_BENCHMARK = "digits"
 
@@ -39,13 +45,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] not in options.VERBS:
             raise nearest("verb", words[0], options.VERBS)
         args = options.make_parser(words[0], str(__doc__), DEFAULT_BENCHMARK).parse_args(words[1:])
-        return {"run": run, "list": show_list, "table": show_table}[words[0]](args)
+        verbs = {"run": run, "list": show_list, "table": show_table, "report": write_report, "import": import_matrix}
+        verbs |= {"new": start_new, "check": check}
+        return verbs[words[0]](args)
     except UserError as error:
         print(f"run_bench.py: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def start_new(args: argparse.Namespace) -> int:
+    """The files of a new method or benchmark, in the current folder."""
+    print("\n".join(scaffold.main(args)))
+    return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """The contract, check by check. Returns 1 if one fails."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from bench import conformance
+
+    passed = True
+    for line, fine in conformance.report(args.what, args.plugin, args.data):
+        print(line, flush=True)
+        passed &= fine
+    return 0 if passed else 1
 
 
 def show_list(args: argparse.Namespace) -> int:
@@ -65,25 +91,83 @@ def show_list(args: argparse.Namespace) -> int:
 
 
 def show_table(args: argparse.Namespace) -> int:
-    """A table of stored results."""
+    """A table of stored results, and what may be said of it."""
     chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
-    seeds = options.parse_seeds(args.seeds) if args.seeds else None
-    methods = options.pick("method", args.methods, registry.available("Method", args.plugin))
-    benchmarks = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
     if args.format not in ("md", "latex", "csv"):
         raise nearest("format", args.format, ("md", "latex", "csv"))
-    from bench import render, tables
+    require(not args.siunitx or args.format == "latex", "--siunitx goes with --format latex")
+    require(0 < args.alpha < 1, f"--alpha is a probability between 0 and 1, not {args.alpha:g}")
+    from bench import tables
 
+    kept, seeds, current = select(args)
+    protocols = tables.protocols(registry.get_benchmark(n, args.plugin) for n in {r.cell.benchmark for r in kept})
+    pairs = [(result.cell, result) for result in kept]
+    present(tables.summarise(pairs, chosen, seeds, more=current, protocols=protocols), chosen, args)
+    if args.tensorboard:
+        from bench.scalars import write_scalars
+
+        count = write_scalars(kept, args.tensorboard)
+        print(f"{count} runs written to {args.tensorboard}", file=sys.stderr)
+    return 0
+
+
+def select(args: argparse.Namespace) -> tuple[list[Result], list[int], list[Result]]:
+    """The stored results that were asked for, at least one; the seeds asked for; and all that is current."""
+    seeds = options.parse_seeds(args.seeds) if args.seeds else None
+    benchmarks = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
+    current = list(current_results(args.out, args.plugin))
+    imported = [result.cell.method for result in current if result.cell.traits.get("imported")]
+    methods = options.pick("method", args.methods, [*registry.available("Method", args.plugin), *imported])
     kept = [
-        (result.cell, result)
-        for result in current_results(args.out, args.plugin)
+        result
+        for result in current
         if result.cell.method in methods
         and result.cell.benchmark in benchmarks
         and (seeds is None or result.cell.seed in seeds)
     ]
     if not kept:
         raise UserError(f"no results of these in {args.out}: run them first, as in `python run_bench.py`")
-    print(render.FORMATS[args.format](tables.summarise(kept, chosen, seeds)))
+    return kept, seeds or sorted({result.cell.seed for result in kept}), current
+
+
+def write_report(args: argparse.Namespace) -> int:
+    """A page of stored results, and its figures."""
+    chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
+    page = args.to or args.out / "report.html"
+    require(not page.is_dir(), f"--to {page} is a folder: name a file in it, as in {page / 'report.html'}")
+    kept, seeds, current = select(args)
+    from bench import report, tables
+
+    pairs = report.with_gaps(kept, options.named(args.methods), options.named(args.bench))
+    unsupported = report.inapplicable(pairs, args.plugin)
+    protocols = tables.protocols(registry.get_benchmark(n, args.plugin) for n in {c.benchmark for c, _ in pairs})
+    commands = report.commands_behind(kept, args.out / "tables")
+    report.write(page, pairs, seeds, chosen, protocols, commands, more=current, unsupported=unsupported)
+    print(f"report: {page}")
+    return 0
+
+
+def present(table: Table, chosen: Sequence[str], args: argparse.Namespace) -> None:
+    """Print a table in the form asked for, then the comparisons and ranks asked for."""
+    from bench import compare, render
+
+    if args.caption:
+        table = replace(table, caption=f"{args.caption.rstrip(' .')}. {table.caption}")
+    table, listings = compare.examine(table, args.compare, chosen if args.ranks else (), args.alpha)
+    main = render.to_latex(table, siunitx=True) if args.siunitx else render.FORMATS[args.format](table)
+    print("\n\n".join([main, *(render.show_listing(listing, args.format) for listing in listings)]))
+
+
+def import_matrix(args: argparse.Namespace) -> int:
+    """Store an accuracy matrix that was computed elsewhere."""
+    seeds = options.parse_seeds(args.seed)
+    require(len(seeds) == 1, f"--seed takes one seed, not '{args.seed}'")
+    benchmark = registry.get_benchmark(args.bench, args.plugin)
+    from bench import foreign
+
+    taken = registry.available("Method", args.plugin)
+    path = foreign.import_matrix(args.matrix, args.method, benchmark, seeds[0], args.out, args.percent, taken)
+    print(f"imported: {path}")
     return 0
 
 
@@ -138,7 +222,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"interrupted: {len(results)} cells are kept; the same command runs the other {rest}", file=sys.stderr)
         return 130
     pairs = [(cell, results.get(cell.key)) for cell in cells]
-    table = tables.summarise(pairs, chosen, request.seeds, unsupported)
+    protocols = tables.protocols(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
+    table = tables.summarise(pairs, chosen, request.seeds, unsupported, protocols=protocols)
     stem = "-".join(request.benchmarks) + (f"-{request.epochs}epochs" if request.epochs else "")
     render.save(table, stem, options.command_line(request), [r for _, r in pairs if r], args.out / "tables")
     print(render.to_markdown(table))

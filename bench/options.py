@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench import registry
+from bench import registry, scaffold
 from bench.config import nearest, parse
 from bench.core import UserError
 
 if TYPE_CHECKING:
     from bench.grid import Request, Resources
 
-VERBS = ("run", "list", "table")
-METRIC_NAMES = ("acc", "bwt", "forgetting", "la", "aia", "state", "trainable", "old", "seconds")
+VERBS = ("run", "list", "table", "report", "import", "new", "check")
+METRIC_NAMES = (
+    "acc", "bwt", "forgetting", "la", "aia", "zero_shot", "intransigence", "state", "trainable", "old", "seconds"
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 def make_parser(verb: str, about: str, benchmark: str) -> Parser:
     """The options of a verb, with `about` above them; `benchmark` is the one that runs unless told otherwise."""
     raw = argparse.RawDescriptionHelpFormatter
-    verbs = "verbs: run (the default), list, table; `python run_bench.py VERB --help` has the options of each"
+    verbs = f"verbs: {', '.join(VERBS)} (default: run); `python run_bench.py VERB --help` has the options of each"
     parser = Parser(f"run_bench.py {verb}", description=about, epilog=verbs, formatter_class=raw, allow_abbrev=False)
     add = parser.add_argument
     add(
@@ -38,7 +40,7 @@ def make_parser(verb: str, about: str, benchmark: str) -> Parser:
         action="append",
         default=[],
         metavar="PATH",
-        help="your own methods or benchmarks: a file, a folder",
+        help="your own methods or benchmarks: a file, a folder or an importable package.module",
     )
     add(
         "--data",
@@ -47,12 +49,20 @@ def make_parser(verb: str, about: str, benchmark: str) -> Parser:
         metavar="DIR",
         help="data sets (default: $NESS_BENCH_DATA, else data)",
     )
-    if verb != "list":
+    if verb in ("run", "table", "report"):
         add_selection(add, verb == "run", benchmark)
     if verb == "run":
         add_execution(add)
     if verb == "table":
-        add("--format", default="md", metavar="F", help="md (default), latex or csv")
+        add_presentation(add)
+    if verb == "report":
+        add("--to", type=Path, metavar="FILE", help="the page; its figures go beside it (default: OUT/report.html)")
+    if verb == "import":
+        add_import(add)
+    if verb == "new":
+        scaffold.add_options(add)
+    if verb == "check":
+        add("what", nargs="+", metavar="PLUGIN", help="as for --plugin, or the name of a method or a benchmark")
     return parser
 
 
@@ -76,6 +86,27 @@ def add_execution(add: Callable[..., Any]) -> None:
     add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
     add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     add("--dry-run", action="store_true", help="list the cells and stop")
+
+
+def add_presentation(add: Callable[..., Any]) -> None:
+    """How a table looks, and what is tested."""
+    add("--format", default="md", metavar="F", help="md (default), latex or csv")
+    add("--siunitx", action="store_true", help="LaTeX whose numbers are aligned by the siunitx package")
+    add("--caption", default="", metavar="TEXT", help="text to put in front of the caption")
+    add("--compare", metavar="METHOD", help="mark what differs from this row, and show the paired tests over seeds")
+    add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
+    add("--alpha", type=float, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
+    add("--tensorboard", type=Path, metavar="DIR", help="also write the results there as TensorBoard scalars")
+
+
+def add_import(add: Callable[..., Any]) -> None:
+    """An accuracy matrix computed elsewhere, and whose it is."""
+    add("matrix", type=Path, metavar="matrix.csv", help="line i, column j: accuracy on task j after task i, in [0, 1]")
+    add("--method", required=True, metavar="NAME", help="a name for its row; the row is marked as imported")
+    add("--bench", required=True, metavar="NAME", help="the benchmark it was computed on")
+    add("--seed", required=True, metavar="N", help="its seed")
+    add("--percent", action="store_true", help="accuracies are in percent")
+    add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="results (default: results)")
 
 
 def make_request(args: argparse.Namespace) -> Request:
@@ -127,13 +158,19 @@ def make_resources(args: argparse.Namespace) -> Resources:
     if args.gpus_per_cell is not None and (args.gpus_per_cell > 0) != (device == "cuda"):
         raise UserError(f"--gpus-per-cell {args.gpus_per_cell} does not go with device {device}")
     share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
-    return Resources(args.data.resolve(), device, args.threads, workers, share, tuple(p.resolve() for p in args.plugin))
+    plugins = tuple(map(registry.locate, args.plugin))
+    return Resources(args.data.resolve(), device, args.threads, workers, share, plugins)
+
+
+def named(text: str) -> list[str]:
+    """The names in a comma-separated list; none for all."""
+    return [] if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
     """Names from a comma-separated list, or all; each of them known, none twice."""
     known = list(known)
-    chosen = known if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    chosen = known if text == "all" else named(text)
     for name in chosen:
         if name not in known:
             raise nearest(what, name, known)

@@ -1,43 +1,67 @@
 """Methods and benchmarks by name. The folders `methods/` and `datasets/` are the registry; plugins take the same road.
 
-Files are loaded by path and only when used; names and one-line summaries are read from the source without running it.
+A plugin is a file, a folder or an importable `package.module`; an installed package offers its own by entry points.
+All end as paths of files, which are loaded only when used: names and one-line summaries are read without running them.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import importlib.util
+import re
 import sys
 import tomllib
+import traceback
 from collections.abc import Sequence
 from functools import cache
+from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from bench.config import nearest
+from bench.contract import demand_fit
 from bench.core import Benchmark, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = Path(__file__).resolve().parent / "recipes"
 FOLDERS = {"Method": ROOT / "methods", "Benchmark": ROOT / "datasets"}
+GROUPS = {"Method": "ness_bench.methods", "Benchmark": "ness_bench.benchmarks"}  # of entry points
 Kind = Literal["Method", "Benchmark"]
 
 
 def available(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Path]:
-    """The files that define a method or a benchmark, by name, sorted; `plugins` are files or folders."""
+    """The files that define a method or a benchmark, by name, sorted. For `plugins` see `locate`."""
     found: dict[str, Path] = {}
-    for place in (FOLDERS[kind], *(p.resolve() for p in plugins)):
-        if not place.exists():
-            raise UserError(f"no plugin at {place}: name a Python file or a folder of them")
-        if place.is_file() and not any(_class_in(place, k) for k in FOLDERS):
-            raise UserError(f"{place} has no class that derives from Method or Benchmark")
-        for path in sorted(place.glob("*.py")) if place.is_dir() else [place]:
-            if _class_in(path, kind):
-                if path.stem in found and found[path.stem] != path:
-                    raise UserError(f"{path}: the name '{path.stem}' is taken by {found[path.stem]}; rename the file")
-                found[path.stem] = path
+    offers = [offered(kind, FOLDERS[kind]), _installed(kind), *(offered(kind, plugin) for plugin in plugins)]
+    for name, path in (offer for place in offers for offer in place):
+        if found.setdefault(name, path) != path:
+            raise UserError(f"{path}: the name '{name}' is taken by {found[name]}; rename the file")
+        if name == "all" or not re.fullmatch(r"[\w-]+", name):
+            raise UserError(f"{path}: '{name}' cannot be a name: use letters, numbers and _, and not the word all")
     return dict(sorted(found.items()))
+
+
+def offered(kind: Kind, plugin: Path) -> list[tuple[str, Path]]:
+    """What a plugin holds of a kind: names and files."""
+    place = locate(plugin)
+    files = sorted(place.glob("*.py")) if place.is_dir() else [place]
+    if not any(_class_in(path, k) for path in files for k in FOLDERS):
+        raise UserError(f"{place} has no class that derives from Method or Benchmark")
+    return [
+        (path.parent.name if path.stem == "__init__" else path.stem, path) for path in files if _class_in(path, kind)
+    ]
+
+
+def locate(plugin: Path) -> Path:
+    """The file or folder that a plugin means: it is a path, or the dotted name of a module or package."""
+    found = plugin.resolve() if plugin.exists() else _place_of(str(plugin))
+    if found is None:
+        raise UserError(f"no plugin at {plugin}: name a Python file, a folder of them or an importable package.module")
+    return found
 
 
 def summary(path: Path) -> str:
@@ -47,25 +71,25 @@ def summary(path: Path) -> str:
 
 def get_method(name: str, plugins: Sequence[Path] = ()) -> Any:
     """The method's class."""
-    return _load(*_find("Method", name, plugins))
+    return _load(_find("Method", name, plugins), "Method")
 
 
 def get_benchmark(name: str, plugins: Sequence[Path] = ()) -> Benchmark:
     """The benchmark."""
-    benchmark: Benchmark = _load(*_find("Benchmark", name, plugins))()
+    benchmark: Benchmark = _load(_find("Benchmark", name, plugins), "Benchmark")()
     benchmark.name = name
     return benchmark
 
 
 def digest(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> str:
     """Of the code behind a name, 12 hex digits; comments, docstrings and layout do not count."""
-    return _digest(_find(kind, name, plugins)[0])
+    return _digest(_find(kind, name, plugins))
 
 
 def recipe(benchmark: str, plugins: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
     """The training settings of a benchmark: table `training` for all methods, and one table per method."""
     own = RECIPES / f"{benchmark}.toml"
-    path = own if own.exists() else _find("Benchmark", benchmark, plugins)[0].with_suffix(".toml")
+    path = own if own.exists() else _find("Benchmark", benchmark, plugins).with_suffix(".toml")
     if not path.exists():
         return {}
     try:
@@ -74,11 +98,50 @@ def recipe(benchmark: str, plugins: Sequence[Path] = ()) -> dict[str, dict[str, 
         raise UserError(f"{path}: {error}") from error
 
 
-def _find(kind: Kind, name: str, plugins: Sequence[Path]) -> tuple[Path, str]:
+def reason(error: BaseException, path: Path) -> str:
+    """An error on one line, with the line of `path` it came from."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return text.rstrip(": ") + (f" (line {lines[-1]})" if lines else "")
+
+
+def _find(kind: Kind, name: str, plugins: Sequence[Path]) -> Path:
     known = available(kind, plugins)
     if name not in known:
         raise nearest(kind.lower(), name, known)
-    return known[name], str(_class_in(known[name], kind))
+    return known[name]
+
+
+@cache
+def _installed(kind: Kind) -> list[tuple[str, Path]]:
+    """What installed packages offer: an entry point is a name and the module that holds the class."""
+    found = []
+    for point in metadata.entry_points(group=GROUPS[kind]):
+        place = _place_of(point.module)
+        path = place / "__init__.py" if place and place.is_dir() else place
+        if path is None or not _class_in(path, kind):
+            raise UserError(
+                f"the entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'} "
+                f"({point.group}) is no module with a class that derives from {kind}"
+            )
+        found.append((point.name, path))
+    return found
+
+
+def _place_of(dotted: str) -> Path | None:
+    """The file of a module or the folder of a package, or None. Looks it up as an import would, and imports nothing."""
+    first, *rest = dotted.split(".")
+    if not all(part.isidentifier() for part in (first, *rest)):
+        return None
+    try:
+        spec = importlib.util.find_spec(first)
+    except ValueError:  # such as __main__
+        return None
+    for i in range(len(rest)):
+        inside = spec and spec.submodule_search_locations
+        spec = PathFinder.find_spec(".".join([first, *rest[: i + 1]]), inside) if inside else None
+    place = next(iter(spec.submodule_search_locations or [spec.origin or ""]), "") if spec else ""
+    return Path(place).resolve() if place and Path(place).exists() else None
 
 
 @cache
@@ -92,26 +155,55 @@ def _parse(path: Path) -> ast.Module:
 
 
 @cache
-def _class_in(path: Path, kind: str) -> str | None:
-    """The name of the class in a file that derives from `kind` directly."""
+def _class_in(path: Path, kind: str) -> ast.ClassDef | None:
+    """The class in a file that derives from `kind`."""
+    found: dict[str, ast.ClassDef] = {}
     for node in _parse(path).body:
-        if isinstance(node, ast.ClassDef) and any(ast.unparse(b).split(".")[-1] == kind for b in node.bases):
-            return node.name
-    return None
+        if isinstance(node, ast.ClassDef) and {ast.unparse(b).split(".")[-1] for b in node.bases} & {kind, *found}:
+            found[node.name] = node
+    if len(found) > 1:
+        first, second = list(found.values())[:2]
+        raise UserError(
+            f"{path}, line {second.lineno}: {second.name} is a second class that derives from {kind}, after "
+            f"{first.name} in line {first.lineno}; a file holds one"
+        )
+    return next(iter(found.values()), None)
 
 
 @cache
-def _load(path: Path, class_name: str) -> Any:
-    module_name = f"ness_bench_{path.parent.name}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+def _load(path: Path, kind: Kind) -> Any:
+    """The class in a file, known to fit."""
+    try:
+        module = _import(path)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{path} does not import: {reason(error, path)}") from error
+    base: type = Benchmark
+    if kind == "Method":
+        from bench.method import Method  # torch comes with it
+
+        base = Method
+    node = _class_in(path, kind)
+    assert node is not None
+    cls = getattr(module, node.name)
+    demand_fit(cls, base, path, node)
+    return cls
+
+
+def _import(path: Path) -> ModuleType:
+    """Run a file as the module it is of an importable package, else by its path alone."""
+    parts, folder = [] if path.stem == "__init__" else [path.stem], path.parent
+    while (folder / "__init__.py").exists():
+        parts, folder = [folder.name, *parts], folder.parent
+    name = ".".join(parts)
+    if path.parent != folder and _place_of(name) in (path, path.parent):
+        return importlib.import_module(name)
+    name = f"ness_bench_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look their module up here
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
-    return getattr(module, class_name)
+    sys.modules[name] = module  # dataclasses look their module up here
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +13,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from bench import store
+from bench.compare import Listing
 from bench.core import Result
 from bench.tables import METRICS, Column, Entry, Metric, Table
 
@@ -25,8 +28,10 @@ def _show(entry: Entry, metric: Metric, pm: str) -> str:
     return text
 
 
-def _partial(entry: Entry) -> str:
-    return f" (n={entry.n})" if 0 < entry.n < entry.wanted else ""
+def _after(entry: Entry) -> str:
+    """What follows a number: how it differs from the reference, and its n where seeds are missing."""
+    partial = f" (n={entry.n})" if 0 < entry.n < entry.wanted else ""
+    return (f" {entry.differs}" if entry.differs else "") + partial
 
 
 def to_markdown(table: Table) -> str:
@@ -38,17 +43,24 @@ def to_markdown(table: Table) -> str:
     def cell(row: str, column: Column) -> str:
         entry = table.entries[row, column]
         text = _show(entry, METRICS[column[1]], "±")
-        return (f"**{text}**" if entry.best else text) + _partial(entry)
+        return (f"**{text}**" if entry.best else text) + _after(entry)
 
-    body = [[row.replace("|", "\\|"), *(cell(row, column) for column in table.columns)] for row in table.rows]
-    align = ("left", *("right" for _ in table.columns))
-    grid = tabulate(body, [first, *header], tablefmt="pipe", colalign=align, disable_numparse=True)
+    body = [[row, *(cell(row, column) for column in table.columns)] for row in table.rows]
+    grid = _pipes([first, *header], body, 1)
     return "\n".join([grid, "", table.caption, *(f"{note}." for note in table.notes)])
+
+
+def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:
+    """A GitHub table, its first `left` columns aligned left."""
+    body = [[word.replace("|", "\\|") for word in row] for row in body]
+    align = ["left"] * left + ["right"] * (len(header) - left)
+    return tabulate(body, list(header), tablefmt="pipe", colalign=align if body else None, disable_numparse=True)
 
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
 
 
@@ -57,8 +69,11 @@ def escape(text: str) -> str:
     return "".join(_ESCAPES.get(c, c) for c in text)
 
 
-def to_latex(table: Table) -> str:
-    """A `table` environment for the booktabs package."""
+SETUP = r"\sisetup{separate-uncertainty, table-align-uncertainty=false, retain-zero-uncertainty, detect-weight}"
+
+
+def to_latex(table: Table, siunitx: bool = False) -> str:
+    """A `table` environment for the booktabs package; with `siunitx`, numbers stand in S columns of its version 3."""
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in table.columns))
     width = len(table.columns) // max(len(benchmarks), 1)
     spans = [rf"\multicolumn{{{width}}}{{c}}{{{escape(b)}}}" for b in benchmarks]
@@ -66,28 +81,50 @@ def to_latex(table: Table) -> str:
 
     def cell(row: str, column: Column) -> str:
         entry = table.entries[row, column]
-        text = _show(entry, METRICS[column[1]], r"\pm")
+        text, after = _show(entry, METRICS[column[1]], r"\pm"), escape(_after(entry))
+        if siunitx:
+            return _in_s_column(entry, text, after)
         if entry.n:
             text = rf"$\mathbf{{{text}}}$" if entry.best else f"${text}$"
-        return text + _partial(entry)
+        return text + after
 
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape(' '.join([table.caption, *(f'{note}.' for note in table.notes)]))}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-            r"\toprule",
-            " & ".join(["", *spans]) + r" \\",
-            "".join(rules),
-            " & ".join(["method", *(escape(METRICS[m].label) for _, m in table.columns)]) + r" \\",
-            r"\midrule",
-            *(" & ".join([escape(row), *(cell(row, c) for c in table.columns)]) + r" \\" for row in table.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-    )
+    layout = "".join(_s_column(table, c) for c in table.columns) if siunitx else "r" * len(table.columns)
+    labels = [escape(METRICS[m].label) for _, m in table.columns]
+    header = [" & ".join(["", *spans]) + r" \\", "".join(rules)]
+    header.append(" & ".join(["method", *(f"{{{label}}}" if siunitx else label for label in labels)]) + r" \\")
+    body = [" & ".join([escape(row), *(cell(row, c) for c in table.columns)]) + r" \\" for row in table.rows]
+    caption = " ".join([table.caption, *(f"{note}." for note in table.notes)])
+    return _environment(caption, "l" + layout, header, body, [SETUP] if siunitx else [])
+
+
+def _environment(
+    caption: str, layout: str, header: Sequence[str], body: Sequence[str], setup: Sequence[str] = ()
+) -> str:
+    start = [r"\begin{table}", r"\centering", *setup, rf"\caption{{{escape(caption)}}}"]
+    start += [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", *header, r"\midrule"]
+    return "\n".join([*start, *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+
+def _in_s_column(entry: Entry, text: str, after: str) -> str:
+    """An S column takes a number as it is; all else is in braces."""
+    if not entry.n:
+        return f"{{{text}}}"
+    return (r"\bfseries " if entry.best else "") + text + (rf" {{\,{after.lstrip()}}}" if after else "")
+
+
+def _s_column(table: Table, column: Column) -> str:
+    """An S column with room for the digits of its longest number and spread, and for what follows them."""
+    shown = [_show(table.entries[row, column], METRICS[column[1]], "±") for row in table.rows]
+    numbers = [text.split(" ± ") for text in shown if text[-1].isdigit()]
+    if not numbers or any("e" in mean for mean, *_ in numbers):
+        return "S"
+    whole = max(len(mean.lstrip("-").split(".")[0]) for mean, *_ in numbers)
+    decimals = max(len(mean.partition(".")[2]) for mean, *_ in numbers)
+    spread = max((len(sd[0].replace(".", "")) for _, *sd in numbers if sd), default=0)
+    sign = "-" if any(mean.startswith("-") for mean, *_ in numbers) else ""
+    after = max((escape(_after(table.entries[row, column])).lstrip() for row in table.rows), key=len)
+    room = (f"({spread})" if spread else "") + (rf"{{\,{after}}}" if after else "")
+    return f"S[table-format={sign}{whole}.{decimals}{room}]"
 
 
 def to_csv(table: Table) -> str:
@@ -96,10 +133,24 @@ def to_csv(table: Table) -> str:
         {"benchmark": benchmark, "method": row, "metric": metric, **asdict(entry)}
         for (row, (benchmark, metric)), entry in table.entries.items()
     ]
-    return pd.DataFrame(records).drop(columns=["undefined", "best"]).to_csv(index=False).rstrip("\n")
+    hidden = ["undefined", "best", "values", *([] if any(r["differs"] for r in records) else ["differs"])]
+    return pd.DataFrame(records).drop(columns=hidden).to_csv(index=False).rstrip("\n")
 
 
 FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
+
+
+def show_listing(listing: Listing, form: str) -> str:
+    """A small table in one of the FORMATS."""
+    if form == "csv":
+        lines = io.StringIO()
+        csv.writer(lines, lineterminator="\n").writerows([listing.header, *listing.rows])
+        return lines.getvalue().rstrip("\n")
+    if form == "md":
+        return "\n".join([_pipes(listing.header, listing.rows, listing.left), "", listing.caption])
+    header, *body = [" & ".join(map(escape, row)) + r" \\" for row in (listing.header, *listing.rows)]
+    layout = "l" * listing.left + "r" * (len(listing.header) - listing.left)
+    return _environment(listing.caption, layout, [header], body)
 
 
 def save(table: Table, stem: str, command: str, results: Sequence[Result], folder: Path) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 from bench.core import SCHEMA, Cell, Result, UserError
 
 
-def check_writable(folder: Path) -> None:
-    """Raise `UserError` unless results can be written to `folder`."""
+def check_writable(folder: Path, option: str = "--out") -> None:
+    """Raise `UserError` unless files can be written to `folder`, which `option` names."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"cannot write results to {folder}: {error.strerror}; choose another --out") from error
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another {option}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bench import metrics
-from bench.core import Cell, Result
+from bench.core import Benchmark, Cell, Result
 
 
 class Metric(NamedTuple):
@@ -18,17 +18,18 @@ class Metric(NamedTuple):
 
     label: str
     meaning: str
-    of: Callable[[Result], float]
+    of: Callable[..., float]  # of a result; and of the joint one of the same seed, where `against_joint`
     quality: bool = True
     best: Literal["max", "min"] = "max"
+    against_joint: bool = False
 
 
 def _last(name: str, unit: float) -> Callable[[Result], float]:
-    return lambda result: float(result.tasks[-1][name]) / unit
+    return lambda result: float(result.tasks[-1][name]) / unit if result.tasks else math.nan
 
 
 def _total(name: str, unit: float) -> Callable[[Result], float]:
-    return lambda result: sum(float(task[name]) for task in result.tasks) / unit
+    return lambda result: sum(float(task[name]) for task in result.tasks) / unit if result.tasks else math.nan
 
 
 METRICS = {
@@ -41,14 +42,22 @@ METRICS = {
     "aia": Metric(
         "AIA", "mean over time of the accuracy on tasks seen, %", lambda r: metrics.average_incremental_accuracy(r.R)
     ),
+    "zero_shot": Metric(
+        "ZS", "mean accuracy on each task just before it is learnt, %", lambda r: metrics.zero_shot(r.R)
+    ),
+    "intransigence": Metric(
+        "I", "mean shortfall against joint training when each task was learnt, points",
+        lambda r, joint: metrics.intransigence(r.R, joint.R[-1]), best="min", against_joint=True,
+    ),
     "state": Metric("state", "MB carried between tasks beside the network", _last("state_bytes", 1e6), False),
     "trainable": Metric("trainable", "thousand parameters trained in the last task", _last("trainable", 1e3), False),
     "old": Metric("old", "thousand samples of earlier tasks read", _total("old_samples_read", 1e3), False),
-    "seconds": Metric("time", "seconds per run", lambda r: float(r.environment["seconds"]), False),
-}
+    "seconds": Metric("time", "seconds per run", lambda r: float(r.environment.get("seconds", math.nan)), False),
+}  # fmt: skip
 
 MARKS = {"reads_old_data": ("†", "reads earlier tasks' training data, which counts as state"),
-         "joint": ("‡", "trains on all tasks at once: an upper bound, never marked best")}  # fmt: skip
+         "joint": ("‡", "trains on all tasks at once: an upper bound, never marked best"),
+         "imported": ("§", "accuracy matrix imported, not run here")}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class Entry:
     failed: int = 0
     undefined: bool = False  # the metric, or the method on this benchmark
     best: bool = False
+    differs: Literal["", "↑", "↓"] = ""  # from the reference of a comparison: above, below
+    values: Mapping[int, float] = field(default_factory=dict)  # by seed
 
     @property
     def complete(self) -> bool:
@@ -80,6 +91,7 @@ class Table:
     entries: dict[tuple[str, Column], Entry]
     caption: str
     notes: list[str]
+    upper: frozenset[str] = frozenset()  # rows that are upper bounds
 
 
 def row_label(cell: Cell) -> str:
@@ -87,6 +99,11 @@ def row_label(cell: Cell) -> str:
     changed = ", ".join(f"{k}={v[1]}" for k, v in cell.overrides.items() if k != "epochs")
     marks = "".join(f" {mark}" for trait, (mark, _) in MARKS.items() if cell.traits.get(trait))
     return cell.method + (f" ({changed})" if changed else "") + marks
+
+
+def bare(row: str) -> str:
+    """The label of a row without its marks."""
+    return row.rstrip(" " + "".join(mark for mark, _ in MARKS.values()))
 
 
 def column_label(cell: Cell) -> str:
@@ -99,12 +116,18 @@ def summarise(
     chosen: Sequence[str] = ("acc", "bwt", "state"),
     seeds: Sequence[int] | None = None,
     unsupported: Mapping[tuple[str, str], str] | None = None,
+    more: Iterable[Result] = (),
+    protocols: Mapping[str, str] | None = None,
 ) -> Table:
-    """A table over the wanted cells, each with its result if there is one, and over the wanted `seeds`."""
+    """A table over the wanted cells, each with its result if there is one, and over the wanted `seeds`.
+
+    `more` are results that are no rows but may hold the joint ones; `protocols` are for the caption.
+    """
     seeds = sorted({cell.seed for cell, _ in pairs}) if seeds is None else list(seeds)
     groups: dict[tuple[str, str], list[Result | None]] = {}
     for cell, result in pairs:
         groups.setdefault((row_label(cell), column_label(cell)), []).append(result)
+    joint = _joint([*more, *(result for _, result in pairs if result)])
     reasons = unsupported or {}
     labels = {c.method: row_label(c) for c, _ in pairs} | {c.benchmark: column_label(c) for c, _ in pairs}
     unsupported = {(labels.get(m, m), labels.get(b, b)): why for (m, b), why in reasons.items()}
@@ -114,25 +137,43 @@ def summarise(
     entries = {
         (row, column): Entry(undefined=True)
         if (row, column[0]) in unsupported
-        else _entry(groups.get((row, column[0]), []), METRICS[column[1]], len(seeds))
+        else _entry(groups.get((row, column[0]), []), METRICS[column[1]], len(seeds), joint)
         for row in rows
         for column in columns
     }
-    upper = {row_label(cell) for cell, _ in pairs if cell.traits.get("joint")}
+    upper = frozenset(row_label(cell) for cell, _ in pairs if cell.traits.get("joint"))
     for column in columns:
         _mark_best(entries, [row for row in rows if row not in upper], column)
-    return Table(rows, columns, entries, _caption(pairs, seeds, chosen), _notes(pairs, reasons))
+    caption = _caption(pairs, seeds, chosen) + _protocols([cell for cell, _ in pairs], protocols or {})
+    return Table(rows, columns, entries, caption, _notes(pairs, chosen, joint, reasons), upper)
 
 
-def _entry(results: Sequence[Result | None], metric: Metric, wanted: int) -> Entry:
+def _joint(results: Iterable[Result]) -> dict[tuple[str, int], Result]:
+    """The joint results under the recipe's settings, by column and seed: what intransigence is measured against."""
+    return {
+        (column_label(r.cell), r.cell.seed): r
+        for r in results
+        if r.cell.traits.get("joint") and r.error is None and not set(r.cell.overrides) - {"epochs"}
+    }
+
+
+def _entry(
+    results: Sequence[Result | None], metric: Metric, wanted: int, joint: Mapping[tuple[str, int], Result]
+) -> Entry:
     there = [r for r in results if r is not None]
     good = [r for r in there if r.error is None]
-    values = np.array([metric.of(r) for r in good]) * (100 if metric.quality else 1)
     failed = len(there) - len(good)
+    if metric.against_joint:
+        partners = [(r, joint.get((column_label(r.cell), r.cell.seed))) for r in good]
+        by_seed = {r.cell.seed: metric.of(r, partner) for r, partner in partners if partner is not None}
+    else:
+        by_seed = {r.cell.seed: metric.of(r) for r in good}
+    values = np.array(list(by_seed.values())) * (100 if metric.quality else 1)
     if not len(values) or np.isnan(values).any():
         return Entry(wanted=wanted, failed=failed, undefined=bool(len(values)))
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    return Entry(float(values.mean()), sd, len(values), wanted, failed)
+    by_seed = dict(zip(by_seed, values.tolist(), strict=True))
+    return Entry(float(values.mean()), sd, len(values), wanted, failed, values=by_seed)
 
 
 def _mark_best(entries: dict[tuple[str, Column], Entry], rows: Sequence[str], column: Column) -> None:
@@ -144,7 +185,7 @@ def _mark_best(entries: dict[tuple[str, Column], Entry], rows: Sequence[str], co
     winner = (max if metric.best == "max" else min)(full.values())
     for row, mean in full.items():
         if mean == winner:
-            entries[row, column] = Entry(**{**entries[row, column].__dict__, "best": True})
+            entries[row, column] = replace(entries[row, column], best=True)
 
 
 def _caption(pairs: Sequence[tuple[Cell, Result | None]], seeds: Sequence[int], chosen: Sequence[str]) -> str:
@@ -159,7 +200,32 @@ def _caption(pairs: Sequence[tuple[Cell, Result | None]], seeds: Sequence[int], 
     return caption + (f" Not the recipe's budget: {'; '.join(budgets)}." if budgets else "")
 
 
-def _notes(pairs: Sequence[tuple[Cell, Result | None]], unsupported: Mapping[tuple[str, str], str]) -> list[str]:
+def protocols(benchmarks: Iterable[Benchmark]) -> dict[str, str]:
+    """What a caption says of benchmarks, by name."""
+    return {b.name: f"{b.num_tasks} tasks, {b.scenario}" for b in benchmarks}
+
+
+def _protocols(cells: Sequence[Cell], known: Mapping[str, str]) -> str:
+    """The stream and the epochs of each benchmark; of cells that hold them, which imported ones do not."""
+    sentences = []
+    for name in dict.fromkeys(cell.benchmark for cell in cells):
+        epochs = sorted({c.training["epochs"] for c in cells if c.benchmark == name and "epochs" in c.training})
+        span = " to ".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))) if epochs else ""
+        facts = [known.get(name, ""), f"at most {span} epochs a task" if span else ""]
+        if any(facts):
+            sentences.append(f" {name}: {', '.join(filter(None, facts))}.")
+    return "".join(sentences)
+
+
+def _notes(
+    pairs: Sequence[tuple[Cell, Result | None]],
+    chosen: Sequence[str],
+    joint: Mapping[tuple[str, int], Result],
+    unsupported: Mapping[tuple[str, str], str],
+) -> list[str]:
     used = {trait for cell, _ in pairs for trait, holds in cell.traits.items() if holds}
     notes = [f"{mark} {text}" for trait, (mark, text) in MARKS.items() if trait in used]
+    alone = any(r and not r.error and (column_label(c), c.seed) not in joint for c, r in pairs)
+    if alone and any(METRICS[name].against_joint for name in chosen):
+        notes.append("I lacks a finished run of joint training on some benchmark and seed, under the same budget")
     return notes + [f"{row} does not apply to {benchmark}: {why}" for (row, benchmark), why in unsupported.items()]

@@ -22,6 +22,10 @@ Notify = Callable[[int, int], None]  # (task, epoch), 0-based, before the epoch
 Data = tuple[int, Tensor, Tensor]  # task, inputs, labels
 
 
+class ForeignHeadError(RuntimeError):
+    """A method changed the head of a task that is not being learnt."""
+
+
 class Plateau:
     """The lineage's schedule (LT): cut the rate when the validation loss has not improved for `patience` epochs, and
     stop when it would fall below `lr_min`. An equal loss is no improvement."""
@@ -91,6 +95,7 @@ def learn(
     train = [_to(task.train, device, task.index) for task in stage]
     validation = [_to(task.validation, device, task.index) for task in stage]
     network.open([task.index for task in stage])
+    foreign = {n: p.detach().clone() for n, p in network.heads.named_parameters() if not p.requires_grad}
     method.generator.manual_seed(derive(seed, "method", t))
     clock = [_now(device)]
     method.begin_task(t, data)
@@ -100,6 +105,7 @@ def learn(
     clock.append(_now(device))
     method.end_task(t, data)
     clock.append(_now(device))
+    _demand_unchanged(network, foreign, t)
     kept = [*old, data] if method.reads_old_data(method.config) else []
     if not kept:
         data.close()
@@ -253,6 +259,13 @@ def _validation_loss(network: Network, parts: Sequence[Data], training: Training
         return otherwise
     losses = [evaluate(network, t, x, y, training.eval_batch_size)[0] * len(y) for t, x, y in parts if len(y)]
     return sum(losses) / n
+
+
+def _demand_unchanged(network: Network, foreign: dict[str, Tensor], t: int) -> None:
+    for name, before in foreign.items():
+        gap = float((network.heads.get_parameter(name).detach() - before).abs().max())
+        if gap != 0:
+            raise ForeignHeadError(f"task {t} changed another task's head: heads.{name} by up to {gap:.3g}")
 
 
 def _now(device: torch.device) -> float:

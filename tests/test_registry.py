@@ -43,7 +43,8 @@ def test_a_plugin_folder_with_a_benchmark_and_its_recipe(plugin: Callable[..., P
     folder = plugin("one").parent
     plugin("two")
     (folder / "helper.py").write_text("x = 1\n")
-    (folder / "field.py").write_text("from bench.core import Benchmark\n\nclass Field(Benchmark):\n    num_tasks = 4\n")
+    body = "    num_tasks, num_classes, input_shape = 4, 2, (1,)\n\n    def stream(self, seed, data): ...\n"
+    (folder / "field.py").write_text(f"from bench.core import Benchmark\n\nclass Field(Benchmark):\n{body}")
     (folder / "field.toml").write_text("[training]\nepochs = 7\n")
     assert set(registry.available("Method", [folder])) - set(registry.available("Method")) == {"one", "two"}
     assert registry.get_benchmark("field", [folder]).num_tasks == 4

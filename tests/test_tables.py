@@ -4,11 +4,13 @@ import io
 import re
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from bench import render
+from bench import render, store
 from bench.core import Cell, Result
 from bench.tables import METRICS, Entry, Table, summarise
 
@@ -145,6 +147,66 @@ def test_settings_of_ones_own_are_rows_of_their_own(make_result: Make) -> None:
     assert table.rows == ["a", "a (rank=2)"]
 
 
+K28 = [[0.90, 0.20, 0.10], [0.80, 0.85, 0.30], [0.70, 0.88, 0.95]]
+
+
+def k28(make_result: Make, seed: int = 0) -> tuple[Result, Result]:
+    """The method and the joint reference of K-28."""
+    method, joint = make_result("a", seed), make_result("upper", seed, traits={"joint": True})
+    method.matrix = [list(row) for row in K28]
+    joint.matrix = [[None] * 3, [None] * 3, [0.92, 0.90, 0.96]]
+    return method, joint
+
+
+def test_intransigence_is_against_the_joint_result_of_the_same_seed(make_result: Make) -> None:
+    table = table_of(*k28(make_result), chosen=["intransigence", "zero_shot"])
+    assert table.entries["a", ("bench", "intransigence")].mean == pytest.approx(2.666667, abs=1e-6)
+    assert table.entries["a", ("bench", "zero_shot")].mean == pytest.approx(25)  # and 25 - 10 is FWT of K-28
+    assert line_of(table, "upper ‡") == ["n/a", "n/a"]
+    assert not any("joint training on some" in note for note in table.notes)
+
+
+def test_the_joint_result_need_not_be_a_row(make_result: Make) -> None:
+    method, joint = k28(make_result)
+    table = table_of(method, chosen=["intransigence"], more=[joint])
+    assert table.rows == ["a"]
+    assert line_of(table, "a") == ["2.67"]
+
+
+def test_without_a_joint_result_of_the_seed_it_is_missing(make_result: Make) -> None:
+    first, joint = k28(make_result)
+    second, other = k28(make_result, 1)
+    table = table_of(first, joint, second, chosen=["intransigence"])
+    assert line_of(table, "a") == ["2.67 (n=1)"]
+    assert any(note.startswith("I lacks") for note in table.notes)
+    failed = make_result("upper", 0, traits={"joint": True}, error="E: boom")
+    tuned = make_result("upper", 0, traits={"joint": True}, overrides={"lr": [0.1, 0.2]})
+    longer = make_result("upper", 0, traits={"joint": True}, overrides={"epochs": [1, 2]})
+    for useless in (failed, tuned, longer, other):
+        assert line_of(table_of(first, chosen=["intransigence"], more=[useless]), "a") == ["--"]
+
+
+def test_zero_shot_needs_answers_ahead(make_result: Make) -> None:
+    assert line_of(table_of(make_result(), chosen=["zero_shot"]), "a") == ["n/a"]
+
+
+def test_imported_rows_are_marked_and_may_win(make_result: Make) -> None:
+    foreign = make_result("theirs", acc=90, traits={"imported": True}, training={})
+    foreign.tasks, foreign.environment = [], {}
+    assert line_of(table_of(foreign, chosen=["acc", "state", "old", "seconds"]), "theirs §")[1:] == ["n/a"] * 3
+    table = table_of(make_result(acc=50), foreign, chosen=["acc"])
+    assert line_of(table, "theirs §") == ["**90.00**"]
+    assert "§ accuracy matrix imported, not run here" in table.notes
+
+
+def test_the_caption_says_protocol_and_epochs(make_result: Make) -> None:
+    long = make_result("b", training={"epochs": 5})
+    caption = table_of(make_result(), long, protocols={"bench": "2 tasks, task-il"}).caption
+    assert caption.endswith("bench: 2 tasks, task-il, at most 1 to 5 epochs a task.")
+    assert table_of(make_result()).caption.endswith("bench: at most 1 epochs a task.")
+    assert "epochs" not in table_of(make_result(training={})).caption
+
+
 @pytest.fixture
 def rich(make_result: Make) -> Table:
     """Two benchmarks, a name to escape, marks, and every kind of entry."""
@@ -192,6 +254,24 @@ def test_every_latex_row_has_every_column(rich: Table) -> None:
         assert len(re.findall(r"(?<!\\)&", row)) + 1 + spanned == width, row
 
 
+def test_siunitx_columns_have_room_and_text_is_in_braces(rich: Table) -> None:
+    text = render.to_latex(rich, siunitx=True)
+    assert_braces_balance(text)
+    assert text.startswith("\\begin{table}\n\\centering\n\\sisetup{separate-uncertainty,")
+    assert text.count("S[table-format=") + text.count("S}") >= 1
+    for line in text.splitlines():
+        if line.endswith(r"\\") and " & " in line and "multicolumn" not in line:
+            for word in line.removesuffix(r"\\").split(" & ")[1:]:
+                number = re.sub(r"\{[^{}]*\}", "", word.removeprefix(r"\bfseries ")).strip()
+                assert re.fullmatch(r"(-?[\d.]+( \\pm [\d.]+)?)?", number), word
+
+
+def test_siunitx_room(make_result: Make) -> None:
+    table = table_of(*(make_result("a", s, acc=60 + 15 * s, bwt=-s) for s in (0, 1)), make_result("b", 0, acc=100))
+    layout = render.to_latex(table, siunitx=True).split(r"\begin{tabular}")[1].splitlines()[0]
+    assert layout == r"{lS[table-format=3.2(4){\,(n=1)}]S[table-format=-1.2(3){\,(n=1)}]}"
+
+
 def test_latex_is_escaped(rich: Table) -> None:
     text = render.to_latex(rich)
     assert r"my\_own (rule\_1=50\% \& \{\#1\})" in text
@@ -232,3 +312,60 @@ def test_csv_comes_back(rich: Table) -> None:
 
 def test_no_negative_zero() -> None:
     assert render._show(Entry(-0.001, 0, 1, 1), METRICS["bwt"], "±") == "0.00"
+
+
+# On the command line
+
+
+@pytest.fixture
+def digits(make_result: Make, tmp_path: Path) -> Path:
+    """Six imported seeds of two methods: current whatever the code."""
+    for method, acc in (("one", 50), ("two", 60)):
+        for seed in range(6):
+            result = make_result(method, seed, acc=acc + seed, benchmark="toy", traits={"imported": True}, training={})
+            result.tasks = []
+            store.save(result, tmp_path)
+    return tmp_path
+
+
+def test_compare_ranks_and_caption(command: Callable[..., Any], digits: Path) -> None:
+    words = ("table", "--out", digits, "--metric", "acc")
+    answer = command(*words, "--compare", "one", "--ranks", "--caption", "Ours & theirs.")
+    assert (answer.code, answer.err) == (0, "")
+    main, comparison, ranking = answer.out.split("\n\n|")
+    assert "\nOurs & theirs. ACC: mean" in main
+    assert "**62.50 ± 1.87** ↑" in main
+    assert "| +10.00 " in re.sub(" +", " ", comparison)
+    assert "No critical difference" in ranking
+    latex = command(*words, "--compare", "one", "--caption", "R&D", "--format", "latex", "--siunitx").out
+    assert r"\caption{R\&D. ACC" in latex
+    assert "{\\,$\\uparrow$}" in latex
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
+    few = command(*words, "--compare", "one", "--seeds", "0-4").out
+    assert "Nothing is marked against one: with 5 common seeds" in few
+    assert "0.0625" in few
+
+
+def test_tensorboard(command: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    answer = command("table", "--out", digits, "--methods", "one", "--seeds", "1", "--tensorboard", tmp_path / "tb")
+    assert answer.code == 0
+    assert "1 runs written" in answer.err
+    assert len(list((tmp_path / "tb").rglob("events*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--compare", "tow"], "did you mean 'two'"),
+        (["--compare", "one", "--alpha", "0"], "--alpha"),
+        (["--ranks", "--alpha", "1.5"], "--alpha"),
+        (["--alpha", "x"], "--alpha"),
+        (["--siunitx"], "--format latex"),
+        (["--compare"], "--compare"),
+        (["--methods", "tow"], "did you mean 'two'"),
+    ],
+)
+def test_bad_table_options_are_one_line(command: Callable[..., Any], digits: Path, words: list[str], part: str) -> None:
+    answer = command("table", "--out", digits, *words)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert part in answer.err

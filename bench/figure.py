@@ -1,0 +1,152 @@
+"""What all figures share: their input, their look, their caption, and how they are saved.
+
+Matplotlib's objects only; nothing global is left changed. Colours are Okabe and Ito's, told apart by the colour-blind;
+every series has a marker of its own, every heat map its numbers, so that nothing is lost in grey print either.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.core import Result
+
+INK = "#1b1f24"  # whatever has this colour takes that of the page's text in an SVG
+STYLE: Any = {  # Any: matplotlib's stubs want a dict of literal keys
+    "font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "text.parse_math": False,  # a name with a dollar sign is a name
+    "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none", "figure.facecolor": "white",
+    "legend.frameon": False, "svg.fonttype": "none", "pdf.fonttype": 42,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}  # fmt: skip
+WIDTH = 4.8  # inches: a text column, and a phone held upright
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
+MARKERS = "osD^vPX*"
+
+
+class Plot(NamedTuple):
+    """A figure with the words it needs: a file name without suffix, and a caption."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs behind one column of the table, a benchmark under a budget: all that a figure is drawn from."""
+
+    name: str  # of the column
+    protocol: str  # scenario, tasks, budget
+    seeds: list[int]  # those asked for
+    results: dict[str, list[Result]]  # by row of the table, without failures; every row, be it empty
+
+    def present(self) -> dict[str, list[Result]]:
+        """The rows with a result."""
+        return {row: results for row, results in self.results.items() if results}
+
+    def label(self, row: str) -> str:
+        """The row, and its n where seeds are missing."""
+        n = len(self.results[row])
+        return row + (f" (n={n})" if n < len(self.seeds) else "")
+
+    def style(self, row: str) -> dict[str, Any]:
+        """Colour and marker: the same in every figure."""
+        k = list(self.results).index(row)
+        return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 4.5}
+
+    def plot(self, what: str, figure: Figure, caption: str, rows: Sequence[str] = ()) -> Plot:
+        """The figure with its name, and a caption that ends with protocol, n and seeds."""
+        rows = rows or list(self.results)
+        n = len(self.seeds)
+        counts = [f"{row} n = {len(self.results[row])}" for row in rows if 0 < len(self.results[row]) < n]
+        without = [row for row in rows if not self.results[row]]
+        counts += [f"without a result: {', '.join(without)}"] if without else []
+        seeds = f"n = {n} (seed{'s' if n > 1 else ''} {', '.join(map(str, self.seeds))})"
+        ending = "; ".join([seeds, *counts])
+        return Plot(slug(f"{self.name}-{what}"), f"{caption} {self.name}: {self.protocol}; {ending}.", figure)
+
+
+def slug(text: str) -> str:
+    """A file name, without suffix."""
+    return re.sub(r"[^\w.=]+", "-", text).strip("-.")[:80]
+
+
+def canvas(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """An empty figure, in inches, and its axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def stretch(tasks: int) -> float:
+    """How much larger a heat map is drawn, so that the numbers of many tasks can be read."""
+    return min(max(1.0, tasks / 12), 3.5)
+
+
+def legend(figure: Figure) -> None:
+    """The legend below the axes, for which the figure grows."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    longest = max(map(len, labels), default=0)
+    columns = max(1, min(4, 66 // (longest + 7)))
+    figure.set_figheight(figure.get_figheight() + 0.17 * math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.8, columnspacing=1.2)
+
+
+def sd(values: np.ndarray) -> np.ndarray:
+    """Sample standard deviation over the first axis; 0 for a single run."""
+    return values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
+
+
+def heat_map(
+    axes: Axes, shade: np.ndarray, numbers: np.ndarray, colours: Any, limits: tuple[float, float], decimals: int
+) -> Any:
+    """Cells coloured by `shade` with `numbers` in them, both (rows, columns), NaN left blank; columns are tasks."""
+    image = axes.pcolormesh(np.ma.masked_invalid(shade), cmap=colours, vmin=limits[0], vmax=limits[1])
+    size = 9 if len(numbers.T) <= 6 else 7
+    for (i, j), value in np.ndenumerate(numbers):
+        if np.isfinite(value) and len(numbers.T) <= 40:
+            red, green, blue, _ = image.cmap(image.norm(shade[i, j]))
+            on_colour = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else "black"
+            colour = on_colour if np.isfinite(shade[i, j]) else INK
+            axes.text(j + 0.5, i + 0.5, f"{value:.{decimals}f}", color=colour, size=size, ha="center", va="center")
+    for axis, count in ((axes.xaxis, len(numbers.T)), (axes.yaxis, len(numbers))):
+        axis.set_ticks(np.arange(count) + 0.5, [str(k + 1) for k in range(count)])
+        axis.set_tick_params(length=0)
+    axes.set(xlim=(0, len(numbers.T)), ylim=(len(numbers), 0))
+    axes.spines[:].set_visible(False)
+    return image
+
+
+@rc_context(STYLE)
+def to_svg(plot: Plot) -> str:
+    """An SVG element for a page: transparent, in the page's text colour and font, its ids those of no other figure."""
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": plot.name}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        plot.figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = re.sub(r"^.*?(?=<svg)|<defs>\s*<style.*?</defs>", "", buffer.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg)  # no size, no namespace: the page's
+    svg = re.sub(r"(?<=<g) id=\"[^\"]*\"|font-family: [^;\"]*;? ?| transform=\"rotate\(-0 [^\"]*\"", "", svg)
+    svg = re.sub(r"(\.\d\d)\d+|\s*(\n)\s*", r"\1\2", svg)  # a hundredth of a point is enough
+    return svg.replace(INK, "currentColor").strip()
+
+
+@rc_context(STYLE)
+def save(plot: Plot, folder: Path) -> None:
+    """The figure as PDF and PNG, with the caption as their description."""
+    about: dict[str, Any] = {
+        "pdf": {"Subject": plot.caption, "CreationDate": None},
+        "png": {"Description": plot.caption},
+    }
+    for suffix, metadata in about.items():
+        plot.figure.savefig(folder / f"{plot.name}.{suffix}", dpi=200, metadata=metadata)

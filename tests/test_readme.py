@@ -1,0 +1,47 @@
+"""The README, to the letter: its tutorial is run, its other commands are at least understood."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bench import registry
+from bench.options import VERBS
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+TUTORIAL = README[README.index("## Your own method") : README.index("| hook |")]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of every `python run_bench.py` in shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [part for block in blocks for line in block.splitlines() for part in line.split("&&")]
+    return [shlex.split(line, comments=True)[2:] for line in lines if "python run_bench.py" in line]
+
+
+def test_the_tutorial_works(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "ROOT", tmp_path)  # results go there
+    [source] = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
+    name = re.findall(r"Save it as `(\w+)\.py`", TUTORIAL)[0]
+    (tmp_path / f"{name}.py").write_text(source)
+    assert len(source.splitlines()) < 60
+    lines = commands(TUTORIAL)
+    assert [line[0] for line in lines] == ["check", "--plugin", "table", "report"]
+    answers = [command(*line) for line in lines]
+    assert [answer.code for answer in answers] == [0] * 4
+    assert all(name in answer.out for answer in answers[:3])
+    assert name in (tmp_path / "results" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("line", commands(README.replace(TUTORIAL, "")), ids=" ".join)
+def test_every_other_command_is_understood(line, command, monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    if line[:1] == ["list"]:
+        assert command(*line).code == 0
+    elif line and line[0] in VERBS:  # needs results, or a file
+        answer = command(*line)
+        assert answer.code == 2 and ("no results" in answer.err or "matrix.csv" in answer.err)
+    else:
+        assert command(*line, "--dry-run", "--out", tmp_path).code == 0
