@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -42,6 +43,16 @@ class Task:
     train: Split
     validation: Split
     test: Split
+
+
+def fingerprint(tasks: Sequence[Task]) -> str:
+    """Of all images and labels of a stream, in order: 12 hex digits."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        for split in (task.train, task.validation, task.test):
+            digest.update(split.x.tobytes())
+            digest.update(split.y.tobytes())
+    return digest.hexdigest()[:12]
 
 
 class Benchmark:

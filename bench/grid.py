@@ -19,7 +19,7 @@ from typing import Any
 
 from bench import registry
 from bench.config import build, describe, names, nearest
-from bench.core import Cell, DataError, Result, Training, UserError
+from bench.core import Cell, DataError, Result, Training, UserError, fingerprint
 from bench.seeding import derive
 
 Progress = Callable[[Cell, int, int], None]  # (cell, task, epoch), before the epoch
@@ -138,6 +138,7 @@ def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell,
             benchmark = registry.get_benchmark(cell.benchmark, resources.plugins)
             method_class = registry.get_method(cell.method, resources.plugins)
             tasks = benchmark.stream(cell.seed, resources.data)
+            result.environment["data"] = fingerprint(tasks)
             seed = derive(cell.benchmark, cell.seed)
             torch.manual_seed(derive(seed, "weights"))
             network = backbones.build(benchmark).to(device)

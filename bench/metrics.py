@@ -43,15 +43,6 @@ def forward_transfer(R: np.ndarray, untrained: np.ndarray) -> float:
     return float(np.mean(np.diag(R, 1) - untrained[1:])) if len(R) > 1 else np.nan
 
 
-def zero_shot(R: np.ndarray) -> float:
-    """Mean accuracy on a task just before it is learnt; NaN with a head per task, which has no answer yet.
-
-    It is `forward_transfer` plus the accuracy of the untrained network, which no result holds. That network is the same
-    for every method of a seed: differences between methods are differences of forward transfer.
-    """
-    return float(np.mean(np.diag(R, 1))) if len(R) > 1 else np.nan
-
-
 def intransigence(R: np.ndarray, reference: np.ndarray) -> float:
     """Mean shortfall, when each task was learnt, against a reference model, (T,) (Chaudhry et al. 2018)."""
     return float(np.mean(reference - np.diag(R)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 VERBS = ("run", "list", "table", "report", "import", "new", "check")
 METRIC_NAMES = (
-    "acc", "bwt", "forgetting", "la", "aia", "zero_shot", "intransigence", "state", "trainable", "old", "seconds"
+    "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
 )  # fmt: skip
 
 

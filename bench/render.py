@@ -167,5 +167,5 @@ def save(table: Table, stem: str, command: str, results: Sequence[Result], folde
 
 
 def _facts(result: Result) -> str:
-    costs = ("seconds", "process_peak_bytes")
-    return json.dumps({k: v for k, v in result.environment.items() if k not in costs}, sort_keys=True)
+    own = ("seconds", "process_peak_bytes", "data")  # of the cell, not of the machine
+    return json.dumps({k: v for k, v in result.environment.items() if k not in own}, sort_keys=True)

@@ -137,10 +137,16 @@ def _manifest(results: Sequence[Result], commands: Sequence[str]) -> str:
         + page.word_table(machine, [(n, *facts) for facts, n in machines.items()])
         + "<h3>Settings, and digests of the code</h3>\n"
         + page.word_table(code, lines)
+        + "<h3>Digests of the data</h3>\n"
+        + page.items(sorted({_data(result) for result in results}))
         + f"<details><summary>The {len(results)} result files</summary>\n"
         + page.items(result.cell.path.as_posix() for result in results)
         + "</details>\n"
     )
+
+
+def _data(result: Result) -> str:
+    return f"{result.cell.benchmark}, seed {result.cell.seed}: {result.environment.get('data', 'unknown')}"
 
 
 def _machine(result: Result) -> tuple[str, ...]:

@@ -32,6 +32,12 @@ def _total(name: str, unit: float) -> Callable[[Result], float]:
     return lambda result: sum(float(task[name]) for task in result.tasks) / unit if result.tasks else math.nan
 
 
+def _fwt(result: Result) -> float:
+    """Forward transfer, where a shared head has an answer for tasks to come."""
+    untrained = result.tasks[0].get("untrained") if result.tasks else None
+    return metrics.forward_transfer(result.R, np.array(untrained)) if untrained else math.nan
+
+
 METRICS = {
     "acc": Metric("ACC", "mean accuracy over all tasks at the end, %", lambda r: metrics.acc(r.R)),
     "bwt": Metric("BWT", "mean change of earlier tasks since they were learnt, points", lambda r: metrics.bwt(r.R)),
@@ -42,9 +48,7 @@ METRICS = {
     "aia": Metric(
         "AIA", "mean over time of the accuracy on tasks seen, %", lambda r: metrics.average_incremental_accuracy(r.R)
     ),
-    "zero_shot": Metric(
-        "ZS", "mean accuracy on each task just before it is learnt, %", lambda r: metrics.zero_shot(r.R)
-    ),
+    "fwt": Metric("FWT", "mean gain on a task just before it is learnt over the untrained network, points", _fwt),
     "intransigence": Metric(
         "I", "mean shortfall against joint training when each task was learnt, points",
         lambda r, joint: metrics.intransigence(r.R, joint.R[-1]), best="min", against_joint=True,

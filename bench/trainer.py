@@ -63,6 +63,7 @@ def run_stream(
     device = next(network.parameters()).device
     tests = [_shuffled(_to(t.test, device, t.index), derive(seed, "evaluation", t.index)) for t in tasks]
     ahead = len(network.heads) == 1  # a shared head has an answer for tasks still to come
+    untrained = [evaluate(network, *test, training.eval_batch_size)[1] for test in tests] if ahead else None
     seen: list[TrainingData] = []
     R, records = [], []
     for stage in [list(tasks)] if method.joint else [[task] for task in tasks]:
@@ -75,6 +76,8 @@ def run_stream(
             batch = training.eval_batch_size
             R.append([evaluate(network, *test, batch)[1] if test[0] <= t or ahead else None for test in tests])
         seen.append(data)
+    if ahead and first == 0:
+        records[0]["untrained"] = untrained  # what forward transfer is measured against
     return _square(R, len(tasks)), records
 
 

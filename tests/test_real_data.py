@@ -44,7 +44,8 @@ def test_null_ranks_of_the_untrained_network(tasks):  # K-11, tolerance 10 %
     ranks = [null_basis(gram, 1e-3)[0].shape[1] for gram in grams.values()]
     for rank, expected in zip(ranks, (3, 333, 117, 777, 1908), strict=True):
         assert rank == pytest.approx(expected, rel=0.1)
-    assert [null_basis(gram, 1e-3, "frobenius")[0].shape[1] for gram in grams.values()] == [0] * 5
+    *full, _ = grams.values()  # the last layer has full rank only with all 4,750 images
+    assert [null_basis(gram, 1e-3, "frobenius")[0].shape[1] for gram in full] == [0] * 4
 
 
 def test_real_images_are_learnt(tasks):

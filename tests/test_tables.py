@@ -154,14 +154,15 @@ def k28(make_result: Make, seed: int = 0) -> tuple[Result, Result]:
     """The method and the joint reference of K-28."""
     method, joint = make_result("a", seed), make_result("upper", seed, traits={"joint": True})
     method.matrix = [list(row) for row in K28]
+    method.tasks[0]["untrained"] = [0.1, 0.1, 0.1]
     joint.matrix = [[None] * 3, [None] * 3, [0.92, 0.90, 0.96]]
     return method, joint
 
 
 def test_intransigence_is_against_the_joint_result_of_the_same_seed(make_result: Make) -> None:
-    table = table_of(*k28(make_result), chosen=["intransigence", "zero_shot"])
+    table = table_of(*k28(make_result), chosen=["intransigence", "fwt"])
     assert table.entries["a", ("bench", "intransigence")].mean == pytest.approx(2.666667, abs=1e-6)
-    assert table.entries["a", ("bench", "zero_shot")].mean == pytest.approx(25)  # and 25 - 10 is FWT of K-28
+    assert table.entries["a", ("bench", "fwt")].mean == pytest.approx(15)
     assert line_of(table, "upper ‡") == ["n/a", "n/a"]
     assert not any("joint training on some" in note for note in table.notes)
 
@@ -186,8 +187,8 @@ def test_without_a_joint_result_of_the_seed_it_is_missing(make_result: Make) -> 
         assert line_of(table_of(first, chosen=["intransigence"], more=[useless]), "a") == ["--"]
 
 
-def test_zero_shot_needs_answers_ahead(make_result: Make) -> None:
-    assert line_of(table_of(make_result(), chosen=["zero_shot"]), "a") == ["n/a"]
+def test_forward_transfer_needs_answers_ahead(make_result: Make) -> None:
+    assert line_of(table_of(make_result(), chosen=["fwt"]), "a") == ["n/a"]
 
 
 def test_imported_rows_are_marked_and_may_win(make_result: Make) -> None:
