@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from bench import figure
+from bench import figure, render
 from bench.figure import Plot
 from bench.tables import METRICS, Entry, Table
 
@@ -60,11 +60,7 @@ def show(entry: Entry, metric: str) -> str:
     if entry.n == 0:
         words = "n/a" if entry.undefined else "failed" if entry.failed else "missing" if entry.wanted else "--"
         return f'<span class="{"soft" if entry.undefined else "bad"}">{words}</span>'
-    if METRICS[metric].quality:
-        text = f"{round(entry.mean, 2) + 0.0:.2f}" + (f" ± {entry.sd:.2f}" if entry.n > 1 else "")
-    else:
-        text = f"{entry.mean:.3g}" if entry.mean < 1000 else f"{entry.mean:.0f}"
-    text = text.replace("-", "\N{MINUS SIGN}")
+    text = render.show(entry, METRICS[metric], "±").replace("-", "\N{MINUS SIGN}")
     partial = f' <span class="bad">(n={entry.n})</span>' if entry.n < entry.wanted else ""
     return (f"<strong>{text}</strong>" if entry.best else text) + partial
 

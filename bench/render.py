@@ -18,7 +18,8 @@ from bench.core import Result
 from bench.tables import METRICS, Column, Entry, Metric, Table
 
 
-def _show(entry: Entry, metric: Metric, pm: str) -> str:
+def show(entry: Entry, metric: Metric, pm: str) -> str:
+    """An entry in words: mean and spread, or why there is none; without marks."""
     if entry.n == 0:
         return "n/a" if entry.undefined else "failed" if entry.failed else "--"
     if metric.quality:
@@ -42,7 +43,7 @@ def to_markdown(table: Table) -> str:
 
     def cell(row: str, column: Column) -> str:
         entry = table.entries[row, column]
-        text = _show(entry, METRICS[column[1]], "±")
+        text = show(entry, METRICS[column[1]], "±")
         return (f"**{text}**" if entry.best else text) + _after(entry)
 
     body = [[row, *(cell(row, column) for column in table.columns)] for row in table.rows]
@@ -81,7 +82,7 @@ def to_latex(table: Table, siunitx: bool = False) -> str:
 
     def cell(row: str, column: Column) -> str:
         entry = table.entries[row, column]
-        text, after = _show(entry, METRICS[column[1]], r"\pm"), escape(_after(entry))
+        text, after = show(entry, METRICS[column[1]], r"\pm"), escape(_after(entry))
         if siunitx:
             return _in_s_column(entry, text, after)
         if entry.n:
@@ -114,7 +115,7 @@ def _in_s_column(entry: Entry, text: str, after: str) -> str:
 
 def _s_column(table: Table, column: Column) -> str:
     """An S column with room for the digits of its longest number and spread, and for what follows them."""
-    shown = [_show(table.entries[row, column], METRICS[column[1]], "±") for row in table.rows]
+    shown = [show(table.entries[row, column], METRICS[column[1]], "±") for row in table.rows]
     numbers = [text.split(" ± ") for text in shown if text[-1].isdigit()]
     if not numbers or any("e" in mean for mean, *_ in numbers):
         return "S"

@@ -312,7 +312,7 @@ def test_csv_comes_back(rich: Table) -> None:
 
 
 def test_no_negative_zero() -> None:
-    assert render._show(Entry(-0.001, 0, 1, 1), METRICS["bwt"], "±") == "0.00"
+    assert render.show(Entry(-0.001, 0, 1, 1), METRICS["bwt"], "±") == "0.00"
 
 
 # On the command line
