@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from bench import options, registry, scaffold
 from bench.config import nearest, require
-from bench.core import Cell, Result, UserError
+from bench.core import PROTOCOLS, Cell, Result, UserError
 
 if TYPE_CHECKING:
     from bench.display import Display
@@ -100,9 +100,9 @@ def show_table(args: argparse.Namespace) -> int:
     from bench import tables
 
     kept, seeds, current = select(args)
-    protocols = tables.protocols(registry.get_benchmark(n, args.plugin) for n in {r.cell.benchmark for r in kept})
+    streams = tables.streams(registry.get_benchmark(n, args.plugin) for n in {r.cell.benchmark for r in kept})
     pairs = [(result.cell, result) for result in kept]
-    present(tables.summarise(pairs, chosen, seeds, more=current, protocols=protocols), chosen, args)
+    present(tables.summarise(pairs, chosen, seeds, more=current, streams=streams), chosen, args)
     if args.tensorboard:
         from bench.scalars import write_scalars
 
@@ -117,13 +117,17 @@ def select(args: argparse.Namespace) -> tuple[list[Result], list[int], list[Resu
     benchmarks = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
     current = list(current_results(args.out, args.plugin))
     imported = [result.cell.method for result in current if result.cell.traits.get("imported")]
-    methods = options.pick("method", args.methods, [*registry.available("Method", args.plugin), *imported])
+    methods = options.pick_methods(args.methods, args.plugin, imported)
+    protocols = options.pick("protocol", args.protocol, PROTOCOLS)
+    if args.methods == "all":
+        methods += registry.variants(args.plugin)
     kept = [
         result
         for result in current
         if result.cell.method in methods
         and result.cell.benchmark in benchmarks
         and (seeds is None or result.cell.seed in seeds)
+        and (result.cell.protocol in protocols or result.cell.traits.get("imported"))
     ]
     if not kept:
         raise UserError(f"no results of these in {args.out}: run them first, as in `python run_bench.py`")
@@ -140,9 +144,9 @@ def write_report(args: argparse.Namespace) -> int:
 
     pairs = report.with_gaps(kept, options.named(args.methods), options.named(args.bench))
     unsupported = report.inapplicable(pairs, args.plugin)
-    protocols = tables.protocols(registry.get_benchmark(n, args.plugin) for n in {c.benchmark for c, _ in pairs})
+    streams = tables.streams(registry.get_benchmark(n, args.plugin) for n in {c.benchmark for c, _ in pairs})
     commands = report.commands_behind(kept, args.out / "tables")
-    report.write(page, pairs, seeds, chosen, protocols, commands, more=current, unsupported=unsupported)
+    report.write(page, pairs, seeds, chosen, streams, commands, more=current, unsupported=unsupported)
     print(f"report: {page}")
     return 0
 
@@ -222,8 +226,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"interrupted: {len(results)} cells are kept; the same command runs the other {rest}", file=sys.stderr)
         return 130
     pairs = [(cell, results.get(cell.key)) for cell in cells]
-    protocols = tables.protocols(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
-    table = tables.summarise(pairs, chosen, request.seeds, unsupported, protocols=protocols)
+    streams = tables.streams(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
+    table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams)
     stem = "-".join(request.benchmarks) + (f"-{request.epochs}epochs" if request.epochs else "")
     render.save(table, stem, options.command_line(request), [r for _, r in pairs if r], args.out / "tables")
     print(render.to_markdown(table))

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.activations import evaluating
 from bench.core import Benchmark
-from bench.network import Network
+from bench.network import Network, track_statistics
 
 Shape = tuple[int, ...]
 
@@ -74,11 +74,13 @@ def mlp(shape: Shape) -> nn.Sequential:
 BACKBONES: dict[str, Callable[[Shape], nn.Module]] = {"alexnet": alexnet, "convnet": convnet, "mlp": mlp}
 
 
-def build(benchmark: Benchmark) -> Network:
-    """The network of a benchmark, freshly initialised from torch's global generator."""
+def build(benchmark: Benchmark, bn_mode: str = "batch") -> Network:
+    """The network of a benchmark, freshly initialised from torch's global generator. For `bn_mode` see `Training`."""
     name = benchmark.backbone
     backbone = BACKBONES[name](benchmark.input_shape) if name else benchmark.own_backbone()
     with evaluating(backbone), torch.no_grad():
         features = backbone(torch.zeros(2, *benchmark.input_shape)).shape[1]
+    if bn_mode == "running-frozen":
+        track_statistics(backbone)
     heads = benchmark.num_tasks if benchmark.scenario == "task-il" else 1
     return Network(backbone, features, benchmark.num_classes, heads)

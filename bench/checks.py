@@ -37,7 +37,7 @@ class Run:
         self.tasks = self.benchmark.stream(seed, Path())
         self.seed = derive(BENCHMARK, seed)
         cls = registry.get_method(name, plugins)
-        self.training, config = grid.resolve(name, cls.Config, registry.recipe(BENCHMARK, plugins), settings)
+        self.training, config = grid.resolve(name, cls, registry.recipe(BENCHMARK, plugins), settings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, "weights"))
             self.network: Network = backbones.build(self.benchmark)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+PROTOCOLS = {  # what decides a number where released code and good practice part
+    "published": "as the released code computes it, defects included",
+    "sound": "the defects of the released code corrected",
+}
 SCHEMA = 1  # of a result file; raised whenever the meaning of a stored number changes
 
 
@@ -62,7 +66,13 @@ class Benchmark:
     in a recipe, `<name>.toml`, in `bench/recipes/` or beside the plugin.
     """
 
-    name: str = ""  # set by the registry
+    @dataclass(frozen=True)
+    class Config:
+        """Options of the data: every field has a default and a comment with its meaning."""
+
+    name: str = ""  # set by the registry, as `config` is
+    config: Any = Config()
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options under a protocol, where not the defaults
     scenario: ClassVar[Literal["task-il", "domain-il"]] = "task-il"  # a head per task, or one shared head
     num_tasks: ClassVar[int]
     num_classes: ClassVar[int]  # outputs of a head
@@ -103,9 +113,17 @@ class Training:
     sam: Literal["none", "first", "all"] = "none"  # tasks trained with sharpness-aware minimisation
     rho: float = 0.05  # radius of SAM's ascent step, in the global L2 norm
     eval_batch_size: int = 64  # matters where normalisation uses the statistics of the test batch
+    eval_order: Literal["fixed", "shuffled"] = "fixed"  # of images in evaluation: the same always, or another each time
+    n_eval: int = 1  # passes, each in an order of its own, whose mean an entry of R is
+    bn_mode: Literal["batch", "running-frozen"] = "batch"  # batch statistics, or running ones of the first task, frozen
+
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "published": {"eval_order": "shuffled", "bn_mode": "batch"},
+        "sound": {"eval_order": "fixed", "bn_mode": "running-frozen"},
+    }
 
     def __post_init__(self) -> None:
-        for name in ("lr", "epochs", "batch_size", "eval_batch_size", "lr_min", "rho"):
+        for name in ("lr", "epochs", "batch_size", "eval_batch_size", "n_eval", "lr_min", "rho"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be greater than 0, not {getattr(self, name)}")
         for name in ("momentum", "weight_decay", "patience"):
@@ -127,6 +145,8 @@ class Cell:
     source: dict[str, str] = field(default_factory=dict)  # digests of the method's and the benchmark's code
     overrides: dict[str, Any] = field(default_factory=dict)  # name: [the recipe's value, the user's]; not in the key
     traits: dict[str, bool] = field(default_factory=dict)  # of the method: joint, reads_old_data; not in the key
+    options: dict[str, Any] = field(default_factory=dict)  # resolved `Config` of the benchmark
+    protocol: str = "published"  # one of PROTOCOLS
 
     @property
     def key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import platform
@@ -19,7 +20,7 @@ from typing import Any
 
 from bench import registry
 from bench.config import build, describe, names, nearest
-from bench.core import Cell, DataError, Result, Training, UserError, fingerprint
+from bench.core import PROTOCOLS, Cell, DataError, Result, Training, UserError, fingerprint
 from bench.seeding import derive
 
 Progress = Callable[[Cell, int, int], None]  # (cell, task, epoch), before the epoch
@@ -45,7 +46,8 @@ class Request:
     benchmarks: Sequence[str]
     seeds: Sequence[int]
     epochs: int | None = None
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method -> field -> value
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method or benchmark -> field -> value
+    protocols: Sequence[str] = ("published",)
 
 
 def expand(request: Request, plugins: Sequence[Path] = ()) -> tuple[list[Cell], dict[tuple[str, str], str]]:
@@ -54,52 +56,82 @@ def expand(request: Request, plugins: Sequence[Path] = ()) -> tuple[list[Cell], 
     A wrong name or value raises `UserError` here, before any work.
     """
     for name in request.settings:
-        if name not in request.methods:
-            raise nearest("method in --set", name, request.methods)
+        if name not in (*request.methods, *request.benchmarks):
+            raise nearest("method or benchmark in --set", name, (*request.methods, *request.benchmarks))
     cells: list[Cell] = []
     unsupported: dict[tuple[str, str], str] = {}
-    for benchmark_name in request.benchmarks:
-        benchmark = registry.get_benchmark(benchmark_name, plugins)
-        recipe = registry.recipe(benchmark_name, plugins)
-        for name in request.methods:
-            method = registry.get_method(name, plugins)
-            user = dict(request.settings.get(name, {}))
-            if request.epochs is not None:
-                user.setdefault("epochs", request.epochs)
-            training, config = resolve(name, method.Config, recipe, user)
-            if reason := method.unsupported(benchmark, training):
-                unsupported[name, benchmark_name] = reason
-                continue
-            source = {
-                "method": registry.digest("Method", name, plugins),
-                "benchmark": registry.digest("Benchmark", benchmark_name, plugins),
-            }
-            traits = {"joint": method.joint, "reads_old_data": method.reads_old_data(config)}
-            overrides = _changed(training, config, *resolve(name, method.Config, recipe, {}))
-            for seed in request.seeds:
-                cells.append(
-                    Cell(benchmark_name, name, seed, asdict(training), asdict(config), source, overrides, traits)
-                )
+    for benchmark, protocol, method in itertools.product(request.benchmarks, request.protocols, request.methods):
+        try:
+            cells += _cells_of(method, benchmark, protocol, request, plugins)
+        except UnsupportedError as reason:
+            unsupported[method, benchmark] = str(reason)
     return cells, unsupported
 
 
-def resolve(name: str, config_class: type, recipe: Mapping[str, Any], user: Mapping[str, Any]) -> tuple[Training, Any]:
-    """Settings of a method: defaults, then the recipe's [training] and [name], then the user's."""
-    known = names(Training) | names(config_class)
+class UnsupportedError(Exception):
+    """A method does not apply to a benchmark."""
+
+
+def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, plugins: Sequence[Path]) -> list[Cell]:
+    """The cells of one method on one benchmark under one protocol, a seed each."""
+    method = registry.get_method(name, plugins)
+    recipe = registry.recipe(benchmark_name, plugins)
+    if "+" in name and name not in {**recipe, **recipe.get(protocol, {})}:
+        raise UnsupportedError(f"its recipe has no table for {name}")
+    bare = registry.get_benchmark(benchmark_name, plugins)
+    changes = request.settings.get(benchmark_name, {})
+    options, usual = (resolve_options(bare, recipe, user, protocol) for user in (changes, {}))
+    benchmark = registry.get_benchmark(benchmark_name, plugins, options)
+    user = dict(request.settings.get(name, {}))
+    if request.epochs is not None:
+        user.setdefault("epochs", request.epochs)
+    training, config = resolve(name, method, recipe, user, protocol)
+    if reason := method.unsupported(benchmark, training):
+        raise UnsupportedError(reason)
+    source = {
+        "method": registry.digest("Method", name, plugins),
+        "benchmark": registry.digest("Benchmark", benchmark_name, plugins),
+    }
+    traits = {"joint": method.joint, "reads_old_data": method.reads_old_data(config)}
+    plain = resolve(name, method, recipe, {}, protocol)
+    now, before = (asdict(t) | asdict(c) for t, c in ((training, config), plain))
+    overrides = _changed(now, before) | _changed(options, usual, f"{benchmark_name}.")
+    rest = (asdict(training), asdict(config), source, overrides, traits, options, protocol)
+    return [Cell(benchmark_name, name, seed, *rest) for seed in request.seeds]
+
+
+def resolve(
+    name: str, method: Any, recipe: Mapping[str, Any], user: Mapping[str, Any], protocol: str = "published"
+) -> tuple[Training, Any]:
+    """Settings of a method: defaults, what it and the trainer do under the protocol, the recipe's [training] and
+    [name], the same under [protocol], then the user's. A variant's table stands after its method's."""
+    known = names(Training) | names(method.Config)
     for field_name in user:
         if field_name not in known:
             wrong = str(nearest(f"setting of {name}", field_name, known)).split("known:")[0]
-            own_fields = describe(config_class) or "none of its own"
+            own_fields = describe(method.Config) or "none of its own"
             raise UserError(f"{wrong}{name} has {own_fields}; its training has {describe(Training)}")
-    merged = {**recipe.get("training", {}), **recipe.get(name, {}), **user}
-    own = {k: v for k, v in merged.items() if k in names(config_class)}
-    return build(Training, {k: v for k, v in merged.items() if k not in own}, name), build(config_class, own, name)
+    merged = {**Training.protocols[protocol], **method.protocols.get(protocol, {})}
+    for tables in (recipe, recipe.get(protocol, {})):
+        for table in dict.fromkeys(("training", name.partition("+")[0], name)):
+            merged |= tables.get(table, {})
+    merged |= user
+    own = {k: v for k, v in merged.items() if k in names(method.Config)}
+    return build(Training, {k: v for k, v in merged.items() if k not in own}, name), build(method.Config, own, name)
 
 
-def _changed(training: Training, config: Any, *recipe: Any) -> dict[str, Any]:
+def resolve_options(
+    benchmark: Any, recipe: Mapping[str, Any], user: Mapping[str, Any], protocol: str
+) -> dict[str, Any]:
+    """Options of a benchmark's data: defaults, its protocol's, the recipe's [benchmark], the user's."""
+    usual = benchmark.protocols.get(protocol, {}), recipe.get("benchmark", {}), recipe.get(protocol, {})
+    merged = {**usual[0], **usual[1], **usual[2].get("benchmark", {}), **user}
+    return asdict(build(benchmark.Config, merged, benchmark.name))
+
+
+def _changed(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """What differs from the recipe: name -> [the recipe's value, the user's]."""
-    now, before = asdict(training) | asdict(config), asdict(recipe[0]) | asdict(recipe[1])
-    return {name: [before[name], value] for name, value in now.items() if value != before[name]}
+    return {f"{prefix}{name}": [before[name], value] for name, value in now.items() if value != before[name]}
 
 
 def is_current(cell: Cell, plugins: Sequence[Path] = ()) -> bool:
@@ -109,8 +141,13 @@ def is_current(cell: Cell, plugins: Sequence[Path] = ()) -> bool:
     """
     if cell.traits.get("imported"):
         return True
-    settings = {name: user for name, (_, user) in cell.overrides.items()}
-    request = Request([cell.method], [cell.benchmark], [cell.seed], settings={cell.method: settings})
+    settings: dict[str, dict[str, Any]] = {cell.method: {}, cell.benchmark: {}}
+    for name, (_, user) in cell.overrides.items():
+        of, dot, option = name.partition(".")
+        settings[of if dot else cell.method][option if dot else name] = user
+    if cell.protocol not in PROTOCOLS:
+        return False
+    request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, [cell.protocol])
     try:
         cells, _ = expand(request, plugins)
     except UserError:
@@ -135,13 +172,13 @@ def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell,
     try:
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
             torch.backends.cudnn.deterministic = True
-            benchmark = registry.get_benchmark(cell.benchmark, resources.plugins)
+            benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
             method_class = registry.get_method(cell.method, resources.plugins)
             tasks = benchmark.stream(cell.seed, resources.data)
             result.environment["data"] = fingerprint(tasks)
             seed = derive(cell.benchmark, cell.seed)
             torch.manual_seed(derive(seed, "weights"))
-            network = backbones.build(benchmark).to(device)
+            network = backbones.build(benchmark, cell.training["bn_mode"]).to(device)
             config = build(method_class.Config, cell.config, cell.method)
             method = method_class(network, config, torch.Generator())
             training = build(Training, cell.training, cell.method)
@@ -161,14 +198,21 @@ def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell,
 def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], list[Result]]:
     """Get the data of every benchmark ready, once. Returns the cells that can run, and failures for the others."""
     failures: dict[str, DataError] = {}
-    for name in dict.fromkeys(cell.benchmark for cell in cells):
+    wanted = {_stream_of(cell): cell for cell in cells}
+    for stream, cell in wanted.items():
         try:
-            registry.get_benchmark(name, resources.plugins).prepare(resources.data)
+            registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
         except DataError as error:
-            failures[name] = error
+            failures[stream] = error
     facts = _environment(resources)
-    failed = [Result(c, error=str(failures[c.benchmark]), environment=facts) for c in cells if c.benchmark in failures]
-    return [c for c in cells if c.benchmark not in failures], failed
+    lost = [cell for cell in cells if _stream_of(cell) in failures]
+    failed = [Result(cell, error=str(failures[_stream_of(cell)]), environment=facts) for cell in lost]
+    return [cell for cell in cells if _stream_of(cell) not in failures], failed
+
+
+def _stream_of(cell: Cell) -> str:
+    """A benchmark with its options: what its data depend on, the seed aside."""
+    return f"{cell.benchmark} {sorted(cell.options.items())}"
 
 
 def serial(cells: Sequence[Cell], resources: Resources, progress: Progress) -> Iterator[Result]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -90,6 +90,7 @@ class Method:
     class Config:
         """Settings: every field has a default, a comment with its meaning and unit, and no name that `Training` has."""
 
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings under a protocol, where not the defaults
     joint: ClassVar[bool] = False  # trains once, on all tasks together: an upper bound, not a competitor
     config: Config
 

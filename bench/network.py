@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class WeightBlock:
@@ -45,8 +47,19 @@ def blocks_of(name: str, layer: nn.Linear | nn.Conv2d) -> list[WeightBlock]:
     return [WeightBlock(f"{name}.g{g}" if groups > 1 else name, layer, g) for g in range(groups)]
 
 
+def track_statistics(module: nn.Module) -> None:
+    """From now on batch normalisation keeps running statistics, and evaluates with them."""
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm) and layer.running_mean is None:
+            layer.track_running_stats = True
+            layer.running_mean, layer.running_var = torch.zeros(layer.num_features), torch.ones(layer.num_features)
+            layer.num_batches_tracked = torch.zeros((), dtype=torch.long)
+
+
 class Network(nn.Module):
     """`network(x, task)` gives the logits of that task's head, (n, num_classes); one shared head in domain-il."""
+
+    statistics_frozen = False  # where set, normalisation that tracks statistics uses them in training too
 
     def __init__(self, backbone: nn.Module, features: int, num_classes: int, num_heads: int) -> None:
         super().__init__()
@@ -59,6 +72,14 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, task: int) -> Tensor:
         return self.head(task)(self.backbone(x))
+
+    def train(self, mode: bool = True) -> Network:
+        """Training mode; normalisation with frozen statistics stays in evaluation mode."""
+        super().train(mode)
+        for module in self.modules():
+            if self.statistics_frozen and isinstance(module, _BatchNorm) and module.running_mean is not None:
+                module.eval()
+        return self
 
     def layers(self) -> dict[str, nn.Linear | nn.Conv2d]:
         """Every Linear and Conv2d layer that later tasks share, by its path, in order of registration.

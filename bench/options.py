@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench import registry, scaffold
 from bench.config import nearest, parse
-from bench.core import UserError
+from bench.core import PROTOCOLS, UserError
 
 if TYPE_CHECKING:
     from bench.grid import Request, Resources
 
 VERBS = ("run", "list", "table", "report", "import", "new", "check")
+PROTOCOL = "published"  # unless told otherwise
 METRIC_NAMES = (
     "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
 )  # fmt: skip
@@ -73,12 +74,15 @@ def add_selection(add: Callable[..., Any], runs: bool, benchmark: str) -> None:
     add("--bench", default=benchmark if runs else "all", metavar="A,B", help="by name, or all (default: %(default)s)")
     add("--seeds", default="0-2" if runs else None, metavar="LIST", help="as in 1,2,3 or 0-4 (default: %(default)s)")
     add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="results (default: results)")
+    known = "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items())
+    protocol = PROTOCOL if runs else "all"
+    add("--protocol", default=protocol, metavar="P", help=f"{known}; or all (default: {protocol})")
     add("--metric", default="acc,bwt,state", metavar="A,B", help=f"columns, of {metrics} (default: %(default)s)")
 
 
 def add_execution(add: Callable[..., Any]) -> None:
     """With which settings, where and how."""
-    add("--set", action="append", default=[], metavar="M.FIELD=V", help="a setting of a method or of its training")
+    add("--set", action="append", default=[], metavar="M.FIELD=V", help="of a method, its training or a benchmark")
     add("--epochs", type=int, metavar="N", help="another budget than the recipe's; the table will say so")
     add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
     add("--workers", type=int, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
@@ -111,7 +115,8 @@ def add_import(add: Callable[..., Any]) -> None:
 
 def make_request(args: argparse.Namespace) -> Request:
     """The names, seeds and settings of the command line, checked before anything heavy is imported."""
-    methods = pick("method", args.methods, registry.available("Method", args.plugin))
+    methods = pick_methods(args.methods, args.plugin)
+    protocols = pick("protocol", args.protocol, PROTOCOLS)
     known = registry.available("Benchmark", args.plugin)
     benchmarks = pick("benchmark", args.bench, known)
     if args.bench == "all":
@@ -125,14 +130,14 @@ def make_request(args: argparse.Namespace) -> Request:
         name, _, rest = item.partition(".")
         field, equals, value = rest.partition("=")
         if not (name and field and equals):
-            raise UserError(f"--set takes METHOD.FIELD=VALUE, not '{item}'")
+            raise UserError(f"--set takes METHOD.FIELD=VALUE or BENCHMARK.OPTION=VALUE, not '{item}'")
         settings.setdefault(name, {})[field] = parse(value)
     for name in settings:
-        if name not in methods:
-            raise nearest("method in --set", name, methods)
+        if name not in (*methods, *benchmarks):
+            raise nearest("method or benchmark in --set", name, (*methods, *benchmarks))
     from bench.grid import Request
 
-    return Request(methods, benchmarks, seeds, args.epochs, settings)
+    return Request(methods, benchmarks, seeds, args.epochs, settings, protocols)
 
 
 def make_resources(args: argparse.Namespace) -> Resources:
@@ -179,6 +184,12 @@ def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
+def pick_methods(text: str, plugins: Sequence[Path], others: Iterable[str] = ()) -> list[str]:
+    """Methods, or `others`, from a comma-separated list; `all` leaves the variants that recipes define out."""
+    known = [*registry.available("Method", plugins), *others]
+    return pick("method", text, known if text == "all" else [*known, *registry.variants(plugins)])
+
+
 def parse_seeds(text: str) -> list[int]:
     """Seeds from a list like 1,2,3 or 0-4 or both."""
     seeds: list[int] = []
@@ -199,5 +210,6 @@ def command_line(request: Request) -> str:
     """The command that asks for the same cells."""
     words = ["python run_bench.py", f"--methods {','.join(request.methods)}", f"--bench {','.join(request.benchmarks)}"]
     words.append(f"--seeds {','.join(map(str, request.seeds))}")
+    words += [f"--protocol {','.join(request.protocols)}"] if list(request.protocols) != [PROTOCOL] else []
     words += [f"--epochs {request.epochs}"] if request.epochs else []
     return " ".join(words + [f"--set {m}.{k}={v}" for m, s in request.settings.items() for k, v in s.items()])

@@ -58,7 +58,7 @@ def _random_task(benchmark: Benchmark, t: int) -> Task:
 def arm(name: str, benchmark: Benchmark, tasks: list[Task]) -> tuple[Callable[[], object], dict[str, float]]:
     """A function that trains one epoch of the second task, and the seconds that its hooks took there."""
     cls = registry.get_method(name)
-    training, config = grid.resolve(name, cls.Config, registry.recipe(BENCHMARK), {"epochs": 1})
+    training, config = grid.resolve(name, cls, registry.recipe(BENCHMARK), {"epochs": 1})
     torch.manual_seed(derive(BENCHMARK, "perf"))
     network = backbones.build(benchmark)
     method = cls(network, config)

@@ -14,7 +14,7 @@ import re
 import sys
 import tomllib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from importlib.machinery import PathFinder
@@ -22,14 +22,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from bench.config import nearest
+from bench.config import build, nearest
 from bench.contract import demand_fit
-from bench.core import Benchmark, UserError
+from bench.core import PROTOCOLS, Benchmark, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = Path(__file__).resolve().parent / "recipes"
 FOLDERS = {"Method": ROOT / "methods", "Benchmark": ROOT / "datasets"}
 GROUPS = {"Method": "ness_bench.methods", "Benchmark": "ness_bench.benchmarks"}  # of entry points
+RESERVED = ("all", "training", "benchmark", *PROTOCOLS)  # words of the command line and of recipes
 Kind = Literal["Method", "Benchmark"]
 
 
@@ -40,8 +41,9 @@ def available(kind: Kind, plugins: Sequence[Path] = ()) -> dict[str, Path]:
     for name, path in (offer for place in offers for offer in place):
         if found.setdefault(name, path) != path:
             raise UserError(f"{path}: the name '{name}' is taken by {found[name]}; rename the file")
-        if name == "all" or not re.fullmatch(r"[\w-]+", name):
-            raise UserError(f"{path}: '{name}' cannot be a name: use letters, numbers and _, and not the word all")
+        if name in RESERVED or not re.fullmatch(r"[\w-]+", name):
+            words = ", ".join(RESERVED)
+            raise UserError(f"{path}: '{name}' cannot be a name: use letters, numbers and _, and none of {words}")
     return dict(sorted(found.items()))
 
 
@@ -70,14 +72,15 @@ def summary(path: Path) -> str:
 
 
 def get_method(name: str, plugins: Sequence[Path] = ()) -> Any:
-    """The method's class."""
+    """The method's class; of a variant, `method+word`, that of the method."""
     return _load(_find("Method", name, plugins), "Method")
 
 
-def get_benchmark(name: str, plugins: Sequence[Path] = ()) -> Benchmark:
-    """The benchmark."""
+def get_benchmark(name: str, plugins: Sequence[Path] = (), options: Mapping[str, Any] | None = None) -> Benchmark:
+    """The benchmark, with `options` of its data; by default those of its `Config`."""
     benchmark: Benchmark = _load(_find("Benchmark", name, plugins), "Benchmark")()
     benchmark.name = name
+    benchmark.config = build(benchmark.Config, options or {}, name)
     return benchmark
 
 
@@ -87,7 +90,8 @@ def digest(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> str:
 
 
 def recipe(benchmark: str, plugins: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
-    """The training settings of a benchmark: table `training` for all methods, and one table per method."""
+    """The settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one per method and
+    per variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone."""
     own = RECIPES / f"{benchmark}.toml"
     path = own if own.exists() else _find("Benchmark", benchmark, plugins).with_suffix(".toml")
     if not path.exists():
@@ -105,8 +109,17 @@ def reason(error: BaseException, path: Path) -> str:
     return text.rstrip(": ") + (f" (line {lines[-1]})" if lines else "")
 
 
+def variants(plugins: Sequence[Path] = ()) -> list[str]:
+    """The variants of methods that recipes define, `method+word`: the same code with settings of their own."""
+    methods = available("Method", plugins)
+    tables = [name for benchmark in available("Benchmark", plugins) for name in recipe(benchmark, plugins)]
+    return sorted({name for name in tables if "+" in name and name.partition("+")[0] in methods})
+
+
 def _find(kind: Kind, name: str, plugins: Sequence[Path]) -> Path:
     known = available(kind, plugins)
+    if kind == "Method":
+        name = name.partition("+")[0]
     if name not in known:
         raise nearest(kind.lower(), name, known)
     return known[name]

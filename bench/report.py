@@ -22,7 +22,7 @@ def write(
     pairs: Sequence[Pair],
     seeds: Sequence[int],
     chosen: Sequence[str] = ("acc", "bwt", "state"),
-    protocols: Mapping[str, str] | None = None,
+    streams: Mapping[str, str] | None = None,
     commands: Sequence[str] = (),
     **options: Any,
 ) -> None:
@@ -32,8 +32,8 @@ def write(
     """
     folder = path.parent / "figures"
     store.check_writable(folder)
-    table, full = (summarise(pairs, some, seeds, protocols=protocols, **options) for some in (chosen, list(METRICS)))
-    runs = runs_of(full, pairs, seeds, protocols or {})
+    table, full = (summarise(pairs, some, seeds, streams=streams, **options) for some in (chosen, list(METRICS)))
+    runs = runs_of(full, pairs, seeds, streams or {})
     drawn = _draw(runs)
     for plot in (together := [plot for group in drawn for plot in group]):
         figure.save(plot, folder)
@@ -68,14 +68,14 @@ def inapplicable(pairs: Sequence[Pair], plugins: Sequence[Path]) -> dict[tuple[s
     return {where: why for where, why in reasons.items() if where not in there}
 
 
-def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int], protocols: Mapping[str, str]) -> list[Runs]:
+def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int], streams: Mapping[str, str]) -> list[Runs]:
     """What the figures are drawn from: `Runs` for each benchmark and budget, in the order of the table."""
     found = []
     for column in dict.fromkeys(name for name, _ in table.columns):
         here = [(cell, result) for cell, result in pairs if column_label(cell) == column]
         epochs = sorted({cell.training["epochs"] for cell, _ in here if "epochs" in cell.training})
         span = " to ".join(dict.fromkeys([str(epochs[0]), str(epochs[-1])])) if epochs else ""
-        stream = {protocols.get(cell.benchmark, "") for cell, _ in here}
+        stream = {streams.get(cell.benchmark, "") for cell, _ in here}
         facts = [*stream, f"at most {span} epochs a task" if span else "budget unknown"]
         good: dict[str, list[Result]] = {row: [] for row in table.rows}
         for cell, result in here:
@@ -158,7 +158,8 @@ def _machine(result: Result) -> tuple[str, ...]:
 
 def _settings(cell: Cell) -> tuple[str, ...]:
     code = [cell.source.get(of, "unknown") for of in ("method", "benchmark")]
-    settings = ", ".join(f"{k}={v}" for k, v in {**cell.config, **cell.training}.items() if k != "epochs")
+    everything = {"protocol": cell.protocol, **cell.options, **cell.config, **cell.training}
+    settings = ", ".join(f"{k}={v}" for k, v in everything.items() if k != "epochs")
     return cell.benchmark, cell.method, str(cell.training.get("epochs", "unknown")), *code, settings
 
 

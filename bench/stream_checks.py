@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bench import backbones, grid, registry
-from bench.core import Split, Task
+from bench.core import PROTOCOLS, Split, Task
 from bench.method import Method
 from bench.trainer import run_stream
 
@@ -101,18 +101,21 @@ def splits_are_disjoint(name: str, plugins: Plugins = (), data: Path = HERE) -> 
 def recipe_is_valid(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
     """Every setting of the recipe exists and has its type; a misspelt one would leave a default in its place."""
     recipe = registry.recipe(name, plugins)
-    methods = registry.available("Method", plugins)
-    unknown = sorted(set(recipe) - {"training", *methods})
-    assert not unknown, f"the recipe has tables of no method: {unknown}"
-    for method in [m for m in recipe if m in methods] or ["training"]:
-        config = registry.get_method(method, plugins).Config if method in methods else Method.Config
-        grid.resolve(method, config, recipe, {})
+    benchmark = registry.get_benchmark(name, plugins)
+    methods = [*registry.available("Method", plugins), *registry.variants(plugins)]
+    for part in (recipe, *(recipe.get(protocol, {}) for protocol in PROTOCOLS)):
+        unknown = sorted(set(part) - {"training", "benchmark", *PROTOCOLS, *methods})
+        assert not unknown, f"the recipe has tables of no method: {unknown}"
+    for protocol in PROTOCOLS:
+        grid.resolve_options(benchmark, recipe, {}, protocol)
+        for method in methods:
+            grid.resolve(method, registry.get_method(method, plugins), recipe, {}, protocol)
 
 
 def fine_tuning_runs(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
     """The network takes the inputs and gives an answer per class: a few images of two tasks train for an epoch."""
     benchmark = registry.get_benchmark(name, plugins)
-    training, _ = grid.resolve(name, Method.Config, registry.recipe(name, plugins), {"epochs": 1})
+    training, _ = grid.resolve(name, Method, registry.recipe(name, plugins), {"epochs": 1})
     few = []
     for task in stream(name, plugins, data)[:2]:
         train, validation, test = (Split(split.x[:FEW], split.y[:FEW]) for _, split in _parts(task))

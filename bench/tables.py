@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bench import metrics
-from bench.core import Benchmark, Cell, Result
+from bench.core import PROTOCOLS, Benchmark, Cell, Result
 
 
 class Metric(NamedTuple):
@@ -100,7 +100,7 @@ class Table:
 
 def row_label(cell: Cell) -> str:
     """The method, what the user changed of it, and the marks of its traits."""
-    changed = ", ".join(f"{k}={v[1]}" for k, v in cell.overrides.items() if k != "epochs")
+    changed = ", ".join(f"{k}={v[1]}" for k, v in cell.overrides.items() if k != "epochs" and "." not in k)
     marks = "".join(f" {mark}" for trait, (mark, _) in MARKS.items() if cell.traits.get(trait))
     return cell.method + (f" ({changed})" if changed else "") + marks
 
@@ -111,8 +111,11 @@ def bare(row: str) -> str:
 
 
 def column_label(cell: Cell) -> str:
-    """The benchmark, and its budget where that is not the recipe's."""
-    return cell.benchmark + (f" ({cell.training['epochs']} epochs)" if "epochs" in cell.overrides else "")
+    """The benchmark; and its budget and its options where they are not the recipe's, and a protocol not "published"."""
+    facts = [f"{cell.training['epochs']} epochs"] if "epochs" in cell.overrides else []
+    facts += [f"{k.partition('.')[2]}={v[1]}" for k, v in cell.overrides.items() if "." in k]
+    facts += [cell.protocol] if cell.protocol != "published" else []
+    return cell.benchmark + (f" ({', '.join(facts)})" if facts else "")
 
 
 def summarise(
@@ -121,11 +124,11 @@ def summarise(
     seeds: Sequence[int] | None = None,
     unsupported: Mapping[tuple[str, str], str] | None = None,
     more: Iterable[Result] = (),
-    protocols: Mapping[str, str] | None = None,
+    streams: Mapping[str, str] | None = None,
 ) -> Table:
     """A table over the wanted cells, each with its result if there is one, and over the wanted `seeds`.
 
-    `more` are results that are no rows but may hold the joint ones; `protocols` are for the caption.
+    `more` are results that are no rows but may hold the joint ones; `streams` are for the caption.
     """
     seeds = sorted({cell.seed for cell, _ in pairs}) if seeds is None else list(seeds)
     groups: dict[tuple[str, str], list[Result | None]] = {}
@@ -148,7 +151,8 @@ def summarise(
     upper = frozenset(row_label(cell) for cell, _ in pairs if cell.traits.get("joint"))
     for column in columns:
         _mark_best(entries, [row for row in rows if row not in upper], column)
-    caption = _caption(pairs, seeds, chosen) + _protocols([cell for cell, _ in pairs], protocols or {})
+    cells = [cell for cell, _ in pairs]
+    caption = _caption(pairs, seeds, chosen) + _streams(cells, streams or {}) + _protocols(cells)
     return Table(rows, columns, entries, caption, _notes(pairs, chosen, joint, reasons), upper)
 
 
@@ -204,12 +208,17 @@ def _caption(pairs: Sequence[tuple[Cell, Result | None]], seeds: Sequence[int], 
     return caption + (f" Not the recipe's budget: {'; '.join(budgets)}." if budgets else "")
 
 
-def protocols(benchmarks: Iterable[Benchmark]) -> dict[str, str]:
+def streams(benchmarks: Iterable[Benchmark]) -> dict[str, str]:
     """What a caption says of benchmarks, by name."""
     return {b.name: f"{b.num_tasks} tasks, {b.scenario}" for b in benchmarks}
 
 
-def _protocols(cells: Sequence[Cell], known: Mapping[str, str]) -> str:
+def _protocols(cells: Sequence[Cell]) -> str:
+    used = sorted({cell.protocol for cell in cells if not cell.traits.get("imported")})
+    return "".join(f" Protocol {name}: {PROTOCOLS.get(name, 'unknown')}." for name in used)
+
+
+def _streams(cells: Sequence[Cell], known: Mapping[str, str]) -> str:
     """The stream and the epochs of each benchmark; of cells that hold them, which imported ones do not."""
     sentences = []
     for name in dict.fromkeys(cell.benchmark for cell in cells):

@@ -61,9 +61,9 @@ def run_stream(
     Seeds name the purpose and the task, never the method: every method meets the same batches and dropout masks.
     """
     device = next(network.parameters()).device
-    tests = [_shuffled(_to(t.test, device, t.index), derive(seed, "evaluation", t.index)) for t in tasks]
+    tests = [_to(task.test, device, task.index) for task in tasks]
     ahead = len(network.heads) == 1  # a shared head has an answer for tasks still to come
-    untrained = [evaluate(network, *test, training.eval_batch_size)[1] for test in tests] if ahead else None
+    untrained = _measure(network, tests, training, seed, -1) if ahead else None
     seen: list[TrainingData] = []
     R, records = [], []
     for stage in [list(tasks)] if method.joint else [[task] for task in tasks]:
@@ -73,8 +73,8 @@ def run_stream(
             if method.reads_old_data(method.config):
                 data.grant(list(seen))
             records.append(learn(network, method, stage, data, training, seed, notify))
-            batch = training.eval_batch_size
-            R.append([evaluate(network, *test, batch)[1] if test[0] <= t or ahead else None for test in tests])
+            row = _measure(network, [test for test in tests if test[0] <= t or ahead], training, seed, t)
+            R.append(row + [None] * (len(tasks) - len(row)))
         seen.append(data)
     if ahead and first == 0:
         records[0]["untrained"] = untrained  # what forward transfer is measured against
@@ -98,6 +98,7 @@ def learn(
     train = [_to(task.train, device, task.index) for task in stage]
     validation = [_to(task.validation, device, task.index) for task in stage]
     network.open([task.index for task in stage])
+    network.statistics_frozen = stage[0].index > 0
     foreign = {n: p.detach().clone() for n, p in network.heads.named_parameters() if not p.requires_grad}
     method.generator.manual_seed(derive(seed, "method", t))
     clock = [_now(device)]
@@ -138,8 +139,9 @@ def train_task(
     torch.manual_seed(seed)  # dropout draws from the global generator; run_cell keeps it from leaking out
     generator = torch.Generator().manual_seed(seed)
     parameters = method.parameters()
+    orders = torch.Generator().manual_seed(derive(seed, "validation")) if training.eval_order == "shuffled" else None
     if not parameters:  # a method may find nothing left to learn with
-        return _validation_loss(network, validation, training, math.nan), 0
+        return _validation_loss(network, validation, training, math.nan, orders), 0
     optimizer = make_optimizer(parameters, training)
     sharp = training.sam == "all" or (training.sam == "first" and train[0][0] == 0)
     schedule = Plateau(training)
@@ -149,7 +151,7 @@ def train_task(
     for epoch in range(training.epochs):
         notify(t, epoch)
         loss = train_epoch(network, method, optimizer, train, training, generator, sharp)
-        validation_loss = _validation_loss(network, validation, training, loss)
+        validation_loss = _validation_loss(network, validation, training, loss, orders)
         if not (math.isfinite(loss) and math.isfinite(validation_loss)):
             raise FloatingPointError(f"the loss became {loss} in task {t}, epoch {epoch}: lower lr, or the penalty")
         improved, stop = schedule.update(validation_loss)
@@ -255,13 +257,29 @@ def evaluate(network: Network, t: int, x: Tensor, y: Tensor, batch_size: int = 6
     return float(loss) / len(y), float(correct) / len(y)
 
 
-def _validation_loss(network: Network, parts: Sequence[Data], training: Training, otherwise: float) -> float:
+def _measure(network: Network, tests: Sequence[Data], training: Training, seed: int, after: int) -> list[float | None]:
+    """Accuracies, each the mean of `n_eval` passes in random orders, which where normalisation uses the test batch are
+    part of the protocol: "fixed", the same after every task, or "shuffled", others each time."""
+    row: list[float | None] = []
+    for test in tests:
+        words = ("evaluation", test[0]) if training.eval_order == "fixed" else ("evaluation", test[0], after)
+        orders = torch.Generator().manual_seed(derive(seed, *words))
+        passes = [evaluate(network, *_shuffled(test, orders), training.eval_batch_size) for _ in range(training.n_eval)]
+        row.append(sum(accuracy for _, accuracy in passes) / len(passes))
+    return row
+
+
+def _validation_loss(
+    network: Network, parts: Sequence[Data], training: Training, otherwise: float, orders: torch.Generator | None
+) -> float:
     """Sample-weighted over tasks; the training loss where a benchmark has no validation data."""
-    n = sum(len(y) for _, _, y in parts)
-    if n == 0:
+    parts = [part for part in parts if len(part[2])]
+    if not parts:
         return otherwise
-    losses = [evaluate(network, t, x, y, training.eval_batch_size)[0] * len(y) for t, x, y in parts if len(y)]
-    return sum(losses) / n
+    if orders is not None:
+        parts = [_shuffled(part, orders) for part in parts]
+    losses = [evaluate(network, *part, training.eval_batch_size)[0] * len(part[2]) for part in parts]
+    return sum(losses) / sum(len(y) for _, _, y in parts)
 
 
 def _demand_unchanged(network: Network, foreign: dict[str, Tensor], t: int) -> None:
@@ -282,10 +300,9 @@ def _to(split: Split, device: torch.device, t: int) -> Data:
     return t, torch.from_numpy(split.x).to(device), torch.from_numpy(split.y).to(device)
 
 
-def _shuffled(data: Data, seed: int) -> Data:
-    """In a fixed random order: where normalisation uses the test batch, its composition is part of the protocol."""
+def _shuffled(data: Data, orders: torch.Generator) -> Data:
     t, x, y = data
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
+    order = torch.randperm(len(y), generator=orders).to(y.device)
     return t, x[order], y[order]
 
 

@@ -33,6 +33,7 @@ class GPM(Method):
             require(0 < self.energy <= 1, f"energy must be in (0, 1], not {self.energy}")
             require(min(self.samples, *self.layer_samples, 1) > 0, "samples and layer_samples must be at least 1")
 
+    protocols = {"sound": {"first_rule": "reach"}}
     config: Config
 
     @classmethod

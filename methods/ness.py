@@ -30,10 +30,12 @@ class NESS(Method):
         threshold: Literal["nuclear", "frobenius"] = "nuclear"  # that norm: the authors' code, or the paper's Eq. 5
         memory: Literal["data", "gram"] = "data"  # keep old data and pass it again, or add up Grams as tasks end
         nan_policy: Literal["clamp", "freeze-layer"] = "clamp"  # negative rounding: to zero, or freeze (authors' code)
+        sources: Literal["all", "first"] = "all"  # the earlier tasks whose inputs count; "first": authors' 5-Datasets
 
         def __post_init__(self) -> None:
             require(self.eps > 0, f"eps must be greater than 0, not {self.eps}")
 
+    protocols = {"sound": {"threshold": "frobenius"}}
     config: Config
 
     @classmethod
@@ -61,7 +63,7 @@ class NESS(Method):
             self.numbers["interference"] = {n: interference(d, self.grams[n]) for n, d in moved.items()}
             norms = {n: float(f.up.detach().norm()) for n, f in self.factors.items()}
             self.numbers["bound"] = {n: self.thresholds[n] * norm for n, norm in norms.items()}
-        if self.config.memory == "gram":
+        if self.config.memory == "gram" and (task == 0 or self.config.sources == "all"):
             self.memory = _add(self.memory, input_grams(self.network, data, task))
 
     def report(self) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class NESS(Method):
         if self.config.memory == "gram":
             return self.memory
         grams: dict[str, Tensor] = {}
-        for old in data.earlier:
+        for old in data.earlier[: 1 if self.config.sources == "first" else None]:
             grams = _add(grams, input_grams(self.network, old, old.task))
         return grams
 

@@ -202,8 +202,9 @@ def test_imported_rows_are_marked_and_may_win(make_result: Make) -> None:
 
 def test_the_caption_says_protocol_and_epochs(make_result: Make) -> None:
     long = make_result("b", training={"epochs": 5})
-    caption = table_of(make_result(), long, protocols={"bench": "2 tasks, task-il"}).caption
-    assert caption.endswith("bench: 2 tasks, task-il, at most 1 to 5 epochs a task.")
+    caption = table_of(make_result(), long, streams={"bench": "2 tasks, task-il"}).caption
+    assert "bench: 2 tasks, task-il, at most 1 to 5 epochs a task." in caption
+    assert caption.endswith("Protocol published: as the released code computes it, defects included.")
     assert table_of(make_result()).caption.endswith("bench: at most 1 epochs a task.")
     assert "epochs" not in table_of(make_result(training={})).caption
 
