@@ -19,6 +19,9 @@ from bench.network import Network
 from bench.seeding import derive
 
 Notify = Callable[[int, int], None]  # (task, epoch), 0-based, before the epoch
+Rows = list[list[float | None]]  # of the accuracy matrix
+Records = list[dict[str, Any]]  # one per task, see `learn`
+Keep = Callable[[Rows, Records], None]  # after every task
 Data = tuple[int, Tensor, Tensor]  # task, inputs, labels
 
 
@@ -54,18 +57,21 @@ def run_stream(
     seed: int,
     notify: Notify = lambda task, epoch: None,
     first: int = 0,
-) -> tuple[list[list[float | None]], list[dict[str, Any]]]:
-    """Learn the tasks in order; those before `first` count as learnt already.
+    so_far: tuple[Sequence[Any], Sequence[Any]] = ((), ()),
+    keep: Keep = lambda rows, records: None,
+) -> tuple[Rows, Records]:
+    """Learn the tasks in order; those before `first` count as learnt already, with `so_far` as their outcome.
 
     Returns R[i][j], the accuracy on task j after task i, None where not measured, and a record per task (`learn`).
-    Seeds name the purpose and the task, never the method: every method meets the same batches and dropout masks.
+    Seeds name the purpose and the task, never the method: every method meets the same batches and dropout masks, and
+    no random state outlives a task.
     """
     device = next(network.parameters()).device
     tests = [_to(task.test, device, task.index) for task in tasks]
     ahead = len(network.heads) == 1  # a shared head has an answer for tasks still to come
-    untrained = _measure(network, tests, training, seed, -1) if ahead else None
+    untrained = _measure(network, tests, training, seed, -1) if ahead and first == 0 else None
     seen: list[TrainingData] = []
-    R, records = [], []
+    R, records = list(so_far[0]), list(so_far[1])
     for stage in [list(tasks)] if method.joint else [[task] for task in tasks]:
         t = stage[-1].index
         data = TrainingData(*_to(stage[-1].train, device, t), training.batch_size)
@@ -73,11 +79,12 @@ def run_stream(
             if method.reads_old_data(method.config):
                 data.grant(list(seen))
             records.append(learn(network, method, stage, data, training, seed, notify))
+            if untrained is not None and len(records) == 1:
+                records[0]["untrained"] = untrained  # what forward transfer is measured against
             row = _measure(network, [test for test in tests if test[0] <= t or ahead], training, seed, t)
             R.append(row + [None] * (len(tasks) - len(row)))
+            keep(R, records)
         seen.append(data)
-    if ahead and first == 0:
-        records[0]["untrained"] = untrained  # what forward transfer is measured against
     return _square(R, len(tasks)), records
 
 
@@ -306,7 +313,7 @@ def _shuffled(data: Data, orders: torch.Generator) -> Data:
     return t, x[order], y[order]
 
 
-def _square(R: list[list[float | None]], num_tasks: int) -> list[list[float | None]]:
+def _square(R: Rows, num_tasks: int) -> Rows:
     """Joint training measures once, after everything: the rows before are empty."""
     empty: list[float | None] = [None] * num_tasks
     return [empty] * (num_tasks - len(R)) + R
