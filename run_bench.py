@@ -3,6 +3,7 @@
 
   python run_bench.py                                        every method on the embedded digits, three seeds
   python run_bench.py --methods ness,gpm --bench all         a choice of methods on every benchmark
+  python run_bench.py status                                 how far a grid is that runs in another terminal
   python run_bench.py list                                   what there is
   python run_bench.py table --metric acc,bwt,forgetting      a table of what has been run
   python run_bench.py report                                 one HTML page of what has been run, and its figures
@@ -26,11 +27,9 @@ from typing import TYPE_CHECKING
 
 from bench import options, registry, scaffold
 from bench.config import nearest, require
-from bench.core import PROTOCOLS, Cell, Result, UserError
+from bench.core import PROTOCOLS, Result, UserError
 
 if TYPE_CHECKING:
-    from bench.display import Display
-    from bench.grid import Resources
     from bench.tables import Table
 
 DEFAULT_BENCHMARK = "digits"
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise nearest("verb", words[0], options.VERBS)
         args = options.make_parser(words[0], str(__doc__), DEFAULT_BENCHMARK).parse_args(words[1:])
         verbs = {"run": run, "list": show_list, "table": show_table, "report": write_report, "import": import_matrix}
-        verbs |= {"new": start_new, "check": check}
+        verbs |= {"new": start_new, "check": check, "status": status}
         return verbs[words[0]](args)
     except UserError as error:
         print(f"run_bench.py: {error}", file=sys.stderr)
@@ -197,6 +196,7 @@ def run(args: argparse.Namespace) -> int:
     request, resources = options.make_request(args), options.make_resources(args)
     from bench import grid, render, store, tables
     from bench.display import Display
+    from bench.drive import drive
 
     cells, unsupported = grid.expand(request, args.plugin)
     if not args.dry_run:
@@ -217,10 +217,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     try:
         with Display(len(pending)) as display:
-            for result in execute(pending, resources, args.executor, display):
-                store.save(result, args.out)
-                results[result.cell.key] = result
-                display.finished(result)
+            unsaved = drive(pending, results, resources, args.executor, args.out, display, warn) if pending else []
     except KeyboardInterrupt:
         rest = len(cells) - len(results)
         print(f"interrupted: {len(results)} cells are kept; the same command runs the other {rest}", file=sys.stderr)
@@ -231,17 +228,23 @@ def run(args: argparse.Namespace) -> int:
     stem = "-".join(request.benchmarks) + (f"-{request.epochs}epochs" if request.epochs else "")
     render.save(table, stem, options.command_line(request), [r for _, r in pairs if r], args.out / "tables")
     print(render.to_markdown(table))
-    return report_failures([r for _, r in pairs if r and r.error], args.out)
+    failed = [result for _, result in pairs if result and result.error]
+    for result in unsaved:
+        print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
+    lost = [*failed, *unsaved]
+    return report_failures(failed, args.out, options.again(args, request, [r.cell for r in lost]) if lost else "")
 
 
-def execute(cells: Sequence[Cell], resources: Resources, executor: str, display: Display) -> Iterator[Result]:
-    """Results in the order in which they come, first those of cells without data."""
-    from bench import grid
+def status(args: argparse.Namespace) -> int:
+    """What grids are doing in a results folder, and what is there."""
+    from bench import journal
 
-    ready, failed = grid.prepare(cells, resources)
-    yield from failed
-    if ready:
-        yield from grid.EXECUTORS[executor](ready, resources, display.progress)
+    alive = list(journal.grids(args.out))
+    for process, note in alive:
+        print("\n".join(journal.describe(process, note)))
+    stored = sum(1 for _ in args.out.glob("*/*/seed*-*.json"))
+    print(f"{args.out}: {stored} results, {'no grid is running' if not alive else f'{len(alive)} grids are running'}")
+    return 0
 
 
 def warn(message: str) -> None:
@@ -249,11 +252,13 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def report_failures(failed: Sequence[Result], out: Path) -> int:
-    """One line for each cell that failed. Returns the exit code."""
+def report_failures(failed: Sequence[Result], out: Path, command: str) -> int:
+    """One line for each cell that failed, and the command that runs just those again. Returns the exit code."""
     for result in failed:
         print(f"failed: {result.cell}: {result.error} (traceback in {out / result.cell.path})", file=sys.stderr)
-    return 1 if failed else 0
+    if command:
+        print(f"to run just these again: {command}", file=sys.stderr)
+    return 1 if command else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.core import Cell, Result
+from bench.journal import duration
 
 
 class Display:
@@ -39,14 +40,17 @@ class Display:
         text = f"{cell}: task {task + 1}, epoch {epoch + 1}"
         self.bars.update(self.running[cell.key], description=text, completed=epoch)
 
-    def finished(self, result: Result) -> None:
-        """After a cell."""
+    def finished(self, result: Result, left: float | None) -> None:
+        """After a cell, with the seconds that the grid may still take."""
         self.count += 1
         if result.cell.key in self.running:
             self.bars.remove_task(self.running.pop(result.cell.key))
         self.bars.advance(self.grid)
         outcome = "failed" if result.error else f"{result.environment['seconds']:.1f} s"
         line = f"[{self.count}/{self.total}] {result.cell}: {outcome}"
+        if left:
+            line += f"; about {duration(left)} left"
+            self.bars.update(self.grid, description=f"cells, about {duration(left)} left")
         if self.bars.disable:
             print(line, file=sys.stderr, flush=True)
         else:

@@ -1,41 +1,26 @@
-"""From a request to results: expand it into cells, run each, here or with Ray. The only file that imports Ray."""
+"""From a request to results: expand it into cells, get their data ready, run them one after the other or with Ray."""
 
 from __future__ import annotations
 
 import itertools
-import logging
-import os
-import platform
-import resource
-import subprocess
+import json
+import math
+import signal
 import sys
+import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib import metadata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.cluster import on_ray
 from bench.config import build, describe, names, nearest
-from bench.core import PROTOCOLS, Cell, DataError, Result, Training, UserError, fingerprint
-from bench.seeding import derive
-
-Progress = Callable[[Cell, int, int], None]  # (cell, task, epoch), before the epoch
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Where and with what cells run. None of it is part of a cell's identity."""
-
-    data: Path = Path("data")
-    device: str = "cpu"
-    threads: int = 1  # CPU threads per cell: the same for every executor, for sums depend on it
-    workers: int = 1
-    gpus_per_cell: float = 0.0
-    plugins: tuple[Path, ...] = ()
+from bench.core import PROTOCOLS, Cell, DataError, Result, Training, UserError
+from bench.worker import Progress, Resources, TimeLimitError, environment, run_cell, time_limit_reached
 
 
 @dataclass(frozen=True)
@@ -141,6 +126,13 @@ def is_current(cell: Cell, plugins: Sequence[Path] = ()) -> bool:
     """
     if cell.traits.get("imported"):
         return True
+    twin = replace(cell, seed=0)  # for all seeds at once: a folder may hold thousands
+    return _is_current(json.dumps(asdict(twin), sort_keys=True), tuple(plugins))
+
+
+@lru_cache(maxsize=10_000)
+def _is_current(text: str, plugins: tuple[Path, ...]) -> bool:
+    cell = Cell(**json.loads(text))
     settings: dict[str, dict[str, Any]] = {cell.method: {}, cell.benchmark: {}}
     for name, (_, user) in cell.overrides.items():
         of, dot, option = name.partition(".")
@@ -155,46 +147,6 @@ def is_current(cell: Cell, plugins: Sequence[Path] = ()) -> bool:
     return [c.key for c in cells] == [cell.key]
 
 
-def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell, task, epoch: None) -> Result:
-    """Run one cell. Never raises but on interruption: what goes wrong is in the result, with its traceback."""
-    import torch
-
-    from bench import backbones
-    from bench.trainer import run_stream
-
-    torch.set_num_threads(resources.threads)
-    device = torch.device(resources.device)
-    cuda = device.type == "cuda"
-    result = Result(cell, environment=_environment(resources))
-    start = time.perf_counter()
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
-            torch.backends.cudnn.deterministic = True
-            benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
-            method_class = registry.get_method(cell.method, resources.plugins)
-            tasks = benchmark.stream(cell.seed, resources.data)
-            result.environment["data"] = fingerprint(tasks)
-            seed = derive(cell.benchmark, cell.seed)
-            torch.manual_seed(derive(seed, "weights"))
-            network = backbones.build(benchmark, cell.training["bn_mode"]).to(device)
-            config = build(method_class.Config, cell.config, cell.method)
-            method = method_class(network, config, torch.Generator())
-            training = build(Training, cell.training, cell.method)
-            result.matrix, result.tasks = run_stream(
-                network, method, tasks, training, seed, lambda t, e: progress(cell, t, e)
-            )
-    except Exception as error:
-        result.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        result.traceback = traceback.format_exc()
-    result.environment["seconds"] = time.perf_counter() - start
-    result.environment["process_peak_bytes"] = (  # of the process: a serial run's earlier cells count too
-        torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
-    return result
-
-
 def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], list[Result]]:
     """Get the data of every benchmark ready, once. Returns the cells that can run, and failures for the others."""
     failures: dict[str, DataError] = {}
@@ -204,7 +156,7 @@ def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], li
             registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
         except DataError as error:
             failures[stream] = error
-    facts = _environment(resources)
+    facts = environment(resources)
     lost = [cell for cell in cells if _stream_of(cell) in failures]
     failed = [Result(cell, error=str(failures[_stream_of(cell)]), environment=facts) for cell in lost]
     return [cell for cell in cells if _stream_of(cell) not in failures], failed
@@ -215,98 +167,34 @@ def _stream_of(cell: Cell) -> str:
     return f"{cell.benchmark} {sorted(cell.options.items())}"
 
 
-def serial(cells: Sequence[Cell], resources: Resources, progress: Progress) -> Iterator[Result]:
-    """One cell after the other, in this process."""
+def serial(cells: Iterable[Cell | None], resources: Resources, progress: Progress) -> Iterator[Result]:
+    """One cell after the other, in this process. None among the cells means: none is free now."""
     for cell in cells:
-        yield run_cell(cell, resources, progress)
+        if cell is None:
+            time.sleep(1)
+            continue
+        with redirect_stdout(sys.stderr), _time_limit(resources):  # standard output is the table's
+            result = run_cell(cell, resources, progress)
+        yield result
 
 
-def on_ray(cells: Sequence[Cell], resources: Resources, progress: Progress) -> Iterator[Result]:
-    """`workers` cells at a time, each in a process of its own with the CPUs and the GPU share it was granted."""
-    import ray
-    from ray.util.queue import Queue
+@contextmanager
+def _time_limit(resources: Resources) -> Iterator[None]:
+    """A signal interrupts a cell that takes too long; signals reach the main thread only."""
+    if math.isinf(resources.time_limit) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    environment = {"OMP_NUM_THREADS": str(resources.threads), "PYTHONPATH": os.pathsep.join(sys.path)}
-    ray.init(
-        address="local",
-        num_cpus=resources.threads * resources.workers + 1,  # one for the queue of progress
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": environment},
-    )
+    def ring(*signal: object) -> None:
+        raise TimeLimitError(time_limit_reached(resources))
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, resources.time_limit)
     try:
-        queue = Queue(actor_options={"num_cpus": 1})
-        remote = ray.remote(num_cpus=resources.threads, num_gpus=resources.gpus_per_cell, max_retries=0)(_remote_cell)
-        running: dict[Any, Cell] = {}
-        waiting = list(cells)
-        while running or waiting:
-            while waiting and len(running) < resources.workers:
-                cell = waiting.pop(0)
-                running[remote.remote(cell, resources, queue)] = cell
-            done, _ = ray.wait(list(running), timeout=0.2)
-            for cell, task, epoch in queue.get_nowait_batch(queue.qsize()):
-                progress(cell, task, epoch)
-            for reference in done:
-                yield _collect(ray, reference, running.pop(reference), resources)
+        yield
     finally:
-        ray.shutdown()
-
-
-def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
-    return run_cell(cell, resources, lambda cell, task, epoch: queue.put((cell, task, epoch)))
-
-
-def _collect(ray: Any, reference: Any, cell: Cell, resources: Resources) -> Result:
-    """The result of a remote cell; a worker that died is that cell's error."""
-    try:
-        result: Result = ray.get(reference)
-        return result
-    except ray.exceptions.RayError as error:
-        line = f"the worker was lost: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        return Result(cell, error=line, traceback=traceback.format_exc(), environment=_environment(resources))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 EXECUTORS = {"serial": serial, "ray": on_ray}
-
-
-def _environment(resources: Resources) -> dict[str, Any]:
-    """What a number may depend on beside its cell: code, versions, machine. No path, no host name."""
-    return {
-        **commit(),
-        "python": platform.python_version(),
-        "packages": {p: _version(p) for p in ("numpy", "torch", "torchvision", "scikit-learn")},
-        "platform": platform.machine(),
-        "device": _device_name(resources.device),
-        "threads": resources.threads,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-@cache
-def commit() -> dict[str, Any]:
-    """The commit of this checkout and whether tracked code differs from it; empty outside a checkout."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=registry.ROOT, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        code = ("bench", "methods", "datasets", "run_bench.py")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", *code))}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-
-
-def _device_name(device: str) -> str:
-    if device != "cuda":
-        return device
-    import torch
-
-    return torch.cuda.get_device_name()

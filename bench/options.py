@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench import registry, scaffold
+from bench import registry, scaffold, store
 from bench.config import nearest, parse
 from bench.core import PROTOCOLS, UserError
 
 if TYPE_CHECKING:
-    from bench.grid import Request, Resources
+    from bench.core import Cell
+    from bench.grid import Request
+    from bench.worker import Resources
 
-VERBS = ("run", "list", "table", "report", "import", "new", "check")
+VERBS = ("run", "status", "list", "table", "report", "import", "new", "check")
 PROTOCOL = "published"  # unless told otherwise
 METRIC_NAMES = (
     "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
 )  # fmt: skip
 
 
+class Once(argparse.Action):
+    """An option with one value, which may not be given two different ones."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        given = vars(namespace).setdefault("_given", {})
+        if given.setdefault(self.dest, values) != values:
+            raise UserError(f"{option} is given twice, as {given[self.dest]} and as {values}: which one?")
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
     """Errors as one line."""
+
+    def __init__(self, *words: Any, **more: Any) -> None:
+        super().__init__(*words, **more)
+        self.register("action", None, Once)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
@@ -54,6 +72,8 @@ def make_parser(verb: str, about: str, benchmark: str) -> Parser:
         add_selection(add, verb == "run", benchmark)
     if verb == "run":
         add_execution(add)
+    if verb == "status":
+        add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="results (default: results)")
     if verb == "table":
         add_presentation(add)
     if verb == "report":
@@ -88,6 +108,10 @@ def add_execution(add: Callable[..., Any]) -> None:
     add("--workers", type=int, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
     add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
+    add("--memory-per-cell", type=float, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
+    add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
+    add("--time-limit", type=float, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
     add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     add("--dry-run", action="store_true", help="list the cells and stop")
 
@@ -148,23 +172,35 @@ def make_resources(args: argparse.Namespace) -> Resources:
         raise UserError("--executor serial runs one cell at a time: use --executor ray with --workers")
     if args.device not in ("auto", "cpu", "cuda"):
         raise nearest("device", args.device, ("auto", "cpu", "cuda"))
+    if args.ray_address and args.executor != "ray":
+        raise UserError("--ray-address goes with --executor ray")
     if args.gpus_per_cell is not None and args.gpus_per_cell < 0:
         raise UserError(f"--gpus-per-cell must be at least 0, not {args.gpus_per_cell}")
+    for option in ("memory_per_cell", "time_limit"):
+        if (value := getattr(args, option)) is not None and not value > 0:
+            raise UserError(f"--{option.replace('_', '-')} must be greater than 0, not {value:g}")
     os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
     import torch
 
-    from bench.grid import Resources
+    from bench.worker import Resources
 
-    cuda = torch.cuda.is_available()
+    cuda = torch.cuda.is_available() or (args.device == "cuda" and bool(args.ray_address))  # the cluster will tell
     if args.device == "cuda" and not cuda:
         raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
     device = "cuda" if cuda and args.device != "cpu" else "cpu"
-    workers = 1 if args.executor == "serial" else args.workers or max(1, (os.cpu_count() or 1) // args.threads)
+    here = 0 if args.ray_address else max(1, (os.cpu_count() or 1) // args.threads)
+    workers = 1 if args.executor == "serial" else args.workers or here
     if args.gpus_per_cell is not None and (args.gpus_per_cell > 0) != (device == "cuda"):
         raise UserError(f"--gpus-per-cell {args.gpus_per_cell} does not go with device {device}")
     share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
-    plugins = tuple(map(registry.locate, args.plugin))
-    return Resources(args.data.resolve(), device, args.threads, workers, share, plugins)
+    return Resources(
+        args.data.resolve(), device, args.threads, workers, share,
+        plugins=tuple(map(registry.locate, args.plugin)),
+        checkpoints=None if args.no_checkpoint else store.checkpoints(args.out.resolve()),
+        time_limit=60 * (args.time_limit or math.inf),
+        address=args.ray_address,
+        memory_per_cell=1e9 * (args.memory_per_cell or 0),
+    )  # fmt: skip
 
 
 def named(text: str) -> list[str]:
@@ -204,6 +240,25 @@ def parse_seeds(text: str) -> list[int]:
     if not seeds or len(set(seeds)) != len(seeds):
         raise UserError(f"--seeds '{text}' {'repeats a seed' if seeds else 'is empty'}")
     return seeds
+
+
+def again(args: argparse.Namespace, request: Request, failed: Sequence[Cell]) -> str:
+    """The command that runs these cells again, all of one request, and nothing else: what is done is not repeated."""
+    methods = list(dict.fromkeys(cell.method for cell in failed))
+    benchmarks = list(dict.fromkeys(cell.benchmark for cell in failed))
+    settings = {k: v for k, v in request.settings.items() if k in (*methods, *benchmarks)}
+    protocols = [p for p in request.protocols if any(cell.protocol == p for cell in failed)]
+    seeds = sorted({cell.seed for cell in failed})
+    from bench.grid import Request
+
+    words = [command_line(Request(methods, benchmarks, seeds, request.epochs, settings, protocols))]
+    usual = vars(make_parser("run", "", "").parse_args([]))
+    for name in ("out", "data", "executor", "workers", "threads", "gpus_per_cell", "memory_per_cell", "ray_address",
+                 "device", "time_limit"):  # fmt: skip
+        if getattr(args, name) != usual[name]:
+            words.append(f"--{name.replace('_', '-')} {shlex.quote(str(getattr(args, name)))}")
+    words += [f"--plugin {shlex.quote(str(plugin))}" for plugin in args.plugin]
+    return " ".join(words + (["--no-checkpoint"] if args.no_checkpoint else []))
 
 
 def command_line(request: Request) -> str:

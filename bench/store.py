@@ -24,11 +24,16 @@ def check_writable(folder: Path, option: str = "--out") -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: a reader, or a crash, meets the old content or the new, never half of it."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`. Raises OSError, and leaves nothing behind, where the disk is full or not writable."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # noqa: PTH101
@@ -43,6 +48,11 @@ def save(result: Result, folder: Path) -> Path:
     path = folder / result.cell.path
     write_text(path, json.dumps(asdict(result), indent=1) + "\n")
     return path
+
+
+def checkpoints(folder: Path) -> Path:
+    """Where the checkpoints of a results folder are."""
+    return folder / ".checkpoints"
 
 
 def load(path: Path) -> Result:

@@ -119,7 +119,8 @@ def test_scalars_without_their_library_or_a_folder(tmp_path: Path, monkeypatch: 
 
 def bring(command: Command, tmp_path: Path, text: str, *more: object) -> Any:
     (tmp_path / "m.csv").write_text(text)
-    names = ("--method", "theirs", "--bench", "toy", "--seed", "3", "--out", tmp_path / "out")
+    usual = {"--method": "theirs", "--bench": "toy", "--seed": "3", "--out": tmp_path / "out"}
+    names = [word for option, value in usual.items() if option not in more for word in (option, value)]
     return command("import", tmp_path / "m.csv", *names, *more)
 
 

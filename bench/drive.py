@@ -1,0 +1,83 @@
+"""Running a grid: what is pending goes to an executor, and what comes back to disk, at once and one way or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+from bench import grid, store
+from bench.agenda import Agenda, Claims, Estimate
+from bench.core import Cell, Result
+from bench.journal import Journal
+from bench.worker import Resources
+
+
+class Watcher(Protocol):
+    """Is told how it goes."""
+
+    def progress(self, cell: Cell, task: int, epoch: int) -> None: ...
+    def finished(self, result: Result, left: float | None) -> None: ...
+
+
+class Keeper:
+    """Puts results into the results folder. What cannot be written, because the disk is full, is held and tried again
+    with every later result."""
+
+    def __init__(self, folder: Path, claims: Claims, warn: Callable[[str], None]) -> None:
+        self.folder, self.claims, self.warn = folder, claims, warn
+        self.unsaved: list[Result] = []
+
+    def keep(self, result: Result) -> None:
+        """Write it, and whatever could not be written before."""
+        self.unsaved.append(result)
+        held = []
+        for waiting in self.unsaved:
+            try:
+                store.save(waiting, self.folder)
+            except OSError as error:
+                held.append(waiting)
+                self.warn(f"cannot write {self.folder / waiting.cell.path}: {error.strerror}; held, and tried again")
+                continue
+            if waiting.error is None:
+                (store.checkpoints(self.folder) / f"{waiting.cell.key}.npz").unlink(missing_ok=True)
+            self.claims.release(waiting.cell.key)
+        self.unsaved = held
+
+
+def drive(
+    pending: Sequence[Cell],
+    results: MutableMapping[str, Result],
+    resources: Resources,
+    executor: str,
+    folder: Path,
+    watcher: Watcher,
+    warn: Callable[[str], None],
+) -> list[Result]:
+    """Run the pending cells. Every outcome joins `results`, by key, as it comes, which already hold what is done.
+
+    Returns the results that could not be written.
+    """
+    estimate = Estimate()
+    for done in results.values():
+        estimate.learn(done)
+    total = len(results) + len(pending)
+    with Claims(folder) as claims, Journal(folder, total, len(results), resources.workers, estimate) as journal:
+        keeper = Keeper(folder, claims, warn)
+
+        def arrived(result: Result) -> None:
+            results[result.cell.key] = result
+            journal.finished(result)
+            watcher.finished(result, journal.left())
+
+        def progress(cell: Cell, task: int, epoch: int) -> None:
+            journal.progress(cell, task, epoch)
+            watcher.progress(cell, task, epoch)
+
+        ready, failed = (list(pending), []) if resources.address else grid.prepare(pending, resources)
+        agenda = journal.agenda = Agenda(estimate.longest_first(ready), folder, claims, arrived)
+        for result in chain(failed, grid.EXECUTORS[executor](agenda, resources, progress) if ready else ()):
+            keeper.keep(result)
+            arrived(result)
+        return keeper.unsaved

@@ -1,0 +1,169 @@
+"""One cell, from its request to its result, in whatever process it was given to."""
+
+from __future__ import annotations
+
+import math
+import platform
+import resource
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import registry
+from bench.config import build
+from bench.core import Cell, Result, Training, UserError, fingerprint
+from bench.seeding import derive
+
+if TYPE_CHECKING:
+    from bench.trainer import Records, Rows
+
+Progress = Callable[[Cell, int, int], None]  # (cell, task, epoch), before the epoch
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where and with what cells run. None of it is part of a cell's identity."""
+
+    data: Path = Path("data")
+    device: str = "cpu"
+    threads: int = 1  # CPU threads per cell: the same for every executor, for sums depend on it
+    workers: int = 1  # cells at a time; 0: as many as a cluster has room for
+    gpus_per_cell: float = 0.0
+    plugins: tuple[Path, ...] = ()
+    checkpoints: Path | None = None  # folder; None: a killed cell starts anew
+    time_limit: float = math.inf  # seconds of a cell
+    retries: int = 2  # of a cell whose process was lost
+    address: str = ""  # of a running Ray cluster; empty: one of our own, on this machine
+    memory_per_cell: float = 0.0  # bytes that Ray sets aside for a cell; 0: does not count them
+
+
+class TimeLimitError(Exception):
+    """A cell took longer than it was given."""
+
+
+def time_limit_reached(resources: Resources) -> str:
+    """Said of a cell that took too long."""
+    return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit goes on from its checkpoint"
+
+
+def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell, task, epoch: None) -> Result:
+    """Run one cell. Never raises but on interruption: what goes wrong is in the result, with its traceback."""
+    import torch
+
+    from bench import backbones
+    from bench.checkpoint import Checkpoint
+    from bench.trainer import run_stream
+
+    torch.set_num_threads(resources.threads)
+    device = torch.device(resources.device)
+    cuda = device.type == "cuda"
+    facts = environment(resources)
+    result = Result(cell, environment=dict(facts))
+    checkpoint = Checkpoint(resources.checkpoints, cell, facts) if resources.checkpoints else None
+    start, before = time.perf_counter(), 0.0
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
+            torch.backends.cudnn.deterministic = True
+            benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
+            method_class = registry.get_method(cell.method, resources.plugins)
+            tasks = benchmark.stream(cell.seed, resources.data)
+            result.environment["data"] = fingerprint(tasks)
+            seed = derive(cell.benchmark, cell.seed)
+            torch.manual_seed(derive(seed, "weights"))
+            network = backbones.build(benchmark, cell.training["bn_mode"]).to(device)
+            config = build(method_class.Config, cell.config, cell.method)
+            method = method_class(network, config, torch.Generator())
+            training = build(Training, cell.training, cell.method)
+            rows: Rows = []
+            records: Records = []
+            if checkpoint:
+                rows, records, before = checkpoint.load(network, method)
+                result.environment |= {"resumed_after": len(records)} if records else {}
+
+            def keep(rows: Rows, records: Records) -> None:
+                if checkpoint and len(rows) < len(tasks) and not method.joint:
+                    checkpoint.save(network, method, rows, records, before + time.perf_counter() - start)
+
+            result.matrix, result.tasks = run_stream(
+                network,
+                method,
+                tasks,
+                training,
+                seed,
+                lambda t, e: progress(cell, t, e),
+                first=len(records),
+                so_far=(rows, records),
+                keep=keep,
+            )
+    except Exception as error:
+        result.error, result.traceback = _in_words(error, resources), traceback.format_exc()
+        if checkpoint and not isinstance(error, TimeLimitError):
+            checkpoint.remove()  # it would fail there again
+    if checkpoint and checkpoint.trouble:
+        result.environment["checkpoint"] = checkpoint.trouble
+    result.environment["seconds"] = before + time.perf_counter() - start
+    result.environment["process_peak_bytes"] = (  # of the process: a serial run's earlier cells count too
+        torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return result
+
+
+def _in_words(error: Exception, resources: Resources) -> str:
+    """An error on one line; and, where memory has run out, what to change."""
+    if isinstance(error, UserError | TimeLimitError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}"
+    if type(error).__name__ == "OutOfMemoryError":  # of torch.cuda, known without importing torch
+        remedy = "fewer --workers, a larger --gpus-per-cell" if resources.workers > 1 else "another GPU"
+        return f"{text.splitlines()[0]}; the GPU's memory is used up: try {remedy}, or a smaller batch_size by --set"
+    return text
+
+
+def environment(resources: Resources) -> dict[str, Any]:
+    """What a number may depend on beside its cell: code, versions, machine. No path, no host name."""
+    return {
+        **commit(),
+        "python": platform.python_version(),
+        "packages": {p: _version(p) for p in ("numpy", "torch", "torchvision", "scikit-learn")},
+        "platform": platform.machine(),
+        "device": _device_name(resources.device),
+        "threads": resources.threads,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def commit() -> dict[str, Any]:
+    """The commit of this checkout and whether tracked code differs from it; empty outside a checkout."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=registry.ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        code = ("bench", "methods", "datasets", "run_bench.py")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", *code))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def _device_name(device: str) -> str:
+    if device != "cuda":
+        return device
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else device
