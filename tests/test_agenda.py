@@ -19,7 +19,8 @@ KEY = "0123456789ab"
 
 def other(folder: Path, code: str) -> subprocess.Popen[str]:
     """Another process with claims on `folder`, that runs `code` and then waits for its standard input to end."""
-    program = (
+    start = f"import sys\nfrom pathlib import Path\nfrom bench.agenda import Claims\nc = Claims(Path({str(folder)!r}))"
+    program = f"{start}\n"
         f"import sys\nfrom pathlib import Path\nfrom bench.agenda import Claims\nc = Claims(Path({str(folder)!r}))\n"
     )
     program += textwrap.dedent(code) + "\nprint('ready', flush=True)\nsys.stdin.read()"
