@@ -7,6 +7,7 @@ import pickle
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,8 +22,21 @@ UNREADABLE = (  # all that numpy and zip raise on a damaged file
 
 
 @dataclass(frozen=True)
+class Archive:
+    """A file as published: where it is, and how to know that it is whole."""
+
+    url: str
+    name: str
+    md5: str
+    megabytes: float
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.megabytes:g} MB, md5 {self.md5}, from {self.url})"
+
+
+@dataclass(frozen=True)
 class Source:
-    """A data set: a prepared array `<name>.npz`, or the archive it is made from.
+    """A data set: a prepared array `<name>.npz`, or the archives it is made from.
 
     The array holds x_train and x_test, uint8 (n, height, width[, channels]), and y_train and y_test, int64 (n,).
     """
@@ -32,41 +46,46 @@ class Source:
     num_classes: int
     num_train: int
     num_test: int
-    url: str
-    archive: str
-    md5: str
-    megabytes: int
+    archives: tuple[Archive, ...]
 
     def state(self, folder: Path) -> str:
         """ready, downloaded or missing, by the presence of files alone."""
         if (folder / f"{self.name}.npz").exists():
             return "ready"
-        return "downloaded" if (folder / self.archive).exists() else f"missing, {self.megabytes} MB to download"
+        missing = [archive.megabytes for archive in self.archives if not (folder / archive.name).exists()]
+        return f"missing, {round(sum(missing), 1):g} MB to download" if missing else "downloaded"
 
-    def wanted(self, folder: Path) -> str:
-        """What to do about missing data, in one line."""
-        return (
-            f"put {self.archive} ({self.megabytes} MB, md5 {self.md5}, from {self.url}) "
-            f"or a prepared {self.name}.npz into {folder}"
-        )
+    def wanted(self, folder: Path, *archives: Archive) -> str:
+        """What to do about missing data, in one line; by default about all of it."""
+        files = ", ".join(map(str, archives or self.archives))
+        return f"put {files} or a prepared {self.name}.npz into {folder}"
 
-    def fetch(self, folder: Path) -> Path:
-        """The archive, downloaded if need be, with its checksum verified. Raises `DataError`."""
-        path = folder / self.archive
+    def prepare(self, folder: Path, read: Callable[..., dict[str, np.ndarray]]) -> None:
+        """Where there is no prepared array, make it of what `read` finds in the archives, their paths its arguments.
+        Raises `DataError`."""
+        if not (path := folder / f"{self.name}.npz").exists():
+            save_prepared(path, read(*self.fetch(folder)))
+
+    def fetch(self, folder: Path) -> list[Path]:
+        """The archives, downloaded if need be, with their checksums verified. Raises `DataError`."""
+        return [self._fetch(archive, folder) for archive in self.archives]
+
+    def _fetch(self, archive: Archive, folder: Path) -> Path:
+        path, remedy = folder / archive.name, self.wanted(folder, archive)
         if not path.exists():
             from torchvision.datasets.utils import download_url
 
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                download_url(self.url, str(folder), self.archive, self.md5)
+                download_url(archive.url, str(folder), archive.name, archive.md5)
             except BaseException as error:  # whatever the network does, the remedy is the same
                 path.unlink(missing_ok=True)
                 if not isinstance(error, Exception):
                     raise
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise DataError(f"cannot download {self.name}: {reason}; {self.wanted(folder)}") from error
-        if (found := _md5(path)) != self.md5:
-            raise DataError(f"{path} is damaged: md5 {found}, not {self.md5}; delete it, then {self.wanted(folder)}")
+                raise DataError(f"cannot download {self.name}: {reason}; {remedy}") from error
+        if (found := _md5(path)) != archive.md5:
+            raise DataError(f"{path} is damaged: md5 {found}, not {archive.md5}; delete it, then {remedy}")
         return path
 
     def load_prepared(self, folder: Path) -> tuple[Split, Split]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.core import Benchmark, Split, Task
-from bench.data import Source, legacy_shuffle, member, normalise, read_pickle, save_prepared
+from bench.data import Archive, Source, legacy_shuffle, member, normalise, read_pickle
 
 MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
 STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
@@ -20,10 +20,14 @@ SOURCE = Source(
     num_classes=100,
     num_train=50_000,
     num_test=10_000,
-    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-    archive="cifar-100-python.tar.gz",
-    md5="eb9058c3a382ffc7106e4002c42a8d85",
-    megabytes=169,
+    archives=(
+        Archive(
+            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+            "cifar-100-python.tar.gz",
+            md5="eb9058c3a382ffc7106e4002c42a8d85",
+            megabytes=169,
+        ),
+    ),
 )
 
 
@@ -37,9 +41,7 @@ class SplitCIFAR100(Benchmark):
         return SOURCE.state(data)
 
     def prepare(self, data: Path) -> None:
-        if not (data / "cifar100.npz").exists():
-            arrays = read_archive(SOURCE.fetch(data))
-            save_prepared(data / "cifar100.npz", arrays)
+        SOURCE.prepare(data, read_archive)
 
     def stream(self, seed: int, data: Path) -> list[Task]:
         train, test = SOURCE.load_prepared(data)
