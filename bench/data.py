@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,19 +21,30 @@ from bench.core import DataError, Split
 UNREADABLE = (  # all that numpy and zip raise on a damaged file
     OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
+Labelled = tuple[np.ndarray, np.ndarray]  # images, uint8 (n, height, width[, channels]), and labels, int64 (n,)
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file as published: where it is, and how to know that it is whole."""
+    """A file, or a folder of files, as published: where it is, and how to know that it is whole."""
 
-    url: str
+    url: str  # empty: it may not be handed out, and `note` says how to come by it
     name: str
-    md5: str
+    md5: str  # empty: not known to us, so that only what is found in it can be checked
     megabytes: float
+    note: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.megabytes:g} MB, md5 {self.md5}, from {self.url})"
+        return f"{self.name} ({self.megabytes:g} MB, {self.checksum}, {self.origin})"
+
+    @property
+    def checksum(self) -> str:
+        return f"md5 {self.md5}" if self.md5 else "no checksum known"
+
+    @property
+    def origin(self) -> str:
+        return f"from {self.url}" if self.url else self.note
 
 
 @dataclass(frozen=True)
@@ -47,24 +60,42 @@ class Source:
     num_train: int
     num_test: int
     archives: tuple[Archive, ...]
+    read: Callable[..., tuple[Labelled, Labelled]]  # paths of the archives -> training and test; raises `DataError`
+
+    def prepared(self, folder: Path) -> Path:
+        """The place of the prepared array."""
+        return folder / f"{self.name}.npz"
+
+    def missing(self, folder: Path) -> list[Archive]:
+        """What has to come before the prepared array can be made."""
+        if self.prepared(folder).exists():
+            return []
+        return [archive for archive in self.archives if not (folder / archive.name).exists()]
 
     def state(self, folder: Path) -> str:
         """ready, downloaded or missing, by the presence of files alone."""
-        if (folder / f"{self.name}.npz").exists():
-            return "ready"
-        missing = [archive.megabytes for archive in self.archives if not (folder / archive.name).exists()]
-        return f"missing, {round(sum(missing), 1):g} MB to download" if missing else "downloaded"
+        if missing := self.missing(folder):
+            size = f"{round(sum(archive.megabytes for archive in missing), 1):g} MB"
+            return f"missing, {size} to download" if all(archive.url for archive in missing) else "missing"
+        return "ready" if self.prepared(folder).exists() else "downloaded"
 
     def wanted(self, folder: Path, *archives: Archive) -> str:
         """What to do about missing data, in one line; by default about all of it."""
         files = ", ".join(map(str, archives or self.archives))
         return f"put {files} or a prepared {self.name}.npz into {folder}"
 
-    def prepare(self, folder: Path, read: Callable[..., dict[str, np.ndarray]]) -> None:
-        """Where there is no prepared array, make it of what `read` finds in the archives, their paths its arguments.
-        Raises `DataError`."""
-        if not (path := folder / f"{self.name}.npz").exists():
-            save_prepared(path, read(*self.fetch(folder)))
+    def prepare(self, folder: Path) -> None:
+        """Where there is no prepared array, make it from the archives, downloaded if need be. Raises `DataError`."""
+        if self.prepared(folder).exists():
+            return
+        paths = self.fetch(folder)
+        try:
+            train, test = self.read(*paths)
+            arrays = dict(zip(ARRAYS, (*train, *test), strict=True))
+            self._splits(", ".join(map(str, paths)), arrays)
+        except DataError as error:
+            raise DataError(f"{error}; delete it, then {self.wanted(folder)}") from error
+        save_prepared(self.prepared(folder), arrays)
 
     def fetch(self, folder: Path) -> list[Path]:
         """The archives, downloaded if need be, with their checksums verified. Raises `DataError`."""
@@ -73,39 +104,36 @@ class Source:
     def _fetch(self, archive: Archive, folder: Path) -> Path:
         path, remedy = folder / archive.name, self.wanted(folder, archive)
         if not path.exists():
-            from torchvision.datasets.utils import download_url
-
+            if not archive.url:
+                raise DataError(f"{self.name} is missing: {remedy}")
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                download_url(archive.url, str(folder), archive.name, archive.md5)
-            except BaseException as error:  # whatever the network does, the remedy is the same
-                path.unlink(missing_ok=True)
-                if not isinstance(error, Exception):
-                    raise
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise DataError(f"cannot download {self.name}: {reason}; {remedy}") from error
-        if (found := _md5(path)) != archive.md5:
+                _download(archive, folder)
+            except Exception as error:  # whatever the network does, the remedy is the same
+                raise DataError(f"cannot download {self.name}: {one_line(error)}; {remedy}") from error
+        if archive.md5 and (found := md5sum(path)) != archive.md5:
             raise DataError(f"{path} is damaged: md5 {found}, not {archive.md5}; delete it, then {remedy}")
         return path
 
     def load_prepared(self, folder: Path) -> tuple[Split, Split]:
         """Training and test split with global labels, images still uint8. Raises `DataError` where the file is not
         exactly what it should be."""
-        path = folder / f"{self.name}.npz"
+        path = self.prepared(folder)
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {k: file[k] for k in ("x_train", "y_train", "x_test", "y_test")}
+                arrays = {k: file[k] for k in ARRAYS}
         except UNREADABLE as error:
-            raise DataError(f"{path} cannot be read ({error}); make it again, or {self.wanted(folder)}") from error
-        return (
-            self._checked(path, "train", arrays["x_train"], arrays["y_train"], self.num_train),
-            self._checked(path, "test", arrays["x_test"], arrays["y_test"], self.num_test),
-        )
+            raise DataError(f"{path} cannot be read ({error}); delete it, or {self.wanted(folder)}") from error
+        return self._splits(str(path), arrays)
 
-    def _checked(self, path: Path, part: str, x: np.ndarray, y: np.ndarray, n: int) -> Split:
+    def _splits(self, where: str, arrays: dict[str, np.ndarray]) -> tuple[Split, Split]:
+        """Both splits, known to be of the right sizes, types and labels."""
+        train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+        return self._checked(where, "train", *train, self.num_train), self._checked(where, "test", *test, self.num_test)
+
+    def _checked(self, where: str, part: str, x: np.ndarray, y: np.ndarray, n: int) -> Split:
         def demand(holds: bool, what: str) -> None:
             if not holds:
-                raise DataError(f"{path}: {what}")
+                raise DataError(f"{where}: {what}")
 
         demand(x.shape == (n, *self.image_shape), f"x_{part} has shape {x.shape}, not {(n, *self.image_shape)}")
         demand(x.dtype == np.uint8, f"x_{part} is {x.dtype}, not uint8")
@@ -127,6 +155,10 @@ class ArrayUnpickler(pickle.Unpickler):
         {
             ("numpy.core.multiarray", "_reconstruct"),
             ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy.core.multiarray", "scalar"),
+            ("numpy._core.multiarray", "scalar"),
+            ("numpy.core.numeric", "_frombuffer"),  # arrays in pickles of protocol 5
+            ("numpy._core.numeric", "_frombuffer"),
             ("numpy", "ndarray"),
             ("numpy", "dtype"),
             ("_codecs", "encode"),
@@ -143,8 +175,8 @@ def read_pickle(file: IO[bytes], name: str) -> Any:
     """The content of a foreign pickle. Raises `DataError`."""
     try:
         return ArrayUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError) as error:
-        raise DataError(f"{name} is not a pickle of arrays: {error}") from error
+    except Exception as error:  # a damaged pickle may raise anything
+        raise DataError(f"{name} is not a pickle of arrays: {one_line(error)}") from error
 
 
 def member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
@@ -162,11 +194,41 @@ def save_prepared(path: Path, arrays: dict[str, Any]) -> None:
     """Write a prepared array whole or not at all. Raises `DataError`."""
     partial = path.with_name(f".{path.stem}.partial.npz")
     try:
-        np.savez(partial, **arrays)
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())  # a disk may say only now that it is full
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error.strerror}; free some space or choose another --data") from error
+        reason = error.strerror or str(error)
+        raise DataError(f"cannot write {path}: {reason}; free some space or choose another --data") from error
+    finally:
+        _remove(partial)
+
+
+def _download(archive: Archive, folder: Path) -> None:
+    """Fetch a file whole or not at all: until it is there, and its checksum right, it has another name."""
+    from torchvision.datasets.utils import download_url
+
+    partial = folder / f".{archive.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # left by a run that was killed; without a checksum it would pass as whole
+        download_url(archive.url, str(folder), partial.name, archive.md5 or None)
+        partial.replace(folder / archive.name)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Delete what may be there; a folder that forbids it has kept it from being made."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def legacy_shuffle(n: int, seed: int) -> np.ndarray:
@@ -178,12 +240,13 @@ def legacy_shuffle(n: int, seed: int) -> np.ndarray:
 
 def normalise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
     """uint8 (n, h, w, c) -> float32 (n, c, h, w), scaled to [0, 1], then per channel (x - mean) / std."""
-    scaled = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
-    shape = (1, -1, 1, 1)
-    shifted = scaled - np.asarray(mean, np.float32).reshape(shape)
-    return np.ascontiguousarray(shifted / np.asarray(std, np.float32).reshape(shape))
+    x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+    x /= 255  # in place: the larger data sets take a gigabyte
+    x -= np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
+    x /= np.asarray(std, np.float32).reshape(1, -1, 1, 1)
+    return x
 
 
-def _md5(path: Path) -> str:
+def md5sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

@@ -24,7 +24,8 @@ from bench.method import slices
 from bench.registry import get_benchmark
 
 ARCHIVE = Archive("https://x.invalid/tiny.tar.gz", "tiny.tar.gz", "0" * 32, 169)
-SOURCE = Source("tiny", (2, 2, 3), 2, 6, 4, (ARCHIVE,))
+NOTHING = (np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0, np.int64))
+SOURCE = Source("tiny", (2, 2, 3), 2, 6, 4, (ARCHIVE,), read=lambda path: (NOTHING, NOTHING))
 
 
 @pytest.fixture
