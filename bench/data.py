@@ -30,7 +30,7 @@ class Archive:
     """A file, or a folder of files, as published: where it is, and how to know that it is whole."""
 
     url: str  # empty: it may not be handed out, and `note` says how to come by it
-    name: str
+    name: str  # within the folder of data sets
     md5: str  # empty: not known to us, so that only what is found in it can be checked
     megabytes: float
     note: str = ""
@@ -61,6 +61,7 @@ class Source:
     num_test: int
     archives: tuple[Archive, ...]
     read: Callable[..., tuple[Labelled, Labelled]]  # paths of the archives -> training and test; raises `DataError`
+    balanced: bool = False  # whether every class has as many images as every other
 
     def prepared(self, folder: Path) -> Path:
         """The place of the prepared array."""
@@ -68,16 +69,16 @@ class Source:
 
     def missing(self, folder: Path) -> list[Archive]:
         """What has to come before the prepared array can be made."""
-        if self.prepared(folder).exists():
+        if present(self.prepared(folder)):
             return []
-        return [archive for archive in self.archives if not (folder / archive.name).exists()]
+        return [archive for archive in self.archives if not present(folder / archive.name)]
 
     def state(self, folder: Path) -> str:
         """ready, downloaded or missing, by the presence of files alone."""
         if missing := self.missing(folder):
             size = f"{round(sum(archive.megabytes for archive in missing), 1):g} MB"
             return f"missing, {size} to download" if all(archive.url for archive in missing) else "missing"
-        return "ready" if self.prepared(folder).exists() else "downloaded"
+        return "ready" if present(self.prepared(folder)) else "downloaded"
 
     def wanted(self, folder: Path, *archives: Archive) -> str:
         """What to do about missing data, in one line; by default about all of it."""
@@ -86,7 +87,7 @@ class Source:
 
     def prepare(self, folder: Path) -> None:
         """Where there is no prepared array, make it from the archives, downloaded if need be. Raises `DataError`."""
-        if self.prepared(folder).exists():
+        if present(self.prepared(folder)):
             return
         paths = self.fetch(folder)
         try:
@@ -103,7 +104,7 @@ class Source:
 
     def _fetch(self, archive: Archive, folder: Path) -> Path:
         path, remedy = folder / archive.name, self.wanted(folder, archive)
-        if not path.exists():
+        if not present(path):
             if not archive.url:
                 raise DataError(f"{self.name} is missing: {remedy}")
             try:
@@ -145,6 +146,8 @@ class Source:
         demand(low >= 0 and high <= top, f"y_{part} has labels from {low} to {high}, not from 0 to {top}")
         counts = np.bincount(y, minlength=self.num_classes)
         demand(bool((counts > 0).all()), f"y_{part} has no image of class {int(counts.argmin())}")
+        spread = f"y_{part} has from {counts.min()} to {counts.max()} images of a class, not as many of each"
+        demand(not self.balanced or counts.min() == counts.max(), spread)
         return Split(x, y)
 
 
@@ -210,12 +213,13 @@ def _download(archive: Archive, folder: Path) -> None:
     """Fetch a file whole or not at all: until it is there, and its checksum right, it has another name."""
     from torchvision.datasets.utils import download_url
 
-    partial = folder / f".{archive.name}.partial"
+    path = folder / archive.name
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)  # left by a run that was killed; without a checksum it would pass as whole
-        download_url(archive.url, str(folder), partial.name, archive.md5 or None)
-        partial.replace(folder / archive.name)
+        download_url(archive.url, str(path.parent), partial.name, archive.md5 or None)
+        partial.replace(path)
     finally:
         _remove(partial)
 
@@ -247,6 +251,15 @@ def normalise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...
     return x
 
 
+def present(path: Path) -> bool:
+    """Whether there is such a file or folder. Raises `DataError` where that may not be known."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(f"{path} cannot be reached: {error.strerror}; choose another --data") from error
+
+
 def md5sum(path: Path) -> str:
+    """Of a file, 32 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
