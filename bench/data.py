@@ -1,18 +1,16 @@
-"""Data on disk: prepared arrays, downloads that fail in words, and pickles that can do no harm."""
+"""Data on disk: the sources of data sets, prepared arrays, and downloads that fail in words."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pickle
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -149,48 +147,6 @@ class Source:
         spread = f"y_{part} has from {counts.min()} to {counts.max()} images of a class, not as many of each"
         demand(not self.balanced or counts.min() == counts.max(), spread)
         return Split(x, y)
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads pickles of foreign origin: containers, numbers, text and arrays; anything else is refused."""
-
-    ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy.core.multiarray", "scalar"),
-            ("numpy._core.multiarray", "scalar"),
-            ("numpy.core.numeric", "_frombuffer"),  # arrays in pickles of protocol 5
-            ("numpy._core.numeric", "_frombuffer"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
-        return super().find_class(module, name)
-
-
-def read_pickle(file: IO[bytes], name: str) -> Any:
-    """The content of a foreign pickle. Raises `DataError`."""
-    try:
-        return ArrayUnpickler(file, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle may raise anything
-        raise DataError(f"{name} is not a pickle of arrays: {one_line(error)}") from error
-
-
-def member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    """A file inside an archive, read in place: nothing is unpacked."""
-    try:
-        file = archive.extractfile(name)
-    except KeyError:
-        file = None
-    if file is None:
-        raise DataError(f"{archive.name!s} has no file {name}")
-    return file
 
 
 def save_prepared(path: Path, arrays: dict[str, Any]) -> None:

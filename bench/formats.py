@@ -7,17 +7,18 @@ the file may hold. What to do about it is for `bench.data` to say.
 from __future__ import annotations
 
 import io
+import pickle
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from bench.core import DataError
-from bench.data import Labelled, member, one_line, read_pickle
+from bench.data import Labelled, one_line
 
 IMAGES = (".jpg", ".jpeg", ".png")
 
@@ -89,6 +90,84 @@ def read_folders(folders: Sequence[Path], per_class: int, side: int) -> Labelled
         for i, file in enumerate(files):
             images[c * per_class + i] = _decoded(file, side)
     return images, np.repeat(np.arange(len(folders)), per_class)
+
+
+def member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    """A file inside an archive, read in place."""
+    try:
+        file = archive.extractfile(name)
+    except KeyError:
+        file = None
+    if file is None:
+        raise DataError(f"{archive.name!s} has no file {name}")
+    return file
+
+
+class _Number:
+    """A type of plain numbers in a pickle. What else a pickle says of it is not let near numpy's memory."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.dtype = np.dtype(name)
+        if self.dtype.kind not in "biuf":
+            raise pickle.UnpicklingError(f"it has an array of {self.dtype}, which are no numbers")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] == ">":
+            self.dtype = self.dtype.newbyteorder(">")
+
+
+class _Array:
+    """An array in a pickle, made of its bytes."""
+
+    def __init__(self, *_: object) -> None:
+        self.array = np.zeros(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, number, fortran, content = state
+        raw = content.encode("latin1") if isinstance(content, str) else content  # a string of Python 2
+        self.array = _array(raw, number, shape, "F" if fortran else "C")
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.array)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array if dtype is None else self.array.astype(dtype)
+
+
+def _array(raw: bytes, number: _Number, shape: tuple[int, ...], order: Any) -> np.ndarray:
+    return np.frombuffer(raw, number.dtype).reshape(shape, order=order)
+
+
+def _scalar(number: _Number, raw: bytes | str) -> Any:
+    return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, number.dtype)[0]
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads pickles of foreign origin: containers, numbers, text and arrays of numbers; anything else is refused."""
+
+    ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+        ("multiarray", "_reconstruct"): _Array,
+        ("multiarray", "scalar"): _scalar,
+        ("numeric", "_frombuffer"): _array,  # of protocol 5
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Number,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # bytes, in protocol 2
+            return lambda text, _: text.encode("latin1")
+        key = module.removeprefix("numpy.core.").removeprefix("numpy._core."), name
+        if key not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
+        return self.ALLOWED[key]
+
+
+def read_pickle(file: IO[bytes], name: str) -> Any:
+    """The content of a foreign pickle; `numpy.asarray` makes arrays of its arrays. Raises `DataError`."""
+    try:
+        return ArrayUnpickler(file, encoding="latin1").load()
+    except Exception as error:  # a damaged pickle may raise anything
+        raise DataError(f"{name} is not a pickle of arrays: {one_line(error)}") from error
 
 
 def _decoded(path: Path, side: int) -> np.ndarray:

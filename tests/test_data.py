@@ -19,7 +19,8 @@ import pytest
 from sklearn.utils import shuffle
 
 from bench.core import DataError, Split, Task
-from bench.data import Archive, Source, legacy_shuffle, read_pickle
+from bench.data import Archive, Source, legacy_shuffle
+from bench.formats import read_pickle
 from bench.method import slices
 from bench.registry import get_benchmark
 
