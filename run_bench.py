@@ -5,6 +5,7 @@
   python run_bench.py --methods ness,gpm --bench all         a choice of methods on every benchmark
   python run_bench.py status                                 how far a grid is that runs in another terminal
   python run_bench.py list                                   what there is
+  python run_bench.py data --prepare                         download and prepare the data of all benchmarks
   python run_bench.py table --metric acc,bwt,forgetting      a table of what has been run
   python run_bench.py report                                 one HTML page of what has been run, and its figures
   python run_bench.py new method NAME                        a file to start your own method from, and its test
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise nearest("verb", words[0], options.VERBS)
         args = options.make_parser(words[0], str(__doc__), DEFAULT_BENCHMARK).parse_args(words[1:])
         verbs = {"run": run, "list": show_list, "table": show_table, "report": write_report, "import": import_matrix}
-        verbs |= {"new": start_new, "check": check, "status": status}
+        verbs |= {"new": start_new, "check": check, "status": status, "data": show_data}
         return verbs[words[0]](args)
     except UserError as error:
         print(f"run_bench.py: {error}", file=sys.stderr)
@@ -87,6 +88,24 @@ def show_list(args: argparse.Namespace) -> int:
         facts = f"{benchmark.scenario}; {benchmark.num_tasks} tasks; data {benchmark.data_state(args.data)}"
         print(f"  {name:{width}}  {registry.summary(path)} [{facts}]")
     return 0
+
+
+def show_data(args: argparse.Namespace) -> int:
+    """The data of benchmarks, source by source. Returns 1 if some is corrupt or cannot be prepared."""
+    names = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
+    from bench import inventory
+
+    sound = True
+    try:
+        for line, fine in inventory.report(
+            [registry.get_benchmark(n, args.plugin) for n in names], args.data, args.prepare
+        ):
+            print(line, flush=True)
+            sound &= fine
+    except KeyboardInterrupt:
+        print("interrupted: what is prepared or downloaded is kept; the same command goes on", file=sys.stderr)
+        return 130
+    return 0 if sound else 1
 
 
 def show_table(args: argparse.Namespace) -> int:

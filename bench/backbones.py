@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.activations import evaluating
 from bench.core import Benchmark
@@ -71,7 +73,79 @@ def mlp(shape: Shape) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-BACKBONES: dict[str, Callable[[Shape], nn.Module]] = {"alexnet": alexnet, "convnet": convnet, "mlp": mlp}
+def lenet(shape: Shape) -> nn.Sequential:
+    """The LeNet variant of the superclasses of CIFAR-100: (n, 3, 32, 32) -> (n, 500), no bias, 2 986 500 weights.
+
+    Source: Yoon et al. 2020 as used by GPM (Saha et al. 2021).
+    """
+
+    def stage(n: int, inputs: int, outputs: int) -> Layers:
+        return {
+            f"conv{n}": nn.Conv2d(inputs, outputs, 5, padding=2, bias=False),
+            f"relu{n}": nn.ReLU(),
+            f"lrn{n}": nn.LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1),
+            f"pool{n}": nn.MaxPool2d(3, stride=2, padding=1),
+        }
+
+    positions = math.prod((side + 3) // 4 for side in shape[1:])
+    layers = stage(1, shape[0], 20) | stage(2, 20, 50) | {"flat": nn.Flatten()}
+    layers |= {"fc3": nn.Linear(50 * positions, 800, bias=False), "relu3": nn.ReLU()}
+    layers |= {"fc4": nn.Linear(800, 500, bias=False), "relu4": nn.ReLU()}
+    return nn.Sequential(OrderedDict(layers))
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut, projected by a 1 x 1 convolution where the shape changes (He et al. 2016).
+
+    Registered in the order conv1, conv2, shortcut, which settings by layer follow.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = _batch_norm(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = _batch_norm(outputs)
+        projection = [nn.Conv2d(inputs, outputs, 1, stride, bias=False), _batch_norm(outputs)]
+        self.shortcut = nn.Sequential(*projection if stride > 1 or inputs != outputs else [])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> (n, outputs, h / stride, w / stride), rounded up."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+def _batch_norm(width: int) -> nn.BatchNorm2d:
+    """By the statistics of the batch, in evaluation too (K-34)."""
+    return nn.BatchNorm2d(width, track_running_stats=False)
+
+
+def resnet18(shape: Shape, stride: int = 1) -> nn.Sequential:
+    """The reduced ResNet18, 20 channels wide: (n, 3, 32, 32) -> (n, 640), or with stride 2 in the first convolution
+    (n, 3, 84, 84) -> (n, 1440); no bias, 1 090 140 weights and 3 000 affine parameters.
+
+    Source: Lopez-Paz & Ranzato 2017 as used by GPM (Saha et al. 2021) and, with stride 2, by TRGP (Lin et al. 2022).
+    """
+    layers: Layers = {
+        "conv1": nn.Conv2d(shape[0], 20, 3, stride, padding=1, bias=False),
+        "bn1": _batch_norm(20),
+        "relu1": nn.ReLU(),
+    }
+    for n, (inputs, outputs) in enumerate([(20, 20), (20, 40), (40, 80), (80, 160)], 1):
+        first = BasicBlock(inputs, outputs, stride=1 if n == 1 else 2)
+        layers[f"layer{n}"] = nn.Sequential(first, BasicBlock(outputs, outputs, stride=1))
+    return nn.Sequential(OrderedDict(layers | {"pool": nn.AvgPool2d(2), "flat": nn.Flatten()}))
+
+
+BACKBONES: dict[str, Callable[[Shape], nn.Module]] = {
+    "alexnet": alexnet,
+    "convnet": convnet,
+    "lenet": lenet,
+    "mlp": mlp,
+    "resnet18": resnet18,
+    "resnet18_stride2": partial(resnet18, stride=2),
+}
+KAIMING = ("lenet",)  # whose weights start Kaiming-uniform, those of the heads too, and not as torch has it
 
 
 def build(benchmark: Benchmark, bn_mode: str = "batch") -> Network:
@@ -83,4 +157,9 @@ def build(benchmark: Benchmark, bn_mode: str = "batch") -> Network:
     if bn_mode == "running-frozen":
         track_statistics(backbone)
     heads = benchmark.num_tasks if benchmark.scenario == "task-il" else 1
-    return Network(backbone, features, benchmark.num_classes, heads)
+    network = Network(backbone, features, benchmark.num_classes, heads)
+    if name in KAIMING:
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+    return network

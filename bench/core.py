@@ -80,12 +80,21 @@ class Benchmark:
     backbone: ClassVar[str] = ""  # a name in `bench.backbones`
     in_all: ClassVar[bool] = True  # whether `--bench all` means this one too
 
+    def sources(self) -> Sequence[Any]:
+        """The data sets to read, each a `bench.data.Source`. What is bundled or made up has none."""
+        return ()
+
     def data_state(self, data: Path) -> str:
         """Whether the data is there, in a few words. Reads no content and downloads nothing."""
-        return "bundled"
+        states = {source.name: source.state(data) for source in self.sources()}
+        if len(set(states.values())) <= 1:
+            return next(iter(states.values()), "bundled")
+        return "; ".join(f"{name} {state}" for name, state in states.items())
 
     def prepare(self, data: Path) -> None:
         """Get the data ready in folder `data`, downloading if need be. Raises `DataError`."""
+        for source in self.sources():
+            source.prepare(data)
 
     def own_backbone(self) -> Any:
         """A module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""

@@ -1,15 +1,16 @@
-"""Data on disk: prepared arrays, downloads that fail in words, and pickles that can do no harm."""
+"""Data on disk: the sources of data sets, prepared arrays, and downloads that fail in words."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-import tarfile
+import os
 import zipfile
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,35 @@ from bench.core import DataError, Split
 UNREADABLE = (  # all that numpy and zip raise on a damaged file
     OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
+Labelled = tuple[np.ndarray, np.ndarray]  # images, uint8 (n, height, width[, channels]), and labels, int64 (n,)
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file, or a folder of files, as published: where it is, and how to know that it is whole."""
+
+    url: str  # empty: it may not be handed out, and `note` says how to come by it
+    name: str  # within the folder of data sets
+    md5: str  # empty: not known to us, so that only what is found in it can be checked
+    megabytes: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.megabytes:g} MB, {self.checksum}, {self.origin})"
+
+    @property
+    def checksum(self) -> str:
+        return f"md5 {self.md5}" if self.md5 else "no checksum known"
+
+    @property
+    def origin(self) -> str:
+        return f"from {self.url}" if self.url else self.note
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: a prepared array `<name>.npz`, or the archive it is made from.
+    """A data set: a prepared array `<name>.npz`, or the archives it is made from.
 
     The array holds x_train and x_test, uint8 (n, height, width[, channels]), and y_train and y_test, int64 (n,).
     """
@@ -32,61 +57,82 @@ class Source:
     num_classes: int
     num_train: int
     num_test: int
-    url: str
-    archive: str
-    md5: str
-    megabytes: int
+    archives: tuple[Archive, ...]
+    read: Callable[..., tuple[Labelled, Labelled]]  # paths of the archives -> training and test; raises `DataError`
+    balanced: bool = False  # whether every class has as many images as every other
+
+    def prepared(self, folder: Path) -> Path:
+        """The place of the prepared array."""
+        return folder / f"{self.name}.npz"
+
+    def missing(self, folder: Path) -> list[Archive]:
+        """What has to come before the prepared array can be made."""
+        if present(self.prepared(folder)):
+            return []
+        return [archive for archive in self.archives if not present(folder / archive.name)]
 
     def state(self, folder: Path) -> str:
         """ready, downloaded or missing, by the presence of files alone."""
-        if (folder / f"{self.name}.npz").exists():
-            return "ready"
-        return "downloaded" if (folder / self.archive).exists() else f"missing, {self.megabytes} MB to download"
+        if missing := self.missing(folder):
+            size = f"{round(sum(archive.megabytes for archive in missing), 1):g} MB"
+            return f"missing, {size} to download" if all(archive.url for archive in missing) else "missing"
+        return "ready" if present(self.prepared(folder)) else "downloaded"
 
-    def wanted(self, folder: Path) -> str:
-        """What to do about missing data, in one line."""
-        return (
-            f"put {self.archive} ({self.megabytes} MB, md5 {self.md5}, from {self.url}) "
-            f"or a prepared {self.name}.npz into {folder}"
-        )
+    def wanted(self, folder: Path, *archives: Archive) -> str:
+        """What to do about missing data, in one line; by default about all of it."""
+        files = ", ".join(map(str, archives or self.archives))
+        return f"put {files} or a prepared {self.name}.npz into {folder}"
 
-    def fetch(self, folder: Path) -> Path:
-        """The archive, downloaded if need be, with its checksum verified. Raises `DataError`."""
-        path = folder / self.archive
-        if not path.exists():
-            from torchvision.datasets.utils import download_url
+    def prepare(self, folder: Path) -> None:
+        """Where there is no prepared array, make it from the archives, downloaded if need be. Raises `DataError`."""
+        if present(self.prepared(folder)):
+            return
+        paths = self.fetch(folder)
+        try:
+            train, test = self.read(*paths)
+            arrays = dict(zip(ARRAYS, (*train, *test), strict=True))
+            self._splits(", ".join(map(str, paths)), arrays)
+        except DataError as error:
+            raise DataError(f"{error}; delete it, then {self.wanted(folder)}") from error
+        save_prepared(self.prepared(folder), arrays)
 
+    def fetch(self, folder: Path) -> list[Path]:
+        """The archives, downloaded if need be, with their checksums verified. Raises `DataError`."""
+        return [self._fetch(archive, folder) for archive in self.archives]
+
+    def _fetch(self, archive: Archive, folder: Path) -> Path:
+        path, remedy = folder / archive.name, self.wanted(folder, archive)
+        if not present(path):
+            if not archive.url:
+                raise DataError(f"{self.name} is missing: {remedy}")
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                download_url(self.url, str(folder), self.archive, self.md5)
-            except BaseException as error:  # whatever the network does, the remedy is the same
-                path.unlink(missing_ok=True)
-                if not isinstance(error, Exception):
-                    raise
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise DataError(f"cannot download {self.name}: {reason}; {self.wanted(folder)}") from error
-        if (found := _md5(path)) != self.md5:
-            raise DataError(f"{path} is damaged: md5 {found}, not {self.md5}; delete it, then {self.wanted(folder)}")
+                _download(archive, folder)
+            except Exception as error:  # whatever the network does, the remedy is the same
+                raise DataError(f"cannot download {self.name}: {one_line(error)}; {remedy}") from error
+        if archive.md5 and (found := md5sum(path)) != archive.md5:
+            raise DataError(f"{path} is damaged: md5 {found}, not {archive.md5}; delete it, then {remedy}")
         return path
 
     def load_prepared(self, folder: Path) -> tuple[Split, Split]:
         """Training and test split with global labels, images still uint8. Raises `DataError` where the file is not
         exactly what it should be."""
-        path = folder / f"{self.name}.npz"
+        path = self.prepared(folder)
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {k: file[k] for k in ("x_train", "y_train", "x_test", "y_test")}
+                arrays = {k: file[k] for k in ARRAYS}
         except UNREADABLE as error:
-            raise DataError(f"{path} cannot be read ({error}); make it again, or {self.wanted(folder)}") from error
-        return (
-            self._checked(path, "train", arrays["x_train"], arrays["y_train"], self.num_train),
-            self._checked(path, "test", arrays["x_test"], arrays["y_test"], self.num_test),
-        )
+            raise DataError(f"{path} cannot be read ({error}); delete it, or {self.wanted(folder)}") from error
+        return self._splits(str(path), arrays)
 
-    def _checked(self, path: Path, part: str, x: np.ndarray, y: np.ndarray, n: int) -> Split:
+    def _splits(self, where: str, arrays: dict[str, np.ndarray]) -> tuple[Split, Split]:
+        """Both splits, known to be of the right sizes, types and labels."""
+        train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+        return self._checked(where, "train", *train, self.num_train), self._checked(where, "test", *test, self.num_test)
+
+    def _checked(self, where: str, part: str, x: np.ndarray, y: np.ndarray, n: int) -> Split:
         def demand(holds: bool, what: str) -> None:
             if not holds:
-                raise DataError(f"{path}: {what}")
+                raise DataError(f"{where}: {what}")
 
         demand(x.shape == (n, *self.image_shape), f"x_{part} has shape {x.shape}, not {(n, *self.image_shape)}")
         demand(x.dtype == np.uint8, f"x_{part} is {x.dtype}, not uint8")
@@ -98,56 +144,51 @@ class Source:
         demand(low >= 0 and high <= top, f"y_{part} has labels from {low} to {high}, not from 0 to {top}")
         counts = np.bincount(y, minlength=self.num_classes)
         demand(bool((counts > 0).all()), f"y_{part} has no image of class {int(counts.argmin())}")
+        spread = f"y_{part} has from {counts.min()} to {counts.max()} images of a class, not as many of each"
+        demand(not self.balanced or counts.min() == counts.max(), spread)
         return Split(x, y)
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads pickles of foreign origin: containers, numbers, text and arrays; anything else is refused."""
-
-    ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
-        return super().find_class(module, name)
-
-
-def read_pickle(file: IO[bytes], name: str) -> Any:
-    """The content of a foreign pickle. Raises `DataError`."""
-    try:
-        return ArrayUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError) as error:
-        raise DataError(f"{name} is not a pickle of arrays: {error}") from error
-
-
-def member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    """A file inside an archive, read in place: nothing is unpacked."""
-    try:
-        file = archive.extractfile(name)
-    except KeyError:
-        file = None
-    if file is None:
-        raise DataError(f"{archive.name!s} has no file {name}")
-    return file
 
 
 def save_prepared(path: Path, arrays: dict[str, Any]) -> None:
     """Write a prepared array whole or not at all. Raises `DataError`."""
     partial = path.with_name(f".{path.stem}.partial.npz")
     try:
-        np.savez(partial, **arrays)
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())  # a disk may say only now that it is full
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error.strerror}; free some space or choose another --data") from error
+        reason = error.strerror or str(error)
+        raise DataError(f"cannot write {path}: {reason}; free some space or choose another --data") from error
+    finally:
+        _remove(partial)
+
+
+def _download(archive: Archive, folder: Path) -> None:
+    """Fetch a file whole or not at all: until it is there, and its checksum right, it has another name."""
+    from torchvision.datasets.utils import download_url
+
+    path = folder / archive.name
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # left by a run that was killed; without a checksum it would pass as whole
+        download_url(archive.url, str(path.parent), partial.name, archive.md5 or None)
+        partial.replace(path)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Delete what may be there; a folder that forbids it has kept it from being made."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def legacy_shuffle(n: int, seed: int) -> np.ndarray:
@@ -159,12 +200,22 @@ def legacy_shuffle(n: int, seed: int) -> np.ndarray:
 
 def normalise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
     """uint8 (n, h, w, c) -> float32 (n, c, h, w), scaled to [0, 1], then per channel (x - mean) / std."""
-    scaled = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
-    shape = (1, -1, 1, 1)
-    shifted = scaled - np.asarray(mean, np.float32).reshape(shape)
-    return np.ascontiguousarray(shifted / np.asarray(std, np.float32).reshape(shape))
+    x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+    x /= 255  # in place: the larger data sets take a gigabyte
+    x -= np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
+    x /= np.asarray(std, np.float32).reshape(1, -1, 1, 1)
+    return x
 
 
-def _md5(path: Path) -> str:
+def present(path: Path) -> bool:
+    """Whether there is such a file or folder. Raises `DataError` where that may not be known."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(f"{path} cannot be reached: {error.strerror}; choose another --data") from error
+
+
+def md5sum(path: Path) -> str:
+    """Of a file, 32 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.grid import Request
     from bench.worker import Resources
 
-VERBS = ("run", "status", "list", "table", "report", "import", "new", "check")
+VERBS = ("run", "status", "list", "data", "table", "report", "import", "new", "check")
 PROTOCOL = "published"  # unless told otherwise
 METRIC_NAMES = (
     "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
@@ -78,6 +78,11 @@ def make_parser(verb: str, about: str, benchmark: str) -> Parser:
         add_presentation(add)
     if verb == "report":
         add("--to", type=Path, metavar="FILE", help="the page; its figures go beside it (default: OUT/report.html)")
+    if verb == "data":
+        add("--bench", default="all", metavar="A,B", help="benchmarks by name, or all (default)")
+        add(
+            "--prepare", action="store_true", help="download, verify and convert what is not ready (default: only look)"
+        )
     if verb == "import":
         add_import(add)
     if verb == "new":

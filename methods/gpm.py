@@ -24,13 +24,15 @@ class GPM(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
         energy: float = 0.97  # share of a layer's input energy to protect after the first task, in (0, 1)
+        layer_energies: tuple[float, ...] = ()  # the same layer by layer, in layer order; empty: energy for all
         energy_step: float = 0.003  # added to it with every task
         samples: int = 125  # training samples drawn for the input matrix
         layer_samples: tuple[int, ...] = ()  # of these, how many each layer uses, in layer order; empty: all
         first_rule: Literal["below", "reach"] = "below"  # first task: the authors' code, or the paper
 
         def __post_init__(self) -> None:
-            require(0 < self.energy <= 1, f"energy must be in (0, 1], not {self.energy}")
+            for energy in (self.energy, *self.layer_energies):
+                require(0 < energy <= 1, f"energy must be in (0, 1], not {energy}")
             require(min(self.samples, *self.layer_samples, 1) > 0, "samples and layer_samples must be at least 1")
 
     protocols = {"sound": {"first_rule": "reach"}}
@@ -53,12 +55,16 @@ class GPM(Method):
             self.blocks[name].grad.copy_(project_out(self.blocks[name].grad, basis))
 
     def end_task(self, task: int, data: TrainingData) -> None:
-        layers, counts = self.network.layers(), self.config.layer_samples
-        require(len(counts) in (0, len(layers)), f"layer_samples has {len(counts)} numbers for {len(layers)} layers")
-        rows = dict(zip(layers, counts, strict=False))
+        layers = self.network.layers()
+        for name in ("layer_samples", "layer_energies"):
+            count = len(getattr(self.config, name))
+            require(count in (0, len(layers)), f"{name} has {count} numbers for {len(layers)} layers")
+        rows = dict(zip(layers, self.config.layer_samples, strict=False))
+        energies = dict(zip(layers.values(), self.config.layer_energies, strict=False))
         batch = data.sample(self.config.samples, self.generator)
-        energy = energy_schedule(self.config.energy, self.config.energy_step, task)
         for name, gram in input_grams(self.network, [batch], task, rows).items():
+            start = energies.get(self.blocks[name].layer, self.config.energy)
+            energy = energy_schedule(start, self.config.energy_step, task)
             if task == 0:
                 self.memory[name] = leading_basis(gram, energy, self.config.first_rule)
             else:

@@ -75,6 +75,29 @@ def test_gpm_shapes_of_the_mlp():  # K-5: the shared head is one of the layers
     assert input_shapes(network, torch.randn(300, 1, 28, 28), (300,) * 3) == [(784, 300), (100, 300), (100, 300)]
 
 
+def test_gpm_shapes_of_the_lenet():  # K-5
+    network = Network(backbones.lenet((3, 32, 32)), 500, 5, 20)
+    shapes = input_shapes(network, torch.randn(125, 3, 32, 32), (24, 100, 125, 125))
+    assert shapes == [(75, 24576), (500, 25600), (3200, 125), (800, 125)]
+
+
+RESNET_ROWS = {  # K-5, by the side of an image: positions of a layer's output times the samples it uses
+    32: [10240] * 5 + [2560] * 4 + [12800] + [3200] * 3 + [6400, 6400] + [1600] * 5,
+    84: [17640] * 5 + [4410] * 4 + [22050] + [6050] * 3 + [12100, 12100] + [3600] * 5,
+}
+
+
+@pytest.mark.parametrize("side", [32, 84])
+def test_gpm_shapes_of_the_resnet(side):  # K-5; a shortcut uses as many samples as its block's first convolution
+    body = backbones.BACKBONES["resnet18" if side == 32 else "resnet18_stride2"]((3, side, side))
+    main, shortcuts = [10] * 8 + [50] * 3 + [100] * 6, {6: 10, 10: 50, 14: 100}  # M2.3
+    samples = [n for i, count in enumerate(main) for n in ((count, shortcuts[i]) if i in shortcuts else (count,))]
+    d = [27] + [180] * 5 + [360, 20, 360, 360, 360, 720, 40] + [720] * 3 + [1440, 80, 1440, 1440]
+    network = Network(body, 640 if side == 32 else 1440, 10, 5)
+    shapes = input_shapes(network, torch.randn(100, 3, side, side), tuple(samples))
+    assert shapes == list(zip(d, RESNET_ROWS[side], strict=True))
+
+
 @pytest.fixture
 def network() -> Network:
     """With a grouped convolution, batch statistics, dropout and two heads."""

@@ -20,10 +20,7 @@ KEY = "0123456789ab"
 def other(folder: Path, code: str) -> subprocess.Popen[str]:
     """Another process with claims on `folder`, that runs `code` and then waits for its standard input to end."""
     start = f"import sys\nfrom pathlib import Path\nfrom bench.agenda import Claims\nc = Claims(Path({str(folder)!r}))"
-    program = f"{start}\n"
-        f"import sys\nfrom pathlib import Path\nfrom bench.agenda import Claims\nc = Claims(Path({str(folder)!r}))\n"
-    )
-    program += textwrap.dedent(code) + "\nprint('ready', flush=True)\nsys.stdin.read()"
+    program = f"{start}\n" + textwrap.dedent(code) + "\nprint('ready', flush=True)\nsys.stdin.read()"
     process = subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process

@@ -19,11 +19,14 @@ import pytest
 from sklearn.utils import shuffle
 
 from bench.core import DataError, Split, Task
-from bench.data import Source, legacy_shuffle, read_pickle
+from bench.data import Archive, Source, legacy_shuffle
+from bench.formats import read_pickle
 from bench.method import slices
 from bench.registry import get_benchmark
 
-SOURCE = Source("tiny", (2, 2, 3), 2, 6, 4, "https://x.invalid/tiny.tar.gz", "tiny.tar.gz", "0" * 32, 169)
+ARCHIVE = Archive("https://x.invalid/tiny.tar.gz", "tiny.tar.gz", "0" * 32, 169)
+NOTHING = (np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0, np.int64))
+SOURCE = Source("tiny", (2, 2, 3), 2, 6, 4, (ARCHIVE,), read=lambda path: (NOTHING, NOTHING))
 
 
 @pytest.fixture
@@ -174,15 +177,15 @@ def test_the_cifar_archive_from_download_to_tasks(
         )
         for part, n in sizes.items()
     }
-    md5 = write_archive(tmp_path / cifar.SOURCE.archive, members)
-    monkeypatch.setattr(
-        cifar, "SOURCE", replace(cifar.SOURCE, md5=md5, num_train=sizes["train"], num_test=sizes["test"])
-    )
+    [archive] = cifar.SOURCE.archives
+    whole = replace(archive, md5=write_archive(tmp_path / archive.name, members))
+    source = replace(cifar.SOURCE, archives=(whole,), num_train=sizes["train"], num_test=sizes["test"])
+    monkeypatch.setattr(cifar, "SOURCE", source)
     benchmark = get_benchmark("split_cifar100")
     assert benchmark.data_state(tmp_path) == "downloaded"
     benchmark.prepare(tmp_path)
     assert benchmark.data_state(tmp_path) == "ready"
-    (tmp_path / cifar.SOURCE.archive).unlink()
+    (tmp_path / archive.name).unlink()
     benchmark.prepare(tmp_path)  # needs no archive any more
 
     tasks = benchmark.stream(1, tmp_path)
@@ -230,8 +233,8 @@ def test_what_is_no_pickle_is_refused(content: bytes) -> None:
 
 
 def test_a_wrong_checksum(tmp_path: Path) -> None:
-    (tmp_path / SOURCE.archive).write_bytes(b"half")
-    with pytest.raises(DataError, match=re.escape(str(tmp_path / SOURCE.archive))) as caught:
+    (tmp_path / ARCHIVE.name).write_bytes(b"half")
+    with pytest.raises(DataError, match=re.escape(str(tmp_path / ARCHIVE.name))) as caught:
         SOURCE.fetch(tmp_path)
     assert hashlib.md5(b"half").hexdigest() in str(caught.value)
 
@@ -257,9 +260,27 @@ def test_missing_and_no_network(tmp_path: Path, download: Callable[[BaseExceptio
         SOURCE.fetch(folder)
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("no route to host", SOURCE.archive, "169 MB", SOURCE.md5, "tiny.npz", str(folder)):
+    for part in ("no route to host", ARCHIVE.name, "169 MB", ARCHIVE.md5, "tiny.npz", str(folder)):
         assert part in message
-    assert not (folder / SOURCE.archive).exists()
+    assert not (folder / ARCHIVE.name).exists()
+
+
+def test_a_source_of_several_archives(tmp_path: Path, download: Callable[[BaseException], None]) -> None:
+    """All are wanted; what is there is checked, and only what is missing is downloaded and asked for."""
+    there, absent = (Archive(f"https://x.invalid/{n}", n, hashlib.md5(b"all").hexdigest(), 1.26) for n in "ab")
+    source = replace(SOURCE, archives=(there, absent))
+    assert source.state(tmp_path) == "missing, 2.5 MB to download"
+    (tmp_path / "a").write_bytes(b"all")
+    assert source.state(tmp_path) == "missing, 1.3 MB to download"
+    download(OSError("no route"))
+    with pytest.raises(
+        DataError, match=r"no route; put b \(1.26 MB, md5 \w+, from https://x.invalid/b\) or a prepared"
+    ):
+        source.fetch(tmp_path)
+    (tmp_path / "b").write_bytes(b"all")
+    assert source.state(tmp_path) == "downloaded"
+    assert source.fetch(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert "a (1.26 MB" in source.wanted(tmp_path) and "b (1.26 MB" in source.wanted(tmp_path)
 
 
 def test_an_interrupted_download_leaves_nothing_to_stumble_over(
@@ -268,7 +289,7 @@ def test_an_interrupted_download_leaves_nothing_to_stumble_over(
     download(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         SOURCE.fetch(tmp_path)
-    assert not (tmp_path / SOURCE.archive).exists()
+    assert not (tmp_path / ARCHIVE.name).exists()
 
 
 # Splits

@@ -5,6 +5,7 @@ import torch
 
 from bench import registry
 from bench.checks import Run, snapshot
+from bench.core import UserError
 from bench.method import TrainingData
 from bench.network import Network
 from bench.subspace import project_out
@@ -81,6 +82,17 @@ def test_gpm_threshold_never_reaches_one():
     run = Run("gpm", energy=0.9, energy_step=0.5, epochs=1, samples=8)
     run.learn()
     assert any(basis.shape[1] < len(basis) for basis in run.method.state().values())
+
+
+def test_gpm_protects_each_layer_by_its_own_energy():
+    whole, own = Run("gpm", energy=0.9, epochs=1), Run("gpm", energy=0.5, layer_energies=[0.9, 0.6, 0.9], epochs=1)
+    sizes = []
+    for run in (whole, own):
+        run.learn(1)
+        sizes.append([basis.shape[1] for basis in run.method.state().values()])
+    assert sizes[0][0] == sizes[1][0] and sizes[0][1] > sizes[1][1] and sizes[0][2] == sizes[1][2]
+    with pytest.raises(UserError, match="layer_energies has 1 numbers for 3 layers"):
+        Run("gpm", layer_energies=[0.9], epochs=1).learn(1)
 
 
 # NESS

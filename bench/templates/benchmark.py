@@ -37,6 +37,5 @@ class MyBenchmark(Benchmark):
             for t in range(self.num_tasks)
         ]
 
-    # A benchmark with data to fetch has two more (as `datasets/split_cifar100.py`; `bench/data.py` has the tools):
-    #   data_state(self, data)    whether it is there, in a few words, for `list`
-    #   prepare(self, data)       fetch it into the folder `data`; raise DataError with the remedy
+    # A benchmark with data to fetch names it (as `datasets/split_cifar100.py`; `bench/data.py` has the tools):
+    #   sources(self)    a list of bench.data.Source; `python run_bench.py data --prepare` then gets them ready
