@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from bench import space
 from bench.core import UserError
 
 REQUIRED = {"Benchmark": ("num_tasks", "num_classes", "input_shape", "stream")}  # no sensible default
@@ -26,7 +27,7 @@ def complaints(cls: type, base: type) -> Iterator[tuple[str, str]]:
     hooks = [name for name in vars(base) if callable(getattr(base, name)) and not name.startswith("_")]
     for name in vars(cls):
         if name == "Config":
-            yield from _settings(vars(cls)[name])
+            yield from _settings(vars(cls)[name], searched=base.__name__ == "Method")
         elif name in (*hooks, "__init__"):
             yield from _misfit(cls, base, name)
         elif callable(getattr(cls, name)) and not name.startswith("_"):
@@ -55,7 +56,7 @@ def _misfit(cls: type, base: type, name: str) -> Iterator[tuple[str, str]]:
         yield name, f"{name} is {kind}called as ({', '.join(wanted)}), which ({', '.join(signature.parameters)}) is not"
 
 
-def _settings(config: Any) -> Iterator[tuple[str, str]]:
+def _settings(config: Any, searched: bool) -> Iterator[tuple[str, str]]:
     """A Config that could change on the way, or cannot be made without a request for every field."""
     if not isinstance(config, type):
         yield "Config", "Config is not a class"
@@ -68,6 +69,9 @@ def _settings(config: Any) -> Iterator[tuple[str, str]]:
     for field in fields(config):
         if field.default is MISSING and field.default_factory is MISSING:
             yield f"Config.{field.name}", f"the setting '{field.name}' of Config has no default"
+            return
+    if searched:
+        yield from (("Config.space", complaint) for complaint in space.complaints(config))
 
 
 def _line(node: ast.ClassDef, member: str) -> int:

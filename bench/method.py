@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.core import Benchmark, Training
 from bench.network import Network
+from bench.space import Range
 
 
 def slices(n: int, size: int) -> list[slice]:
@@ -89,6 +90,8 @@ class Method:
     @dataclass(frozen=True)
     class Config:
         """Settings: every field has a default, a comment with its meaning and unit, and no name that `Training` has."""
+
+        space: ClassVar[Mapping[str, Range]] = {}  # where `tune` searches beside `bench.space.TRAINING`
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings under a protocol, where not the defaults
     joint: ClassVar[bool] = False  # trains once, on all tasks together: an upper bound, not a competitor

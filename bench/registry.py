@@ -85,7 +85,7 @@ def get_benchmark(name: str, plugins: Sequence[Path] = (), options: Mapping[str,
 
 
 def digest(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> str:
-    """Of the code behind a name, 12 hex digits; comments, docstrings and layout do not count."""
+    """Of the code behind a name, 12 hex digits; comments, docstrings, layout and where to search do not count."""
     return _digest(_find(kind, name, plugins))
 
 
@@ -223,6 +223,15 @@ def _import(path: Path) -> ModuleType:
 def _digest(path: Path) -> str:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            rest = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            node.body = [inner for inner in rest if not _of_search(inner, node)] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
+
+
+def _of_search(node: ast.stmt, parent: ast.AST) -> bool:
+    """Whether a statement only says where to search, which decides no number: `space` of a Config, and its import."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "bench.space"
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    return getattr(parent, "name", "") == "Config" and [getattr(t, "id", None) for t in targets] == ["space"]

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from bench.activations import evaluating, squared_gradients
 from bench.config import require
 from bench.method import Method, TrainingData
+from bench.space import Log
 
 
 class EWC(Method):
@@ -31,6 +32,8 @@ class EWC(Method):
         decay: float = 1.0  # γ, of the online Fisher
         fisher: Literal["per-sample", "batch"] = "per-sample"  # "batch" squares the mean gradient of each batch
         half: bool = True  # λ/2, as in the paper, or λ
+
+        space = {"strength": Log(0.1, 1e4)}
 
         def __post_init__(self) -> None:
             require(self.strength >= 0, f"strength must be at least 0, not {self.strength}")

@@ -17,6 +17,7 @@ from bench.activations import input_grams
 from bench.config import require
 from bench.core import Benchmark, Training
 from bench.method import Method, TrainingData
+from bench.space import Linear
 from bench.subspace import empty_basis, energy_schedule, extend_basis, leading_basis, project_out
 
 
@@ -29,6 +30,8 @@ class GPM(Method):
         samples: int = 125  # training samples drawn for the input matrix
         layer_samples: tuple[int, ...] = ()  # of these, how many each layer uses, in layer order; empty: all
         first_rule: Literal["below", "reach"] = "below"  # first task: the authors' code, or the paper
+
+        space = {"energy": Linear(0.9, 0.995), "energy_step": Linear(0.0, 0.01)}
 
         def __post_init__(self) -> None:
             for energy in (self.energy, *self.layer_energies):

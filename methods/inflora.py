@@ -21,6 +21,7 @@ from bench.activations import input_grams
 from bench.config import require
 from bench.lowrank import attach, merge
 from bench.method import Method, TrainingData
+from bench.space import Integers, Linear
 from bench.subspace import dual_basis, energy_schedule, project_out, residual_gram, spectrum
 
 
@@ -32,6 +33,8 @@ class InfLoRA(Method):
         energy_step: float = 0.005  # added to it with every task
         energy_power: Literal[4, 2] = 4  # energies are σ⁴ (authors: the Gram as input matrix) or σ² (GPM)
         b_scale: Literal["inverse-sqrt-3", "unit"] = "inverse-sqrt-3"  # norm of the rows of B: authors, or 1
+
+        space = {"rank": Integers(4, 64), "energy": Linear(0.9, 0.995)}
 
         def __post_init__(self) -> None:
             require(self.rank > 0, f"rank must be at least 1, not {self.rank}")

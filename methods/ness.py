@@ -20,6 +20,7 @@ from bench.activations import input_grams
 from bench.config import require
 from bench.lowrank import attach, merge
 from bench.method import Method, TrainingData
+from bench.space import Log
 from bench.subspace import interference, null_basis
 
 
@@ -31,6 +32,8 @@ class NESS(Method):
         memory: Literal["data", "gram"] = "data"  # keep old data and pass it again, or add up Grams as tasks end
         nan_policy: Literal["clamp", "freeze-layer"] = "clamp"  # negative rounding: to zero, or freeze (authors' code)
         sources: Literal["all", "first"] = "all"  # the earlier tasks whose inputs count; "first": authors' 5-Datasets
+
+        space = {"eps": Log(1e-4, 0.1)}
 
         def __post_init__(self) -> None:
             require(self.eps > 0, f"eps must be greater than 0, not {self.eps}")

@@ -20,6 +20,7 @@ from bench.activations import input_grams
 from bench.config import require
 from bench.lowrank import Factors, attach, merge
 from bench.method import Method, TrainingData
+from bench.space import Integers, Log
 from bench.subspace import spectrum
 
 
@@ -32,6 +33,8 @@ class OLoRA(Method):
         shrinkage: float = 0.0  # λ₂
         a1: Literal["input", "none"] = "input"  # what stands for the pair of the first task
         a1_rank: int = 0  # rows of A_1; 0: rank
+
+        space = {"rank": Integers(4, 64), "orthogonality": Log(1e-3, 10)}
 
         def __post_init__(self) -> None:
             require(self.rank > 0 and self.a1_rank >= 0, f"rank must be at least 1, not {self.rank}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.config import require
 from bench.method import Method, TrainingData
+from bench.space import Log
 
 
 class MyMethod(Method):
@@ -20,6 +21,8 @@ class MyMethod(Method):
     class Config(Method.Config):
         # Every field has a default, a meaning and a unit: `--set my_method.strength=1`, or [my_method] in a recipe.
         strength: float = 0.1  # of the pull, per squared distance
+
+        space = {"strength": Log(1e-3, 10)}  # where `python run_bench.py tune` searches; may be left out
 
         def __post_init__(self) -> None:
             require(self.strength >= 0, f"strength must be at least 0, not {self.strength}")
