@@ -84,6 +84,16 @@ def test_not_applicable_with_another_budget_is_in_the_same_column(make_result: M
     assert line_of(table, "other") == ["n/a"]
 
 
+def test_not_applicable_is_so_in_the_columns_of_both_protocols(make_result: Make) -> None:
+    pairs = make_result(), make_result(protocol="sound")
+    table = table_of(*pairs, unsupported={("other", "bench"): "it needs a transformer"}, chosen=["acc"])
+    assert line_of(table, "other") == ["n/a", "n/a"]
+    half = table_of(
+        *pairs, make_result("half", protocol="sound"), unsupported={("half", "bench"): "no"}, chosen=["acc"]
+    )
+    assert line_of(half, "half") == ["n/a", "**50.00**"]
+
+
 def test_not_applicable_to_one_of_two_is_one_row(make_result: Make) -> None:
     reader = make_result("reader", traits={"reads_old_data": True})
     table = table_of(reader, make_result("a", benchmark="other"), unsupported={("reader", "other"): "no heads"})
