@@ -3,7 +3,7 @@
 
   python run_bench.py                                        every method on the embedded digits, three seeds
   python run_bench.py --methods ness,gpm --bench all         a choice of methods on every benchmark
-  python run_bench.py list                                   what there is
+  python run_bench.py list                                   what there is; with --recipes, every setting and its source
   python run_bench.py table --metric acc,bwt,forgetting      a table of what has been run
   python run_bench.py table --paper NAME                     a paper's published table beside ours
   python run_bench.py report                                 one HTML page of what has been run, and its figures
@@ -76,7 +76,14 @@ def check(args: argparse.Namespace) -> int:
 
 
 def show_list(args: argparse.Namespace) -> int:
-    """One line a method and a benchmark."""
+    """One line a method and a benchmark; or all their settings."""
+    if args.recipes:
+        from bench import settings
+
+        chosen = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
+        print("\n\n".join(settings.describe(chosen, args.plugin)))
+        return 0
+    require(args.bench == "all", "list --bench goes with --recipes")
     methods = registry.available("Method", args.plugin)
     benchmarks = {n: registry.get_benchmark(n, args.plugin) for n in registry.available("Benchmark", args.plugin)}
     width = max(map(len, [*methods, *benchmarks]))

@@ -58,6 +58,9 @@ def make_parser(verb: str, about: str, benchmark: str) -> Parser:
         add_presentation(add)
     if verb == "report":
         add("--to", type=Path, metavar="FILE", help="the page; its figures go beside it (default: OUT/report.html)")
+    if verb == "list":
+        add("--recipes", action="store_true", help="every setting with its source: the recipes, and all defaults")
+        add("--bench", default="all", metavar="A,B", help="whose recipes, by name, or all (default)")
     if verb == "import":
         add_import(add)
     if verb == "new":
