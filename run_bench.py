@@ -4,9 +4,10 @@
   python run_bench.py                                        every method on the embedded digits, three seeds
   python run_bench.py --methods ness,gpm --bench all         a choice of methods on every benchmark
   python run_bench.py status                                 how far a grid is that runs in another terminal
-  python run_bench.py list                                   what there is
+  python run_bench.py list                                   what there is; with --recipes, every setting and its source
   python run_bench.py data --prepare                         download and prepare the data of all benchmarks
   python run_bench.py table --metric acc,bwt,forgetting      a table of what has been run
+  python run_bench.py table --paper NAME                     a paper's published table beside ours
   python run_bench.py report                                 one HTML page of what has been run, and its figures
   python run_bench.py new method NAME                        a file to start your own method from, and its test
   python run_bench.py check NAME.py                          what every method and benchmark must keep to, on yours
@@ -75,7 +76,14 @@ def check(args: argparse.Namespace) -> int:
 
 
 def show_list(args: argparse.Namespace) -> int:
-    """One line a method and a benchmark."""
+    """One line a method and a benchmark; or all their settings."""
+    if args.recipes:
+        from bench import settings
+
+        chosen = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
+        print("\n\n".join(settings.describe(chosen, args.plugin)))
+        return 0
+    require(args.bench == "all", "list --bench goes with --recipes")
     methods = registry.available("Method", args.plugin)
     benchmarks = {n: registry.get_benchmark(n, args.plugin) for n in registry.available("Benchmark", args.plugin)}
     width = max(map(len, [*methods, *benchmarks]))
@@ -115,6 +123,9 @@ def show_table(args: argparse.Namespace) -> int:
         raise nearest("format", args.format, ("md", "latex", "csv"))
     require(not args.siunitx or args.format == "latex", "--siunitx goes with --format latex")
     require(0 < args.alpha < 1, f"--alpha is a probability between 0 and 1, not {args.alpha:g}")
+    if args.paper:
+        return show_paper(args, chosen)
+    require(args.paper_table is None, "--paper-table goes with --paper")
     from bench import tables
 
     kept, seeds, current = select(args)
@@ -129,6 +140,33 @@ def show_table(args: argparse.Namespace) -> int:
     return 0
 
 
+def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
+    """A paper's table beside our stored results, of which there may be none."""
+    others = (args.compare, args.ranks, args.siunitx, args.tensorboard)
+    require(not any(others), "--paper goes without --compare, --ranks, --siunitx and --tensorboard")
+    protocols = options.pick("protocol", args.protocol or options.PROTOCOL, PROTOCOLS)
+    require(len(protocols) == 1, f"--paper compares under one protocol, not {', '.join(protocols)}")
+    from bench import paper, paper_table, render
+
+    rows = paper.read(args.paper, args.paper_table)
+    benchmarks = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
+    methods = options.pick_methods(args.methods, args.plugin)
+    methods += registry.variants(args.plugin) if args.methods == "all" else []
+    rows = [
+        row
+        for row in rows
+        if (args.bench == "all" or row.here[0] in benchmarks) and (args.methods == "all" or row.here[1] in methods)
+    ]
+    require(bool(rows), f"no line of that table of {args.paper} is about these benchmarks and methods")
+    seeds = options.parse_seeds(args.seeds) if args.seeds else None
+    results = [r for r in current_results(args.out, args.plugin) if seeds is None or r.cell.seed in seeds]
+    metrics = [name for name in chosen if name in paper.PRINTED]
+    lines = paper.compare(rows, results, protocols[0], metrics, benchmarks, methods)
+    listings = paper_table.listings(lines, protocols[0], args.format)
+    print("\n\n".join(render.show_listing(listing, args.format) for listing in listings))
+    return 0
+
+
 def select(args: argparse.Namespace) -> tuple[list[Result], list[int], list[Result]]:
     """The stored results that were asked for, at least one; the seeds asked for; and all that is current."""
     seeds = options.parse_seeds(args.seeds) if args.seeds else None
@@ -136,7 +174,7 @@ def select(args: argparse.Namespace) -> tuple[list[Result], list[int], list[Resu
     current = list(current_results(args.out, args.plugin))
     imported = [result.cell.method for result in current if result.cell.traits.get("imported")]
     methods = options.pick_methods(args.methods, args.plugin, imported)
-    protocols = options.pick("protocol", args.protocol, PROTOCOLS)
+    protocols = options.pick("protocol", args.protocol or "all", PROTOCOLS)
     if args.methods == "all":
         methods += registry.variants(args.plugin)
     kept = [

@@ -83,6 +83,9 @@ def make_parser(verb: str, about: str, benchmark: str) -> Parser:
         add(
             "--prepare", action="store_true", help="download, verify and convert what is not ready (default: only look)"
         )
+    if verb == "list":
+        add("--recipes", action="store_true", help="every setting with its source: the recipes, and all defaults")
+        add("--bench", default="all", metavar="A,B", help="whose recipes, by name, or all (default)")
     if verb == "import":
         add_import(add)
     if verb == "new":
@@ -101,7 +104,7 @@ def add_selection(add: Callable[..., Any], runs: bool, benchmark: str) -> None:
     add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="results (default: results)")
     known = "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items())
     protocol = PROTOCOL if runs else "all"
-    add("--protocol", default=protocol, metavar="P", help=f"{known}; or all (default: {protocol})")
+    add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")
     add("--metric", default="acc,bwt,state", metavar="A,B", help=f"columns, of {metrics} (default: %(default)s)")
 
 
@@ -130,6 +133,8 @@ def add_presentation(add: Callable[..., Any]) -> None:
     add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
     add("--alpha", type=float, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
     add("--tensorboard", type=Path, metavar="DIR", help="also write the results there as TensorBoard scalars")
+    add("--paper", metavar="NAME", help=f"a paper's table beside ours, under one protocol (default: {PROTOCOL})")
+    add("--paper-table", metavar="T", help="another table of --paper than its main ones, as in 'Table 6'")
 
 
 def add_import(add: Callable[..., Any]) -> None:

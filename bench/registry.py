@@ -92,14 +92,20 @@ def digest(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> str:
 def recipe(benchmark: str, plugins: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
     """The settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one per method and
     per variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone."""
-    own = RECIPES / f"{benchmark}.toml"
-    path = own if own.exists() else _find("Benchmark", benchmark, plugins).with_suffix(".toml")
-    if not path.exists():
+    path = recipe_path(benchmark, plugins)
+    if path is None:
         return {}
     try:
         return tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def recipe_path(benchmark: str, plugins: Sequence[Path] = ()) -> Path | None:
+    """The file with a benchmark's settings, if it has one."""
+    own = RECIPES / f"{benchmark}.toml"
+    path = own if own.exists() else _find("Benchmark", benchmark, plugins).with_suffix(".toml")
+    return path if path.exists() else None
 
 
 def reason(error: BaseException, path: Path) -> str:

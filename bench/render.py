@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,14 +61,14 @@ def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> s
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}",
+    "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "¶": r"\P{}",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
 
 
 def escape(text: str) -> str:
     """Plain text for LaTeX."""
-    return "".join(_ESCAPES.get(c, c) for c in text)
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", "".join(_ESCAPES.get(c, c) for c in text))  # a sign, not a hyphen
 
 
 SETUP = r"\sisetup{separate-uncertainty, table-align-uncertainty=false, retain-zero-uncertainty, detect-weight}"

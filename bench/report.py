@@ -46,16 +46,22 @@ def write(
 
 
 def with_gaps(results: Iterable[Result], methods: Sequence[str], benchmarks: Sequence[str]) -> list[Pair]:
-    """The results, at least one; and a cell without a result for each method or benchmark named that has none."""
+    """The results, at least one; and a cell without a result for each method or benchmark named that has none, the
+    benchmark under every protocol of the results."""
     pairs: list[Pair] = [(result.cell, result) for result in results]
     there, known = {cell.method for cell, _ in pairs}, {cell.benchmark for cell, _ in pairs}
-    like = pairs[0][0]
+    like, protocols = pairs[0][0], dict.fromkeys(cell.protocol for cell, _ in pairs)
     budget = {name: change for name, change in like.overrides.items() if name == "epochs"}
     others = {name: change for name, change in like.overrides.items() if name != "epochs"}
     return [
         *pairs,
         *((replace(like, method=m, config={}, overrides=budget, traits={}), None) for m in methods if m not in there),
-        *((replace(like, benchmark=b, training={}, overrides=others), None) for b in benchmarks if b not in known),
+        *(
+            (replace(like, benchmark=b, training={}, options={}, overrides=others, protocol=protocol), None)
+            for b in benchmarks
+            for protocol in protocols
+            if b not in known
+        ),
     ]
 
 
@@ -63,7 +69,11 @@ def inapplicable(pairs: Sequence[Pair], plugins: Sequence[Path]) -> dict[tuple[s
     """Why a method without a result does not apply, by (method, benchmark)."""
     own = registry.available("Method", plugins)
     methods, benchmarks = ({getattr(c, name): None for c, _ in pairs} for name in ("method", "benchmark"))
-    _, reasons = grid.expand(grid.Request([m for m in methods if m in own], list(benchmarks), [0]), plugins)
+    protocols = list(dict.fromkeys(cell.protocol for cell, _ in pairs))
+    request = grid.Request(
+        [m for m in methods if m.partition("+")[0] in own], list(benchmarks), [0], protocols=protocols
+    )
+    _, reasons = grid.expand(request, plugins)
     there = {(cell.method, cell.benchmark) for cell, result in pairs if result}
     return {where: why for where, why in reasons.items() if where not in there}
 
@@ -77,6 +87,7 @@ def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int], streams: 
         span = " to ".join(dict.fromkeys([str(epochs[0]), str(epochs[-1])])) if epochs else ""
         stream = {streams.get(cell.benchmark, "") for cell, _ in here}
         facts = [*stream, f"at most {span} epochs a task" if span else "budget unknown"]
+        facts += [f"protocol {name}" for name in sorted({c.protocol for c, _ in here if not c.traits.get("imported")})]
         good: dict[str, list[Result]] = {row: [] for row in table.rows}
         for cell, result in here:
             if result is not None and result.error is None:
@@ -146,7 +157,9 @@ def _manifest(results: Sequence[Result], commands: Sequence[str]) -> str:
 
 
 def _data(result: Result) -> str:
-    return f"{result.cell.benchmark}, seed {result.cell.seed}: {result.environment.get('data', 'unknown')}"
+    cell = result.cell
+    options = "".join(f", {name}={value}" for name, value in cell.options.items())
+    return f"{cell.benchmark}{options}, seed {cell.seed}: {result.environment.get('data', 'unknown')}"
 
 
 def _machine(result: Result) -> tuple[str, ...]:

@@ -136,14 +136,16 @@ def summarise(
         groups.setdefault((row_label(cell), column_label(cell)), []).append(result)
     joint = _joint([*more, *(result for _, result in pairs if result)])
     reasons = unsupported or {}
-    labels = {c.method: row_label(c) for c, _ in pairs} | {c.benchmark: column_label(c) for c, _ in pairs}
-    unsupported = {(labels.get(m, m), labels.get(b, b)): why for (m, b), why in reasons.items()}
-    rows = list(dict.fromkeys([r for r, _ in groups] + [method for method, _ in unsupported]))
-    benchmarks = list(dict.fromkeys([c for _, c in groups] + [b for _, b in unsupported]))
+    cells = [cell for cell, _ in pairs]
+    labels, places = {cell.method: row_label(cell) for cell in cells}, _places(cells)
+    candidates = [(labels.get(m, m), column) for m, b in reasons for column in places.get(b, [b])]
+    closed = [place for place in candidates if not any(groups.get(place, []))]  # the other protocol may be open
+    rows = list(dict.fromkeys([r for r, _ in groups] + [method for method, _ in closed]))
+    benchmarks = list(dict.fromkeys([c for _, c in groups] + [b for _, b in closed]))
     columns = [(benchmark, metric) for benchmark in benchmarks for metric in chosen]
     entries = {
         (row, column): Entry(undefined=True)
-        if (row, column[0]) in unsupported
+        if (row, column[0]) in closed
         else _entry(groups.get((row, column[0]), []), METRICS[column[1]], len(seeds), joint)
         for row in rows
         for column in columns
@@ -151,9 +153,14 @@ def summarise(
     upper = frozenset(row_label(cell) for cell, _ in pairs if cell.traits.get("joint"))
     for column in columns:
         _mark_best(entries, [row for row in rows if row not in upper], column)
-    cells = [cell for cell, _ in pairs]
     caption = _caption(pairs, seeds, chosen) + _streams(cells, streams or {}) + _protocols(cells)
     return Table(rows, columns, entries, caption, _notes(pairs, chosen, joint, reasons), upper)
+
+
+def _places(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """The columns of each benchmark: its budgets, options and protocols."""
+    names = {cell.benchmark for cell in cells}
+    return {n: list(dict.fromkeys(column_label(cell) for cell in cells if cell.benchmark == n)) for n in names}
 
 
 def _joint(results: Iterable[Result]) -> dict[tuple[str, int], Result]:

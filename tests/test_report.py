@@ -107,8 +107,31 @@ def test_every_figure_is_a_file_and_has_a_caption(page: tuple[Path, str]) -> Non
     assert files == {f"{name}.{suffix}" for name in names for suffix in ("pdf", "png")} | {"captions.md"}
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page[1], re.DOTALL)
     assert all(
-        "n = 2 (seeds 0, 1)" in caption and "2 tasks, task-il, at most 3 epochs" in caption for caption in captions
+        "n = 2 (seeds 0, 1)" in caption and "2 tasks, task-il, at most 3 epochs a task, protocol published" in caption
+        for caption in captions
     )
+
+
+def test_protocols_are_kept_apart(tmp_path: Path) -> None:
+    """In columns, sections, figures and captions; what is missing is missing under both."""
+    published = [made_up(seed, 2, "own", lost=0.1) for seed in range(2)]
+    sound = [replace(r, cell=replace(r.cell, protocol="sound", options={"flip": False})) for r in
+             (made_up(seed, 2, "own", lost=0.3) for seed in range(2))]  # fmt: skip
+    published[0].environment["data"], sound[0].environment["data"] = "aaa", "bbb"
+    pairs = report.with_gaps([*published, *sound], [], ["elsewhere"])
+    unsupported = {("other", name): "it needs a transformer" for name in ("stream", "elsewhere")}
+    report.write(tmp_path / "page.html", pairs, [0, 1], ["acc"], unsupported=unsupported)
+    html = (tmp_path / "page.html").read_text()
+    sections = re.findall(r"<h2>(.*?)</h2>", html)
+    assert sections == [
+        "Missing and failed", "stream", "stream (sound)", "elsewhere", "elsewhere (sound)", "Manifest"
+    ]  # fmt: skip
+    figures = re.findall(r"protocol (\w+); n = [^<]*<code>figures/([^<]+)</code>", html)
+    assert len(figures) == html.count("<figure>") > 0
+    assert all((protocol == "sound") == ("sound" in name) for protocol, name in figures)
+    text = Page(html).text
+    assert "stream, seed 0: aaa" in text and "stream, flip=False, seed 0: bbb" in text
+    assert "missing: own on elsewhere, elsewhere (sound), every seed" in text and "missing: other" not in text
 
 
 def test_names_that_make_the_same_file_name_are_kept_apart() -> None:

@@ -84,6 +84,16 @@ def test_not_applicable_with_another_budget_is_in_the_same_column(make_result: M
     assert line_of(table, "other") == ["n/a"]
 
 
+def test_not_applicable_is_so_in_the_columns_of_both_protocols(make_result: Make) -> None:
+    pairs = make_result(), make_result(protocol="sound")
+    table = table_of(*pairs, unsupported={("other", "bench"): "it needs a transformer"}, chosen=["acc"])
+    assert line_of(table, "other") == ["n/a", "n/a"]
+    half = table_of(
+        *pairs, make_result("half", protocol="sound"), unsupported={("half", "bench"): "no"}, chosen=["acc"]
+    )
+    assert line_of(half, "half") == ["n/a", "**50.00**"]
+
+
 def test_not_applicable_to_one_of_two_is_one_row(make_result: Make) -> None:
     reader = make_result("reader", traits={"reads_old_data": True})
     table = table_of(reader, make_result("a", benchmark="other"), unsupported={("reader", "other"): "no heads"})
@@ -205,7 +215,7 @@ def test_the_caption_says_protocol_and_epochs(make_result: Make) -> None:
     caption = table_of(make_result(), long, streams={"bench": "2 tasks, task-il"}).caption
     assert "bench: 2 tasks, task-il, at most 1 to 5 epochs a task." in caption
     assert caption.endswith("Protocol published: as the released code computes it, defects included.")
-    assert "bench: at most 1 epochs a task." in table_of(make_result()).caption
+    assert "bench: at most 1 epochs a task. Protocol" in table_of(make_result()).caption
     assert "epochs" not in table_of(make_result(training={})).caption
 
 
