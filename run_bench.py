@@ -300,7 +300,7 @@ def status(args: argparse.Namespace) -> int:
     for process, note in alive:
         print("\n".join(journal.describe(process, note)))
     stored = sum(1 for _ in args.out.glob("*/*/seed*-*.json"))
-    print(f"{args.out}: {stored} results, {'no grid is running' if not alive else f'{len(alive)} grids are running'}")
+    print(f"{args.out}: {stored} results, {len(alive) or 'no'} grid{'s are' if len(alive) > 1 else ' is'} running")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import shutil
 import socket
@@ -39,8 +40,8 @@ class Attempt:
     """A cell in the hands of Ray."""
 
     cell: Cell
-    start: float  # monotonic: the clock of the wall may jump
     count: int = 1
+    start: float = math.inf  # monotonic, for the clock of the wall may jump; once its process is up
     overdue: bool = False
 
 
@@ -63,17 +64,18 @@ def on_ray(cells: Iterable[Cell | None], resources: Resources, progress: Progres
                 more = cell is not END
                 if not isinstance(cell, Cell):
                     break  # no more, or none that is free now
-                pool.start(Attempt(cell, time.monotonic()))
+                pool.start(Attempt(cell))
             for attempt, outcome in pool.collect():
                 if isinstance(outcome, Result):
                     yield outcome
                 elif attempt.count <= resources.retries and not attempt.overdue:
-                    again.append(replace(attempt, count=attempt.count + 1, start=time.monotonic()))
+                    again.append(Attempt(attempt.cell, attempt.count + 1))
                 else:
                     yield _failure(attempt, outcome, resources)
 
 
 END = object()
+STARTED = -1  # for a task: the process of the cell is up
 
 
 class Pool:
@@ -103,8 +105,13 @@ class Pool:
             time.sleep(PATIENCE)
             return []
         done, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=PATIENCE)
-        for event in self.queue.get_nowait_batch(self.queue.qsize()):
-            self.progress(*event)
+        for cell, task, epoch in self.queue.get_nowait_batch(self.queue.qsize()):
+            if task != STARTED:
+                self.progress(cell, task, epoch)
+                continue
+            for attempt in self.running.values():
+                if attempt.cell.key == cell.key:
+                    attempt.start = time.monotonic()
         for reference, attempt in self.running.items():
             if time.monotonic() - attempt.start > self.resources.time_limit and not attempt.overdue:
                 attempt.overdue = True
@@ -135,6 +142,7 @@ def _failure(attempt: Attempt, outcome: str, resources: Resources) -> Result:
 def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
     """In the worker. Whatever a method prints goes nowhere: it would fill the disk with Ray's logs."""
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        queue.put_nowait.remote((cell, STARTED, 0))
         try:
             if resources.address:
                 _demand_data(cell, resources)
@@ -161,6 +169,8 @@ def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
     import ray
 
     with ExitStack() as stack:
+        nowhere = stack.enter_context(Path(os.devnull).open("w"))
+        stack.enter_context(redirect_stdout(nowhere))  # where Ray tells of every worker it has lost
         if resources.address:
             shipped, where = _ship(resources, Path(stack.enter_context(tempfile.TemporaryDirectory())))
             require(ray.is_initialized() or _reachable(resources.address), _unreachable(resources.address))

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Kill a grid again and again, rerun the same command, and compare what it ends with to an undisturbed serial run.
+
+    python tests/chaos.py --kills 10
+
+Kills a random worker, or the driver itself, at random moments with SIGKILL. Exits with 0 if every result equals the
+serial one bit for bit and no finished cell was trained again. Needs Linux (/proc).
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK = "NESS_BENCH_CHAOS"  # in the environment of all processes of one grid
+
+
+def start(words: list[str], mark: str, **more: Any) -> subprocess.Popen[str]:
+    """The command line in a process of its own, marked, so that no other grid on this machine is harmed."""
+    environment = {**os.environ, MARK: mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "run_bench.py"), *words]
+    return subprocess.Popen(command, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT, **more)
+
+
+def marked(mark: str) -> Iterator[tuple[int, str]]:
+    """The living processes of a grid: id and command line. Workers rewrite their environment, so they are known by
+    their parent."""
+    parents = set()
+    found: dict[int, tuple[int, str]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            own = f"{MARK}={mark}".encode() in (folder / "environ").read_bytes()
+        except (OSError, ValueError):
+            continue  # it has just ended
+        found[int(folder.name)] = (parent, line)
+        if own:
+            parents.add(int(folder.name))
+            yield int(folder.name), line
+    for process, (parent, line) in found.items():
+        if parent in parents and process not in parents:
+            yield process, line
+
+
+def workers(mark: str) -> list[int]:
+    """Those that run a cell now."""
+    return [process for process, line in marked(mark) if line.startswith("ray::_remote_cell")]
+
+
+def bits(path: Path) -> str:
+    """Of a stored result: everything but clocks and the machine's state."""
+    result = json.loads(path.read_text())
+    tasks = [{k: v for k, v in task.items() if k != "seconds"} for task in result["tasks"]]
+    return json.dumps([result["cell"], result["error"], result["matrix"], tasks], sort_keys=True)
+
+
+def results(folder: Path) -> dict[str, Path]:
+    """The result files, by their place in the folder."""
+    return {str(path.relative_to(folder)): path for path in folder.glob("*/*/seed*-*.json")}
+
+
+class Monkey:
+    """Runs a command until it has been disturbed enough and ends well."""
+
+    def __init__(self, words: list[str], out: Path, kills: int, rng: random.Random, quiet: float) -> None:
+        self.words, self.out, self.left, self.rng, self.quiet = words, out, kills, rng, quiet
+        self.killed: list[str] = []
+        self.finished: dict[str, int] = {}  # result files seen, with the time they were written
+
+    def run(self, limit: int = 60) -> None:
+        """Start the command, and start it again whenever it was killed."""
+        for _ in range(limit):
+            mark = uuid.uuid4().hex
+            driver = start(self.words, mark)
+            if self._disturb(driver, mark):
+                driver.communicate()
+                continue
+            out, _ = driver.communicate(timeout=1800)
+            self.look()
+            if driver.returncode == 0:
+                return
+            print(f"the command ended with {driver.returncode}: {out[-600:]}", flush=True)
+        raise AssertionError(f"not done after {limit} starts")
+
+    def _disturb(self, driver: subprocess.Popen[str], mark: str) -> bool:
+        """Kill at random moments until the driver is killed, or the grid ends. Whether the driver was."""
+        while self.left and driver.poll() is None:
+            self._wait(driver, self.rng.uniform(0.1, 1) * self.quiet)
+            victims = workers(mark)
+            if driver.poll() is not None or not victims:
+                continue
+            if self.rng.random() < 0.4:
+                self._kill(driver.pid, "driver")
+                return True
+            self._kill(self.rng.choice(victims), "worker")
+        return False
+
+    def _kill(self, process: int, what: str) -> None:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.left -= 1
+        self.killed.append(what)
+        print(f"killed a {what}, {self.left} kills to go; {len(results(self.out))} results", flush=True)
+
+    def _wait(self, driver: subprocess.Popen[str], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and driver.poll() is None:
+            self.look()
+            time.sleep(0.1)
+
+    def look(self) -> None:
+        """Note what is finished; raises if what was finished has been written again, or is gone."""
+        now = {name: path.stat().st_mtime_ns for name, path in results(self.out).items()}
+        for name, written in self.finished.items():
+            assert now.get(name) == written, (
+                f"{name} was finished and has been {'lost' if name not in now else 'redone'}"
+            )
+        self.finished = now
+
+
+def compare(undisturbed: Path, disturbed: Path) -> int:
+    """The number of results. Raises AssertionError where the two folders differ."""
+    here, there = results(undisturbed), results(disturbed)
+    assert sorted(here) == sorted(there), sorted(set(here) ^ set(there))
+    for name in here:
+        assert bits(here[name]) == bits(there[name]), f"{name} differs"
+    return len(here)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default="finetune,ewc,gpm,ness,inflora,olora", help="of the cells")
+    parser.add_argument("--seeds", default="0-9", help="of the cells; 6 methods x 10 seeds are 60 cells")
+    parser.add_argument("--epochs", default="8")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--workers", default="2")
+    parser.add_argument("--quiet", type=float, default=12.0, help="seconds between kills, at most")
+    parser.add_argument("--seed", type=int, default=0, help="of the killing")
+    args = parser.parse_args()
+    words = ["--bench", "toy", "--methods", args.methods, "--seeds", args.seeds, "--epochs", args.epochs]
+    words += ["--device", "cpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        calm, wild = Path(folder) / "serial", Path(folder) / "ray"
+        serial = start([*words, "--out", str(calm)], "serial")
+        out, _ = serial.communicate()
+        assert serial.returncode == 0, out
+        ray = ["--executor", "ray", "--workers", args.workers, "--out", str(wild)]
+        monkey = Monkey(words + ray, wild, args.kills, random.Random(args.seed), args.quiet)
+        monkey.run()
+        count = compare(calm, wild)
+        print(
+            f"{count} results equal to the serial run's, after {len(monkey.killed)} kills: {', '.join(monkey.killed)}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

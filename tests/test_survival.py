@@ -1,0 +1,379 @@
+"""What a grid lives through: dying and hanging workers, a dying driver or Ray, full disks, nodes that come and go.
+
+Those that start Ray several times are slow, and run where NESS_BENCH_SLOW is set, as in CI.
+"""
+
+import errno
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import chaos
+import pytest
+
+from bench import cluster, drive, grid, registry, store
+from bench.core import Cell, Result, UserError
+from bench.worker import Resources
+
+slow = pytest.mark.skipif("NESS_BENCH_SLOW" not in os.environ, reason="starts Ray several times: set NESS_BENCH_SLOW")
+Plugin = Callable[..., Path]
+
+BODIES = {
+    "dies": "def begin_task(self, task, data):\n    import os\n    os.kill(os.getpid(), 9)",
+    "dies_once": """def begin_task(self, task, data):
+    import os, pathlib
+    flag = pathlib.Path(FLAGS, 'dies_once')
+    if task == 2 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), 9)""",
+    "raises": """def begin_task(self, task, data):
+    import pathlib, uuid
+    pathlib.Path(FLAGS, f'raises-{uuid.uuid4()}').touch()
+    raise RuntimeError('on purpose')""",
+    "hangs": "def begin_task(self, task, data):\n    import time\n    time.sleep(1000)",
+    "prints": "def begin_task(self, task, data):\n    for _ in range(300_000):\n        print('x' * 80)",
+    "forks": """def begin_task(self, task, data):
+    import os
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)""",
+}
+
+
+@pytest.fixture
+def bad_neighbours(plugin: Plugin, tmp_path: Path) -> Path:
+    """A folder of methods that each do one bad thing."""
+    for name, body in BODIES.items():
+        path = plugin(name, body)
+        path.write_text(path.read_text().replace("FLAGS", repr(str(tmp_path))))
+    return tmp_path / "plugins"
+
+
+def cells_of(*methods: str, plugins: tuple[Path, ...] = (), seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+    return grid.expand(grid.Request(methods, ["toy"], seeds, 1), plugins)[0]
+
+
+class Watch:
+    """What a driver tells."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, Result] = {}
+        self.warnings: list[str] = []
+        self.events: list[tuple[str, int]] = []
+
+    def progress(self, cell: Cell, task: int, epoch: int) -> None:
+        self.events.append((cell.method, task))
+
+    def finished(self, result: Result, left: float | None) -> None:
+        self.results[result.cell.method] = result
+
+
+def driven(cells: list[Cell], out: Path, executor: str = "serial", **more: Any) -> tuple[Watch, list[Result]]:
+    watch = Watch()
+    resources = Resources(checkpoints=store.checkpoints(out), **more)
+    return watch, drive.drive(cells, {}, resources, executor, out, watch, watch.warnings.append)
+
+
+def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
+    """One grid with all of them; what they do to themselves, they do not do to others."""
+    plugins = (bad_neighbours,)
+    cells = cells_of(*BODIES, "gpm", plugins=plugins)
+    out = tmp_path / "out"
+    watch, unsaved = driven(cells, out, "ray", workers=2, plugins=plugins, retries=1, time_limit=15)
+    found = watch.results
+    assert set(found) == {*BODIES, "gpm"} and not unsaved
+    assert "lost 2 times: its process died" in str(found["dies"].error)
+    assert "stopped after 0.25 minutes" in str(found["hangs"].error)
+    assert found["raises"].error == "RuntimeError: on purpose"
+    assert len(list(tmp_path.glob("raises-*"))) == 1, "an exception is final: it would only be raised again"
+    for name in ("dies_once", "prints", "forks", "gpm"):
+        assert found[name].error is None, name
+    assert found["dies_once"].environment["resumed_after"] == 2
+    assert all((out / cell.path).exists() for cell in cells)
+    [plain] = cells_of("dies_once", plugins=plugins)
+    undisturbed = grid.run_cell(plain, Resources(plugins=plugins))  # its flag is up: it lives
+    store.save(undisturbed, tmp_path / "calm")
+    assert chaos.bits(tmp_path / "calm" / plain.path) == chaos.bits(out / plain.path)
+
+
+def test_a_serial_grid_stops_a_cell_that_hangs(bad_neighbours: Path, tmp_path: Path) -> None:
+    cells = cells_of("hangs", "finetune", plugins=(bad_neighbours,))
+    watch, _ = driven(cells, tmp_path / "out", plugins=(bad_neighbours,), time_limit=3)
+    assert str(watch.results["hangs"].error).startswith("stopped after 0.05 minutes")
+    assert watch.results["finetune"].error is None
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_a_method_that_prints_does_not_get_into_the_table(command: Any, plugin: Plugin, tmp_path: Path) -> None:
+    path = plugin("chatty", "def begin_task(self, task, data):\n    print('look at me')")
+    words = ("--plugin", path, "--methods", "chatty", "--bench", "toy", "--seeds", "0", "--epochs", "1")
+    answer = command(*words, "--out", tmp_path / "out")
+    assert answer.code == 0 and "look at me" not in answer.out and "look at me" in answer.err
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two results cannot be written when they come; they are, once there is room."""
+    tries = []
+    write = store.write_text
+
+    def full_at_first(path: Path, text: str) -> None:
+        tries.append(path)
+        if "toy" in str(path) and sum("toy" in str(p) for p in tries) <= 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(store, "write_text", full_at_first)
+    cells = cells_of("finetune", "gpm", "ewc")
+    watch, unsaved = driven(cells, tmp_path)
+    assert not unsaved and all((tmp_path / cell.path).exists() for cell in cells)
+    assert len(watch.warnings) == 3 and all("No space left" in line for line in watch.warnings)
+
+
+def test_a_disk_that_stays_full_is_told_and_exits_1(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = store.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name.startswith("seed"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(store, "write_bytes", full)
+    words = ("--methods", "finetune", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
+    answer = command(*words)
+    assert answer.code == 1 and "not saved: finetune on toy, seed 0" in answer.err
+    assert "| finetune" in answer.out, "the number is shown all the same"
+    monkeypatch.undo()
+    assert command(*words).code == 0
+
+
+def test_a_truncated_result_is_run_again(command: Any, tmp_path: Path) -> None:
+    words = ("--methods", "finetune", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
+    first = command(*words)
+    [path] = tmp_path.glob("toy/*/seed*.json")
+    before = chaos.bits(path)
+    path.write_text(path.read_text()[:100])
+    again = command(*words)
+    assert again.code == 0 and "is damaged" in again.err and chaos.bits(path) == before
+    assert again.out.split("\n", 1)[1].split("state")[0] == first.out.split("\n", 1)[1].split("state")[0]
+
+
+def test_a_clock_that_jumps_stops_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, -(10**9), -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    watch, _ = driven(cells_of("finetune"), tmp_path, time_limit=100)
+    assert watch.results["finetune"].error is None
+    assert watch.results["finetune"].environment["seconds"] > 0
+
+
+def test_two_grids_share_a_folder_and_train_no_cell_twice(tmp_path: Path) -> None:
+    """Two processes with the same command: each cell is trained by one of them, and both show all of them."""
+    words = ["--methods", "finetune,gpm,olora", "--bench", "toy", "--seeds", "0,1", "--epochs", "4", "--device", "cpu"]
+    both = [chaos.start([*words, "--out", str(tmp_path)], f"grid{n}") for n in range(2)]
+    outs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    trained = [line.split("] ")[1] for out in outs for line in out.splitlines() if line.startswith("[")]
+    assert len({line.split(":")[0] for line in trained}) == 6
+    tables = [[line for line in out.splitlines() if line.startswith("|")] for out in outs]
+    assert tables[0] == tables[1] and len(tables[0]) == 5
+
+
+def test_status_tells_what_runs_and_forgets_what_died(command: Any, bad_neighbours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--plugin", str(bad_neighbours), "--methods", "hangs,finetune", "--bench", "toy", "--seeds", "0"]
+    driver = chaos.start([*words, "--out", str(out), "--device", "cpu"], "hung")
+    try:
+        for _ in range(600):
+            if "1 grid is running" in (answer := command("status", "--out", out)).out:
+                break
+            time.sleep(0.1)
+        assert "grid of 2 cells" in answer.out and f"process {driver.pid}" in answer.out
+    finally:
+        driver.kill()
+        driver.communicate()
+    answer = command("status", "--out", out)
+    assert "no grid is running" in answer.out and not list((out / ".grids").glob("*.json"))
+
+
+def test_failures_end_with_the_command_that_runs_just_them_again(command: Any, plugin: Plugin, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    body = f"def end_task(self, task, data):\n    import pathlib\n    assert pathlib.Path({str(flag)!r}).exists()"
+    path, out = plugin("flaky", body), tmp_path / "out"
+    words = ("--methods", "finetune,flaky", "--bench", "toy", "--seeds", "0,1", "--epochs", "1", "--plugin", path)
+    answer = command(*words, "--out", out, "--set", "finetune.lr=0.01")
+    assert answer.code == 1
+    line = answer.err.strip().splitlines()[-1]
+    assert line.startswith("to run just these again: python run_bench.py --methods flaky --bench toy --seeds 0,1")
+    flag.touch()
+    again = command(*line.split("run_bench.py ")[1].split())
+    assert again.code == 0 and again.out.startswith("2 cells: 0 done, 2 to run")
+
+
+def test_addresses_that_lead_nowhere(command: Any, tmp_path: Path) -> None:
+    words = ("--bench", "toy", "--methods", "finetune", "--seeds", "0", "--out", tmp_path, "--executor", "ray")
+    for address, said in (("127.0.0.1:1", "no Ray cluster at 127.0.0.1:1"), ("nonsense", "auto or HOST:PORT")):
+        answer = command(*words, "--ray-address", address)
+        assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
+    answer = command(*words[:-2], "--ray-address", "auto")
+    assert answer.code == 2 and "goes with --executor ray" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--gpus-per-cell", "-1"), "at least 0"),
+        (("--gpus-per-cell", "0.5"), "does not go with device cpu"),
+        (("--time-limit", "0"), "--time-limit must be greater than 0"),
+        (("--memory-per-cell", "-2"), "--memory-per-cell must be greater than 0"),
+        (("--workers", "2", "--executor", "serial"), "one cell at a time"),
+    ],
+)
+def test_wrong_resources(command: Any, words: tuple[str, ...], said: str) -> None:
+    answer = command("--bench", "toy", "--device", "cpu", "--dry-run", *words)
+    assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
+
+
+def test_an_unwritable_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        class exceptions:  # noqa: N801
+            pass
+
+        @staticmethod
+        def init(**_: Any) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", "/tmp/ray")
+
+        @staticmethod
+        def shutdown() -> None:
+            pass
+
+    with pytest.raises(UserError, match=r"Permission denied: '/tmp/ray'; set RAY_TMPDIR"):
+        cluster._start(Broken, {"address": "local"})
+
+
+@slow
+def test_memory_that_no_machine_has(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="asks for 1e\\+18 bytes of memory"):
+        list(grid.on_ray(cells_of("finetune"), Resources(workers=1, memory_per_cell=1e18), lambda *_: None))
+
+
+@pytest.fixture
+def nodes() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine, with two invented GPUs on the second."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.add_node(num_cpus=8, num_gpus=2)
+    made.wait_for_nodes()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+SHARES = """def begin_task(self, task, data):
+    import os, pathlib, time
+    import bench
+    self.at = time.time()
+def end_task(self, task, data):
+    import time
+    time.sleep(0.5)
+    self.until = time.time()
+def report(self):
+    import os, bench
+    share = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "code": bench.__file__}
+    return {"at": self.at, "until": self.until, **share}"""
+
+
+@slow
+def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(
+    nodes: Any, plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight cells on quarters of two invented GPUs; then a node is lost and another joins, and cells go on there."""
+    path = plugin("shares", SHARES)
+    resources = {"address": nodes.address, "gpus_per_cell": 0.25, "plugins": (path,), "workers": 0}
+    cells = cells_of("shares", plugins=(path,), seeds=tuple(range(8)))
+    results = list(grid.on_ray(cells, Resources(**resources), lambda *_: None))
+    assert [r.error for r in results] == [None] * 8
+    reports = [task["report"] for result in results for task in result.tasks]
+    assert {report["gpu"] for report in reports} == {"0", "1"}, "both invented GPUs were used, one to a cell"
+    assert all(str(registry.ROOT) not in report["code"] for report in reports), "the code came with the cells"
+    assert results[0].environment.get("commit") == grid.run_cell(cells[0], Resources(plugins=(path,))).environment.get(
+        "commit"
+    )
+
+    with pytest.raises(UserError, match="a cell asks for 3 GPU, and the largest node of Ray has 2"):
+        list(grid.on_ray(cells, Resources(**{**resources, "gpus_per_cell": 3}), lambda *_: None))
+
+    lost = next(node for node in nodes.worker_nodes)
+    first = threading.Event()
+
+    def swap() -> None:
+        first.wait(120)
+        nodes.add_node(num_cpus=8, num_gpus=2)
+        nodes.remove_node(lost, allow_graceful=False)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    again = cells_of("shares", plugins=(path,), seeds=tuple(range(10, 22)))
+    watch = list(grid.on_ray(again, Resources(**resources), lambda *_: first.set()))
+    swapping.join()
+    assert sorted(r.cell.seed for r in watch) == list(range(10, 22)) and all(r.error is None for r in watch)
+
+
+@slow
+def test_a_killed_head_of_ray_loses_no_finished_cell(tmp_path: Path) -> None:
+    """Between cells and during them; whether the driver lives on or dies, the same command completes the grid."""
+    words = ["--bench", "toy", "--methods", "finetune,gpm,ewc", "--seeds", "0-2", "--epochs", "8", "--device", "cpu"]
+    command = [*words, "--executor", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]
+    monkey = chaos.Monkey(command, tmp_path / "ray", 0, random.Random(0), 1.0)
+    for part in ("gcs_server", "raylet/raylet"):
+        driver = chaos.start(command, part)
+        while driver.poll() is None and not chaos.results(tmp_path / "ray"):
+            time.sleep(0.1)
+        for process, line in chaos.marked(part):
+            if part in line:
+                os.kill(process, signal.SIGKILL)
+        driver.communicate(timeout=240)
+        monkey.look()
+    monkey.run()
+    calm = chaos.start([*words, "--out", str(tmp_path / "serial")], "serial")
+    calm.communicate()
+    assert chaos.compare(tmp_path / "serial", tmp_path / "ray") == 9
+
+
+@slow
+def test_kills_at_random_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short form of `python tests/chaos.py`."""
+    monkeypatch.setattr(sys, "argv", ["chaos.py", "--methods", "finetune,ness", "--seeds", "0-4", "--kills", "3"])
+    assert chaos.main() == 0
+
+
+@slow
+def test_out_of_memory_is_tried_again_and_then_told(
+    plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own monitor, told to find any use of memory too much."""
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.0001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    path = plugin("leaks", "def begin_task(self, task, data):\n    import time\n    time.sleep(20)")
+    cells = cells_of("leaks", plugins=(path,))
+    [result] = grid.on_ray(cells, Resources(plugins=(path,), retries=1), lambda *_: None)
+    assert "lost 2 times: the machine ran out of memory" in str(result.error)
+
+
+def test_gpu_memory_that_runs_out_says_what_to_change(plugin: Plugin) -> None:
+    body = (
+        "def begin_task(self, task, data):\n    import torch\n    raise torch.OutOfMemoryError('CUDA out of memory.')"
+    )
+    path = plugin("hungry", body)
+    [cell] = cells_of("hungry", plugins=(path,))
+    line = str(grid.run_cell(cell, Resources(plugins=(path,), workers=4)).error)
+    assert "CUDA out of memory" in line and "fewer --workers, a larger --gpus-per-cell" in line
