@@ -13,16 +13,11 @@ from typing import Literal
 
 import numpy as np
 
+from bench.cifar import CIFAR10
 from bench.core import Benchmark, Split, Task
 from bench.data import Archive, Labelled, Source, legacy_shuffle, normalise
-from bench.formats import read_batches, read_mat, read_zip
-from bench.mnist import MNIST, read_mnist
-
-
-def read_cifar10(path: Path) -> tuple[Labelled, Labelled]:
-    folder = "cifar-10-batches-py"
-    train = read_batches(path, [f"{folder}/data_batch_{b}" for b in range(1, 6)])
-    return train, read_batches(path, [f"{folder}/test_batch"])
+from bench.formats import read_mat, read_zip
+from bench.mnist import FASHION_MNIST, MNIST
 
 
 def read_svhn(train: Path, test: Path) -> tuple[Labelled, Labelled]:
@@ -33,23 +28,6 @@ def read_notmnist(path: Path) -> tuple[Labelled, Labelled]:
     return read_zip(path, "notmnist_train.pkl"), read_zip(path, "notmnist_test.pkl")
 
 
-CIFAR10 = Source(
-    name="cifar10",
-    image_shape=(32, 32, 3),
-    num_classes=10,
-    num_train=50_000,
-    num_test=10_000,
-    archives=(
-        Archive(
-            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-            "cifar-10-python.tar.gz",
-            md5="c58f30108f718f92721af3b95e74349a",
-            megabytes=170,
-        ),
-    ),
-    read=read_cifar10,
-    balanced=True,
-)
 STANFORD = "http://ufldl.stanford.edu/housenumbers/"
 SVHN = Source(
     name="svhn",
@@ -62,25 +40,6 @@ SVHN = Source(
         Archive(STANFORD + "test_32x32.mat", "test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", megabytes=64),
     ),
     read=read_svhn,
-)
-ZALANDO = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-FASHION_FILES = (
-    ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26),
-    ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe", 0.03),
-    ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79", 4.4),
-    ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", 0.005),
-)
-FASHION = Source(
-    name="fashion_mnist",
-    image_shape=(28, 28),
-    num_classes=10,
-    num_train=60_000,
-    num_test=10_000,
-    archives=tuple(  # in a folder of their own: MNIST's have the same names
-        Archive(ZALANDO + name, f"fashion_mnist/{name}", md5, megabytes) for name, md5, megabytes in FASHION_FILES
-    ),
-    read=read_mnist,
-    balanced=True,
 )
 NOTMNIST = Source(
     name="notmnist",
@@ -120,7 +79,7 @@ class FiveDatasets(Benchmark):
     backbone = "resnet18"
 
     def sources(self) -> list[Source]:
-        return [CIFAR10, MNIST, SVHN, FASHION if self.config.fashion == "real" else MNIST, NOTMNIST]
+        return [CIFAR10, MNIST, SVHN, FASHION_MNIST if self.config.fashion == "real" else MNIST, NOTMNIST]
 
     def stream(self, seed: int, data: Path) -> list[Task]:
         draw = seed if self.config.validation == "seed" else 1

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from sklearn.utils import shuffle
 
+from bench.cifar import read_cifar100
 from bench.core import DataError, Split, Task
 from bench.data import Archive, Source, legacy_shuffle
 from bench.formats import read_pickle
@@ -177,10 +178,10 @@ def test_the_cifar_archive_from_download_to_tasks(
         )
         for part, n in sizes.items()
     }
-    [archive] = cifar.SOURCE.archives
+    [archive] = cifar.CIFAR100.archives
     whole = replace(archive, md5=write_archive(tmp_path / archive.name, members))
-    source = replace(cifar.SOURCE, archives=(whole,), num_train=sizes["train"], num_test=sizes["test"])
-    monkeypatch.setattr(cifar, "SOURCE", source)
+    source = replace(cifar.CIFAR100, archives=(whole,), num_train=sizes["train"], num_test=sizes["test"])
+    monkeypatch.setattr(cifar, "CIFAR100", source)
     benchmark = get_benchmark("split_cifar100")
     assert benchmark.data_state(tmp_path) == "downloaded"
     benchmark.prepare(tmp_path)
@@ -200,11 +201,11 @@ def test_the_cifar_archive_from_download_to_tasks(
         assert task.classes == tuple(str(10 * task.index + c) for c in range(10))
 
 
-def test_an_archive_without_its_file(tmp_path: Path, cifar: ModuleType) -> None:
+def test_an_archive_without_its_file(tmp_path: Path) -> None:
     path = tmp_path / "some.tar.gz"
     write_archive(path, {"cifar-100-python/test": b""})
     with pytest.raises(DataError, match="cifar-100-python/train"):
-        cifar.read_archive(path)
+        read_cifar100(path)
 
 
 class Evil:
