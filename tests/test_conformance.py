@@ -6,6 +6,12 @@ import pytest
 
 from bench import checks, registry, stream_checks
 
+BUNDLED = [
+    name
+    for name in registry.available("Benchmark")
+    if registry.get_benchmark(name).data_state(Path()) == "bundled"  # of the others, see test_benchmarks.py
+]
+
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("method", registry.available("Method"))
@@ -14,6 +20,6 @@ def test_method(method, check):
 
 
 @pytest.mark.parametrize("check", stream_checks.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", [n for n in registry.available("Benchmark") if n != "split_cifar100"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_benchmark(name, check):
     check(name, data=Path())

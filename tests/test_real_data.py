@@ -1,12 +1,15 @@
-"""CIFAR-100 as it is; skipped where the prepared array is absent (see the README for where it goes)."""
+"""CIFAR-100 and MNIST as they are; skipped where the prepared array is absent (see the README for where it goes)."""
 
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from bench import backbones, registry
+from bench import backbones, grid, registry
 from bench.activations import input_grams
 from bench.core import Split, Task, Training
 from bench.method import TrainingData
@@ -14,7 +17,13 @@ from bench.subspace import null_basis
 from bench.trainer import run_stream
 
 DATA = Path(os.environ.get("NESS_BENCH_DATA", "data"))
-pytestmark = pytest.mark.skipif(not (DATA / "cifar100.npz").exists(), reason="no cifar100.npz in $NESS_BENCH_DATA")
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not (DATA / f"{name}.npz").exists(), reason=f"no {name}.npz in $NESS_BENCH_DATA")
+
+
+cifar = needs("cifar100")
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +31,14 @@ def tasks() -> list[Task]:
     return registry.get_benchmark("split_cifar100").stream(1, DATA)
 
 
+@cifar
 def test_sizes_and_classes(tasks):  # B1
     assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(4750, 250, 1000)] * 10
     assert [t.classes for t in tasks] == [tuple(str(c) for c in range(10 * t, 10 * t + 10)) for t in range(10)]
     assert all(set(split.y) == set(range(10)) for t in tasks for split in (t.train, t.validation, t.test))
 
 
+@cifar
 def test_normalisation_is_that_of_the_lineage(tasks):
     """By constants of CIFAR-10: close to standard, and not exactly."""
     x = torch.from_numpy(tasks[0].train.x)
@@ -35,6 +46,7 @@ def test_normalisation_is_that_of_the_lineage(tasks):
     assert float(x.amin()) == pytest.approx(-125.3 / 63.0, abs=1e-4)
 
 
+@cifar
 def test_null_ranks_of_the_untrained_network(tasks):  # K-11, tolerance 10 %
     torch.manual_seed(1)
     network = backbones.build(registry.get_benchmark("split_cifar100"))
@@ -48,6 +60,7 @@ def test_null_ranks_of_the_untrained_network(tasks):  # K-11, tolerance 10 %
     assert [null_basis(gram, 1e-3, "frobenius")[0].shape[1] for gram in full] == [0] * 4
 
 
+@cifar
 def test_real_images_are_learnt(tasks):
     def cut(split: Split, n: int) -> Split:
         return Split(split.x[:n], split.y[:n])
@@ -59,3 +72,32 @@ def test_real_images_are_learnt(tasks):
     R, records = run_stream(network, cls(network, cls.Config()), short, Training(lr=0.02, epochs=4), seed=0)
     assert R[0][0] > 0.25 and R[1][1] > 0.2
     assert records[1]["report"]["rank"]["backbone.fc5"] > 1500
+
+
+@cifar
+@pytest.mark.parametrize("layout", ["correct", "scrambled"])
+def test_superclasses(layout):  # B2, K-30
+    benchmark = registry.get_benchmark("cifar100_superclass", (), {"layout": layout, "normalised": False})
+    tasks = benchmark.stream(1, DATA)
+    assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(2375, 125, 500)] * 20
+    # Three neighbours in a row, taken for colours, differ less than what then lies side by side.
+    x = np.concatenate([task.test.x for task in tasks])
+    colour, step = (float(np.abs(np.diff(x, axis=axis)).mean()) for axis in (1, 3))
+    assert (colour > 1.5 * step, step > 1.5 * colour) == (layout == "correct", layout == "scrambled")
+
+
+@needs("mnist-12k")
+def test_permuted_digits_of_mnist_are_learnt(monkeypatch):
+    """A tenth of MNIST, so named: standardised by B5's constants, and one epoch of the recipe learns it."""
+    benchmark = registry.get_benchmark("permuted_mnist")
+    module = sys.modules[type(benchmark).__module__]
+    monkeypatch.setattr(module, "MNIST", replace(module.MNIST, name="mnist-12k", num_train=10_000, num_test=2_000))
+    tasks = benchmark.stream(1, DATA)
+    assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(9000, 1000, 2000)] * 10
+    assert abs(tasks[0].train.x.mean()) < 0.02 and abs(tasks[0].train.x.std() - 1) < 0.02
+    torch.manual_seed(0)
+    network = backbones.build(benchmark)
+    cls = registry.get_method("gpm")
+    training, config = grid.resolve("gpm", cls, registry.recipe("permuted_mnist"), {"epochs": 1})
+    R, _ = run_stream(network, cls(network, config, torch.Generator()), tasks[:2], training, seed=0)
+    assert R[0][0] > 0.8 and R[1][0] > 0.8 and R[1][1] > 0.75

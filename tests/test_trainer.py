@@ -101,6 +101,20 @@ def test_sam_matters():
     assert not torch.equal(weights[0]["backbone.fc3.weight"], weights[1]["backbone.fc3.weight"])
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_parameter_without_gradient_is_neither_moved_nor_decayed(optimizer):  # K-33: None, not zeros; so heads stay
+    model = Quadratic()
+    optimiser = trainer.make_optimizer([model.w], Training(optimizer=optimizer, weight_decay=0.1))
+    for clear in (optimiser.zero_grad, model.zero_grad):
+        model.loss().backward()
+        optimiser.step()
+        clear()
+        assert model.w.grad is None
+        before = model.w.detach().clone()
+        optimiser.step()
+        assert torch.equal(model.w.detach(), before)
+
+
 def test_every_sample_once_and_tasks_interleaved():
     parts = [(t, torch.full((n, 1), float(t)), torch.arange(n)) for t, n in ((0, 33), (1, 8))]
     batches = list(trainer.random_batches(parts, 4, torch.Generator().manual_seed(0)))
