@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -144,22 +143,11 @@ def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         queue.put_nowait.remote((cell, STARTED, 0))
         try:
-            if resources.address:
-                _demand_data(cell, resources)
+            if resources.address:  # this node may not have the data that the driver's has
+                registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
         except UserError as error:
             return Result(cell, error=str(error), environment=environment(resources))
         return run_cell(cell, resources, lambda *event: queue.put_nowait.remote(event))
-
-
-def _demand_data(cell: Cell, resources: Resources) -> None:
-    """The data on this node, prepared by one of its workers while the others wait."""
-    benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
-    if benchmark.data_state(resources.data) in ("ready", "bundled"):
-        return
-    resources.data.mkdir(parents=True, exist_ok=True)
-    with (resources.data / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        benchmark.prepare(resources.data)
 
 
 @contextmanager

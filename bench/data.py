@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ class Source:
         """Where there is no prepared array, make it from the archives, downloaded if need be. Raises `DataError`."""
         if present(self.prepared(folder)):
             return
+        with alone(folder, self.name):
+            if not present(self.prepared(folder)):  # nor made by another process in the meantime
+                self._prepare(folder)
+
+    def _prepare(self, folder: Path) -> None:
         paths = self.fetch(folder)
         try:
             train, test = self.read(*paths)
@@ -147,6 +153,19 @@ class Source:
         spread = f"y_{part} has from {counts.min()} to {counts.max()} images of a class, not as many of each"
         demand(not self.balanced or counts.min() == counts.max(), spread)
         return Split(x, y)
+
+
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """One process at a time gets `name` ready in a folder; the lock dies with its owner. Raises `DataError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / f".{name}.lock").open("a")
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror}; choose another --data") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def save_prepared(path: Path, arrays: dict[str, Any]) -> None:
