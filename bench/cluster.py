@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bench.core import Cell, Result, UserError
 from bench.worker import Progress, Resources, commit, environment, run_cell, time_limit_reached
 
 PATIENCE = 0.2  # seconds between two looks at what has come in
+GRACE = 300.0  # seconds that a process may take to come up, before its time is counted all the same
 LOST = {  # why a process was lost, by the name of Ray's error; any other is not tried again
     "WorkerCrashedError": "its process died",
     "OutOfMemoryError": "the machine ran out of memory and its process was killed; fewer --workers leave more to each",
@@ -40,7 +41,8 @@ class Attempt:
 
     cell: Cell
     count: int = 1
-    start: float = math.inf  # monotonic, for the clock of the wall may jump; once its process is up
+    handed: float = field(default_factory=time.monotonic)  # monotonic, for the clock of the wall may jump
+    start: float = math.inf  # once its process is up
     overdue: bool = False
 
 
@@ -84,7 +86,7 @@ class Pool:
         from ray.util.queue import Queue
 
         self.ray, self.resources, self.progress = ray, resources, progress
-        self.queue = Queue(actor_options={"num_cpus": 0})
+        self.queue = Queue(actor_options={"num_cpus": 0, "max_restarts": -1})
         needs = {"num_cpus": resources.threads, "num_gpus": resources.gpus_per_cell}
         needs |= {"memory": resources.memory_per_cell} if resources.memory_per_cell else {}
         self.remote = ray.remote(max_retries=0, **needs)(_remote_cell)
@@ -104,18 +106,27 @@ class Pool:
             time.sleep(PATIENCE)
             return []
         done, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=PATIENCE)
-        for cell, task, epoch in self.queue.get_nowait_batch(self.queue.qsize()):
+        self._hear()
+        for reference, attempt in self.running.items():
+            start = min(attempt.start, attempt.handed + GRACE)
+            if time.monotonic() - start > self.resources.time_limit and not attempt.overdue:
+                attempt.overdue = True
+                self.ray.cancel(reference, force=True)
+        return [(self.running.pop(reference), self._get(reference)) for reference in done]
+
+    def _hear(self) -> None:
+        """Pass on how far the cells are. What is lost with a queue that was killed is no more than that."""
+        try:
+            events = self.queue.get_nowait_batch(self.queue.qsize())
+        except self.ray.exceptions.RayError:
+            return  # it is started again
+        for cell, task, epoch in events:
             if task != STARTED:
                 self.progress(cell, task, epoch)
                 continue
             for attempt in self.running.values():
                 if attempt.cell.key == cell.key:
                     attempt.start = time.monotonic()
-        for reference, attempt in self.running.items():
-            if time.monotonic() - attempt.start > self.resources.time_limit and not attempt.overdue:
-                attempt.overdue = True
-                self.ray.cancel(reference, force=True)
-        return [(self.running.pop(reference), self._get(reference)) for reference in done]
 
     def _get(self, reference: Any) -> Result | str:
         try:
