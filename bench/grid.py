@@ -20,7 +20,7 @@ from typing import Any
 
 from bench import registry
 from bench.config import build, describe, names, nearest
-from bench.core import PROTOCOLS, Cell, DataError, Result, Training, UserError, fingerprint
+from bench.core import PROTOCOLS, Cell, DataError, Result, Task, Training, UserError, fingerprint
 from bench.seeding import derive
 
 Progress = Callable[[Cell, int, int], None]  # (cell, task, epoch), before the epoch
@@ -155,8 +155,14 @@ def is_current(cell: Cell, plugins: Sequence[Path] = ()) -> bool:
     return [c.key for c in cells] == [cell.key]
 
 
-def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell, task, epoch: None) -> Result:
-    """Run one cell. Never raises but on interruption: what goes wrong is in the result, with its traceback."""
+def run_cell(
+    cell: Cell,
+    resources: Resources,
+    progress: Progress = lambda cell, task, epoch: None,
+    view: Callable[[list[Task]], list[Task]] = lambda tasks: tasks,
+) -> Result:
+    """Run one cell, on what `view` leaves of its stream. Never raises but on interruption: what goes wrong is in the
+    result, with its traceback."""
     import torch
 
     from bench import backbones
@@ -174,7 +180,7 @@ def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell,
             torch.backends.cudnn.deterministic = True
             benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
             method_class = registry.get_method(cell.method, resources.plugins)
-            tasks = benchmark.stream(cell.seed, resources.data)
+            tasks = view(benchmark.stream(cell.seed, resources.data))
             result.environment["data"] = fingerprint(tasks)
             seed = derive(cell.benchmark, cell.seed)
             torch.manual_seed(derive(seed, "weights"))
@@ -223,18 +229,9 @@ def serial(cells: Sequence[Cell], resources: Resources, progress: Progress) -> I
 
 def on_ray(cells: Sequence[Cell], resources: Resources, progress: Progress) -> Iterator[Result]:
     """`workers` cells at a time, each in a process of its own with the CPUs and the GPU share it was granted."""
-    import ray
+    ray = start_ray(resources)
     from ray.util.queue import Queue
 
-    environment = {"OMP_NUM_THREADS": str(resources.threads), "PYTHONPATH": os.pathsep.join(sys.path)}
-    ray.init(
-        address="local",
-        num_cpus=resources.threads * resources.workers + 1,  # one for the queue of progress
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": environment},
-    )
     try:
         queue = Queue(actor_options={"num_cpus": 1})
         remote = ray.remote(num_cpus=resources.threads, num_gpus=resources.gpus_per_cell, max_retries=0)(_remote_cell)
@@ -251,6 +248,22 @@ def on_ray(cells: Sequence[Cell], resources: Resources, progress: Progress) -> I
                 yield _collect(ray, reference, running.pop(reference), resources)
     finally:
         ray.shutdown()
+
+
+def start_ray(resources: Resources) -> Any:
+    """Ray on this machine, silent, with CPUs for `workers` cells at a time and one to spare. Returns the module."""
+    import ray
+
+    environment = {"OMP_NUM_THREADS": str(resources.threads), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ray.init(
+        address="local",
+        num_cpus=resources.threads * resources.workers + 1,  # one for the queue of progress
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": environment},
+    )
+    return ray
 
 
 def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:

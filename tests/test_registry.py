@@ -216,9 +216,9 @@ def test_datasets_import_core_and_data_only() -> None:
         assert "torch" not in set(imports(path)), path
 
 
-def test_only_the_grid_imports_ray() -> None:
+def test_only_the_grid_and_the_search_import_ray() -> None:
     users = {path.name for path in EVERYTHING if any(name.split(".")[0] == "ray" for name in imports(path))}
-    assert users == {"grid.py"}
+    assert users == {"grid.py", "tune.py"}
 
 
 def test_only_the_command_line_and_its_display_print() -> None:
