@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench import registry, scaffold, store
-from bench.config import nearest, parse
+from bench import registry, scaffold, store, tuned
+from bench.config import nearest, parse, require
 from bench.core import PROTOCOLS, UserError
 
 if TYPE_CHECKING:
     from bench.core import Cell
     from bench.grid import Request
+    from bench.tune import Search
     from bench.worker import Resources
 
-VERBS = ("run", "status", "list", "data", "table", "report", "import", "new", "check")
+VERBS = ("run", "status", "tune", "list", "data", "table", "report", "import", "new", "check")
 PROTOCOL = "published"  # unless told otherwise
 METRIC_NAMES = (
     "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
@@ -74,6 +75,10 @@ def make_parser(verb: str, about: str, benchmark: str) -> Parser:
         add_execution(add)
     if verb == "status":
         add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="results (default: results)")
+    if verb == "tune":
+        add_tuning(add, benchmark)
+        parser.set_defaults(executor="ray", recipe=None, set=[], no_checkpoint=True)
+        parser.set_defaults(ray_address="", time_limit=None, memory_per_cell=None)
     if verb == "table":
         add_presentation(add)
     if verb == "report":
@@ -111,17 +116,36 @@ def add_selection(add: Callable[..., Any], runs: bool, benchmark: str) -> None:
 def add_execution(add: Callable[..., Any]) -> None:
     """With which settings, where and how."""
     add("--set", action="append", default=[], metavar="M.FIELD=V", help="of a method, its training or a benchmark")
-    add("--epochs", type=int, metavar="N", help="another budget than the recipe's; the table will say so")
+    add("--recipe", type=Path, metavar="FILE", help="settings as `tune` writes them; --set stands above them")
     add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
-    add("--workers", type=int, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
-    add("--threads", type=int, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
-    add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
+    add_resources(add)
     add("--memory-per-cell", type=float, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
     add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
     add("--time-limit", type=float, metavar="MIN", help="stop a cell after so many minutes (default: never)")
     add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
+
+
+def add_resources(add: Callable[..., Any]) -> None:
+    """The budget of a task, and where and how."""
+    add("--epochs", type=int, metavar="N", help="another budget than the recipe's; the table will say so")
+    add("--workers", type=int, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
+    add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
     add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
-    add("--dry-run", action="store_true", help="list the cells and stop")
+    add("--dry-run", action="store_true", help="list what would run and stop")
+
+
+def add_tuning(add: Callable[..., Any], benchmark: str) -> None:
+    """What to search, and how far."""
+    add("--methods", default="all", metavar="A,B", help="methods by name, or all (default)")
+    add("--bench", default=benchmark, metavar="NAME", help="one benchmark (default: %(default)s)")
+    add("--protocol", default=PROTOCOL, metavar="P", help="one protocol (default: %(default)s)")
+    add("--trials", type=int, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")
+    add("--tasks", type=int, metavar="N", help="judge by the first tasks of the stream (default: 3)")
+    add("--seeds", default="100", metavar="LIST", help="of data and weights; none that a table uses (default: 100)")
+    add("--search-seed", type=int, default=0, metavar="N", help="of the samples (default: 0)")
+    add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="trials and recipe go to OUT/tune")
+    add_resources(add)
 
 
 def add_presentation(add: Callable[..., Any]) -> None:
@@ -159,7 +183,7 @@ def make_request(args: argparse.Namespace) -> Request:
     for option in ("epochs", "workers", "threads"):
         if getattr(args, option) is not None and getattr(args, option) < 1:
             raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
-    settings: dict[str, dict[str, Any]] = {}
+    settings = from_recipe(args, methods, benchmarks, protocols) if args.recipe else {}
     for item in args.set:
         name, _, rest = item.partition(".")
         field, equals, value = rest.partition("=")
@@ -172,6 +196,29 @@ def make_request(args: argparse.Namespace) -> Request:
     from bench.grid import Request
 
     return Request(methods, benchmarks, seeds, args.epochs, settings, protocols)
+
+
+def from_recipe(
+    args: argparse.Namespace, methods: Sequence[str], benchmarks: Sequence[str], protocols: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """What `--recipe` sets for the methods and benchmarks of the request."""
+    known = [*registry.available("Method", args.plugin), *registry.available("Benchmark", args.plugin)]
+    found = tuned.read(args.recipe, benchmarks, protocols, [*known, *registry.variants(args.plugin)])
+    return {name: table for name, table in found.items() if name in (*methods, *benchmarks)}
+
+
+def make_search(args: argparse.Namespace, request: Request) -> Search:
+    """How far `tune` searches, on one benchmark under one protocol."""
+    for option, chosen in (("bench", request.benchmarks), ("protocol", request.protocols)):
+        require(len(chosen) == 1, f"tune takes one --{option} at a time, not {','.join(chosen)}")
+    require(args.trials >= 1, f"--trials must be at least 1, not {args.trials}")
+    [name] = request.benchmarks
+    there = registry.get_benchmark(name, args.plugin).num_tasks
+    tasks = min(3, there) if args.tasks is None else args.tasks
+    require(1 <= tasks <= there, f"--tasks must be between 1 and {there}, the tasks of {name}, not {tasks}")
+    from bench.tune import Search
+
+    return Search(args.trials, tasks, args.search_seed)
 
 
 def make_resources(args: argparse.Namespace) -> Resources:
@@ -278,3 +325,9 @@ def command_line(request: Request) -> str:
     words += [f"--protocol {','.join(request.protocols)}"] if list(request.protocols) != [PROTOCOL] else []
     words += [f"--epochs {request.epochs}"] if request.epochs else []
     return " ".join(words + [f"--set {m}.{k}={v}" for m, s in request.settings.items() for k, v in s.items()])
+
+
+def tune_line(request: Request, search: Search) -> str:
+    """The command that makes the same search."""
+    line = command_line(request).replace("run_bench.py", "run_bench.py tune", 1)
+    return f"{line} --trials {search.trials} --tasks {search.tasks} --search-seed {search.seed}"

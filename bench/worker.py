@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.config import build
-from bench.core import Cell, Result, Training, UserError, fingerprint
+from bench.core import Cell, Result, Task, Training, UserError, fingerprint
 from bench.seeding import derive
 
 if TYPE_CHECKING:
@@ -52,8 +52,14 @@ def time_limit_reached(resources: Resources) -> str:
     return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit goes on from its checkpoint"
 
 
-def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell, task, epoch: None) -> Result:
-    """Run one cell. Never raises but on interruption: what goes wrong is in the result, with its traceback."""
+def run_cell(
+    cell: Cell,
+    resources: Resources,
+    progress: Progress = lambda cell, task, epoch: None,
+    view: Callable[[list[Task]], list[Task]] = lambda tasks: tasks,
+) -> Result:
+    """Run one cell, on what `view` leaves of its stream. Never raises but on interruption: what goes wrong is in the
+    result, with its traceback."""
     import torch
 
     from bench import backbones
@@ -74,7 +80,7 @@ def run_cell(cell: Cell, resources: Resources, progress: Progress = lambda cell,
             torch.backends.cudnn.deterministic = True
             benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
             method_class = registry.get_method(cell.method, resources.plugins)
-            tasks = benchmark.stream(cell.seed, resources.data)
+            tasks = view(benchmark.stream(cell.seed, resources.data))
             result.environment["data"] = fingerprint(tasks)
             seed = derive(cell.benchmark, cell.seed)
             torch.manual_seed(derive(seed, "weights"))

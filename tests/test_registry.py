@@ -222,9 +222,9 @@ def test_datasets_import_core_and_data_and_sources_only() -> None:
             assert {n for n in imports(path) if n.split(".")[0] == "bench"} <= below, path
 
 
-def test_only_the_cluster_imports_ray() -> None:
+def test_only_the_grid_and_the_search_import_ray() -> None:
     users = {path.name for path in EVERYTHING if any(name.split(".")[0] == "ray" for name in imports(path))}
-    assert users == {"cluster.py"}
+    assert users == {"cluster.py", "tune.py"}
 
 
 def test_only_the_command_line_and_its_display_print() -> None:
