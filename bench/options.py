@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bench.tune import Search
     from bench.worker import Resources
 
-VERBS = ("run", "status", "tune", "list", "data", "table", "report", "import", "new", "check")
 PROTOCOL = "published"  # unless told otherwise
 METRIC_NAMES = (
     "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
@@ -48,11 +47,11 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def make_parser(verb: str, about: str, benchmark: str) -> Parser:
-    """The options of a verb, with `about` above them; `benchmark` is the one that runs unless told otherwise."""
+def make_parser(verb: str, about: str, benchmark: str, verbs: Sequence[str] = ()) -> Parser:
+    """The options of a verb, one of `verbs`, with `about` above them; `benchmark` runs unless told otherwise."""
     raw = argparse.RawDescriptionHelpFormatter
-    verbs = f"verbs: {', '.join(VERBS)} (default: run); `python run_bench.py VERB --help` has the options of each"
-    parser = Parser(f"run_bench.py {verb}", description=about, epilog=verbs, formatter_class=raw, allow_abbrev=False)
+    more = f"verbs: {', '.join(verbs)} (default: run); `python run_bench.py VERB --help` has the options of each"
+    parser = Parser(f"run_bench.py {verb}", description=about, epilog=more, formatter_class=raw, allow_abbrev=False)
     add = parser.add_argument
     add(
         "--plugin",

@@ -15,7 +15,8 @@ ROOT = registry.ROOT
 LIBRARY = sorted((ROOT / "bench").glob("*.py"))
 METHODS = sorted((ROOT / "methods").glob("*.py"))
 DATASETS = sorted((ROOT / "datasets").glob("*.py"))
-EVERYTHING = [*LIBRARY, *METHODS, *DATASETS, ROOT / "run_bench.py"]
+VERBS = sorted((ROOT / "bench" / "verbs").glob("*.py"))
+EVERYTHING = [*LIBRARY, *VERBS, *METHODS, *DATASETS, ROOT / "run_bench.py"]
 
 
 def test_the_folders_are_the_registry() -> None:
@@ -227,11 +228,17 @@ def test_only_the_grid_and_the_search_import_ray() -> None:
     assert users == {"cluster.py", "tune.py"}
 
 
-def test_only_the_command_line_and_its_display_print() -> None:
+def test_only_the_verbs_and_their_display_print() -> None:
     def prints(path: Path) -> bool:
         nodes = list(ast.walk(ast.parse(path.read_text())))
         return any(isinstance(n, ast.Name) and n.id == "print" for n in nodes) or any(
             isinstance(n, ast.Attribute) and ast.unparse(n).startswith(("sys.stdout.w", "sys.stderr.w")) for n in nodes
         )
 
-    assert {path.name for path in EVERYTHING if prints(path)} == {"run_bench.py", "display.py", "perf.py"}
+    printing = {path.name for path in EVERYTHING if prints(path) and path not in VERBS}
+    assert printing == {"run_bench.py", "display.py", "perf.py"}
+
+
+def test_the_library_does_not_know_the_verbs() -> None:
+    for path in [*LIBRARY, *METHODS, *DATASETS]:
+        assert not {name for name in imports(path) if name.startswith("bench.verbs")}, path

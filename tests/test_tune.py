@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bench import grid, registry, tune, tuned
+from bench import cluster, grid, registry, tune, tuned
 from bench.space import space_of
 from bench.tune import Outcome, Search, Trial
 
@@ -212,7 +212,7 @@ def test_a_killed_search_goes_on(killed: Killed, command: Command, monkeypatch: 
         there = tune.stored(trial, killed.out)
         assert isinstance(there, Outcome) and there.accuracies == alone.accuracies
 
-    monkeypatch.setattr(grid, "start_ray", None)  # cannot be called: the same command runs nothing
+    monkeypatch.setattr(cluster, "connected", None)  # cannot be called: the same command runs nothing
     again = command(*killed.words)
     assert again.code == 0 and again.err == "" and again.out.startswith("6 trials: 6 done, 0 to run")
     assert again.out.split("\n", 1)[1] == answer.out.split("\n", 1)[1]

@@ -1,0 +1,67 @@
+"""run: what is not done yet, then the table of all that was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import options, registry
+from bench.core import Result
+from bench.verbs import warn
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is not done yet, then print the table."""
+    chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
+    request, resources = options.make_request(args), options.make_resources(args)
+    from bench import grid, render, store, tables
+    from bench.display import Display
+    from bench.drive import drive
+
+    cells, unsupported = grid.expand(request, args.plugin)
+    if not args.dry_run:
+        store.check_writable(args.out)
+    results: dict[str, Result] = {}
+    for cell in cells:
+        found = store.stored(cell, args.out)
+        if isinstance(found, str):
+            warn(found)
+        elif found is not None and found.error is None:
+            results[cell.key] = found
+    pending = [cell for cell in cells if cell.key not in results]
+    several = f"{resources.workers or 'as many as fit'} at a time"
+    how = f"{args.executor}, {several}, {resources.device}, CPU threads each: {resources.threads}"
+    print(f"{len(cells)} cells: {len(results)} done, {len(pending)} to run ({how})", flush=True)
+    if args.dry_run:
+        for cell in cells:
+            print(f"  {'done  ' if cell.key in results else 'to run'}  {cell}")
+        return 0
+    try:
+        with Display(len(pending)) as display:
+            unsaved = drive(pending, results, resources, args.executor, args.out, display, warn) if pending else []
+    except KeyboardInterrupt:
+        rest = len(cells) - len(results)
+        print(f"interrupted: {len(results)} cells are kept; the same command runs the other {rest}", file=sys.stderr)
+        return 130
+    pairs = [(cell, results.get(cell.key)) for cell in cells]
+    streams = tables.streams(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
+    table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams)
+    stem = "-".join(request.benchmarks) + (f"-{request.epochs}epochs" if request.epochs else "")
+    render.save(table, stem, options.command_line(request), [r for _, r in pairs if r], args.out / "tables")
+    print(render.to_markdown(table))
+    failed = [result for _, result in pairs if result and result.error]
+    for result in unsaved:
+        print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
+    lost = [*failed, *unsaved]
+    return report_failures(failed, args.out, options.again(args, request, [r.cell for r in lost]) if lost else "")
+
+
+def report_failures(failed: Sequence[Result], out: Path, command: str) -> int:
+    """One line for each cell that failed, and the command that runs just those again. Returns the exit code."""
+    for result in failed:
+        print(f"failed: {result.cell}: {result.error} (traceback in {out / result.cell.path})", file=sys.stderr)
+    if command:
+        print(f"to run just these again: {command}", file=sys.stderr)
+    return 1 if command else 0

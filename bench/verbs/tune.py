@@ -1,0 +1,82 @@
+"""tune: search settings, and write the best of each method as a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import options
+from bench.config import require
+from bench.core import UserError
+from bench.verbs import warn
+
+if TYPE_CHECKING:
+    from bench.grid import Request
+    from bench.tune import Outcome, Search, Trial
+    from bench.worker import Resources
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Search settings, print the trials, and write the best of each method as a recipe."""
+    request = options.make_request(args)
+    search, resources = options.make_search(args, request), options.make_resources(args)
+    from bench import tune as tuner
+
+    trials, left_out = tuner.plan(request, search, args.plugin)
+    reasons = [f"{method} is not tuned: {reason}" for method, reason in left_out.items()]
+    require(bool(trials), "; ".join(reasons))
+    found = {trial.key: tuner.stored(trial, args.out) for trial in trials}
+    outcomes = {key: outcome for key, outcome in found.items() if isinstance(outcome, tuner.Outcome) and outcome.final}
+    for line in [*reasons, *(outcome for outcome in found.values() if isinstance(outcome, str))]:
+        warn(line)
+    pending = [trial for trial in trials if trial.key not in outcomes]
+    how = f"Ray Tune, {resources.workers} at a time, {resources.device}, CPU threads each: {resources.threads}"
+    print(f"{len(trials)} trials: {len(outcomes)} done, {len(pending)} to run ({how})", flush=True)
+    if args.dry_run:
+        for trial in trials:
+            print(f"  {'done  ' if trial.key in outcomes else 'to run'}  {trial}")
+        return 0
+    try:
+        outcomes |= run_trials(pending, resources, args.out)
+    except KeyboardInterrupt:
+        print("interrupted: finished trials are kept; the same command runs the others", file=sys.stderr)
+        return 130
+    return show_best([outcomes[trial.key] for trial in trials], request, search, args.out)
+
+
+def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict[str, Outcome]:
+    """Outcomes by key; a line for each as it comes."""
+    from bench import grid, store
+    from bench import tune as tuner
+
+    store.check_writable(out)
+    outcomes: dict[str, Outcome] = {}
+
+    def tell(outcome: Outcome) -> None:
+        outcomes[outcome.trial.key] = outcome
+        print(f"[{len(outcomes)}/{len(trials)}] {outcome}", file=sys.stderr, flush=True)
+
+    if trials:
+        for lost in grid.prepare([cell for trial in trials for cell in trial.cells], resources)[1]:
+            raise UserError(str(lost.error))
+        tuner.run(trials, resources, out, tell)
+    return outcomes
+
+
+def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out: Path) -> int:
+    """Print the trials and write the recipe. Returns the exit code."""
+    from bench import render, store, tuned
+    from bench.worker import commit
+
+    ranked = tuned.rank(outcomes)
+    print("\n\n".join(render.show_listing(table, "md") for table in tuned.listings(ranked, request, search)))
+    path = out / "tune" / f"{tuned.stem(request)}.toml"
+    store.write_text(path, tuned.to_toml(ranked, request, search, options.tune_line(request, search), commit()))
+    print(f"\nrecipe: {path}")
+    failed = [outcome for outcome in outcomes if not outcome.final]
+    for outcome in failed:
+        print(f"failed: {outcome} (traceback in {out / outcome.trial.path})", file=sys.stderr)
+    return 1 if failed else 0
