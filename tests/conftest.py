@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,3 +63,51 @@ def make_result() -> Callable[..., Result]:
         return Result(cell, matrix, [{"task": 0}, {"task": 1}], error, environment={"seconds": 1.0})
 
     return make
+
+
+@pytest.fixture
+def narrow_resnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ResNet18 of two channels in the place of the real ones: all its twenty layers, and Grams that take no time."""
+    from torch import nn
+
+    from bench import backbones
+
+    def narrow(shape: tuple[int, ...]) -> nn.Sequential:
+        layers: list[nn.Module] = [nn.Conv2d(shape[0], 2, 3, stride=4, padding=1, bias=False)]
+        for step in (1, 2, 2, 2):
+            layers += [backbones.BasicBlock(2, 2, step), backbones.BasicBlock(2, 2, 1)]
+        return nn.Sequential(*layers, nn.Flatten())
+
+    for name in ("resnet18", "resnet18_stride2"):
+        monkeypatch.setitem(backbones.BACKBONES, name, narrow)
+
+
+@pytest.fixture
+def run_by_recipe(narrow_resnet: None) -> Callable[..., list[list[float | None]]]:
+    """`run_by_recipe(name, method, protocol, data)` learns two tasks, cut to 70 images a split, in an epoch each with
+    the recipe's settings, on the narrow ResNet18; the rate is low, for two batches give no statistics to freeze.
+    Returns the accuracy matrix."""
+    import torch
+
+    from bench import backbones, grid, registry
+    from bench.core import Split
+    from bench.trainer import run_stream
+
+    def run(name: str, method: str, protocol: str, data: Path) -> list[list[float | None]]:
+        [[cell], _] = grid.expand(grid.Request([method], [name], [0], 1, {}, [protocol]))
+        benchmark = registry.get_benchmark(name, (), cell.options)
+        tasks = []
+        for task in benchmark.stream(0, data)[:2]:
+            parts = {p: getattr(task, p) for p in ("train", "validation", "test")}
+            tasks.append(replace(task, **{p: Split(s.x[:70], s.y[:70]) for p, s in parts.items()}))
+        cls = registry.get_method(method)
+        training, config = grid.resolve(method, cls, registry.recipe(name), {"epochs": 1, "lr": 2e-3}, protocol)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = backbones.build(benchmark, training.bn_mode)
+            R, records = run_stream(network, cls(network, config, torch.Generator()), tasks, training, 0)
+        assert len(network.layers()) == 20
+        assert method == "finetune" or list(records[1]["report"]["rank"]) == list(network.blocks())
+        return R
+
+    return run
