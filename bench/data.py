@@ -88,7 +88,7 @@ class Source:
         """Where there is no prepared array, make it from the archives, downloaded if need be. Raises `DataError`."""
         if present(self.prepared(folder)):
             return
-        with alone(folder, self.name):
+        with alone(folder):
             if not present(self.prepared(folder)):  # nor made by another process in the meantime
                 self._prepare(folder)
 
@@ -156,16 +156,19 @@ class Source:
 
 
 @contextmanager
-def alone(folder: Path, name: str) -> Iterator[None]:
-    """One process at a time gets `name` ready in a folder; the lock dies with its owner. Raises `DataError`."""
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time works in a folder: a lock on the folder itself, which dies with its owner. Raises
+    `DataError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / f".{name}.lock").open("a")
+        lock = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror}; choose another --data") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        raise DataError(f"cannot use {folder}: {error.strerror}; choose another --data") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def save_prepared(path: Path, arrays: dict[str, Any]) -> None:

@@ -314,7 +314,7 @@ def test_a_dry_run_of_a_search(command: Command, ran: list[str], tmp_path: Path)
 
 
 def test_another_protocol_has_a_recipe_of_its_own(command: Command, ran: list[str], tmp_path: Path) -> None:
-    words = (*TOY, "--trials", "1", "--methods", "finetune", "--out", tmp_path)
+    words = (*TOY[:-1], "1", "--methods", "finetune", "--out", tmp_path)
     command(*words)
     command(*words, "--protocol", "sound")
     assert [path.name for path in sorted(tmp_path.glob("tune/*.toml"))] == ["toy-sound.toml", "toy.toml"]
