@@ -40,17 +40,13 @@ def test_every_other_command_is_understood(line, command, monkeypatch, tmp_path)
     monkeypatch.setattr(registry, "ROOT", tmp_path)
     if line[:1] in (["list"], ["status"]):
         assert command(*line).code == 0
-<<<<<<< HEAD
+    elif line[:1] == ["data"]:
+        monkeypatch.setattr("bench.data._download", lambda *_: 1 / 0)  # no test asks the network
+        assert command(*line, "--data", tmp_path).code == ("--prepare" in line)
     elif "--recipe" in line:  # needs a search
         answer = command(*line)
         assert answer.code == 2 and "results/tune/digits.toml: No such file" in answer.err
     elif line and line[0] in VERBS and line[0] != "tune":  # needs results, or a file
-=======
-    elif line[:1] == ["data"]:
-        monkeypatch.setattr("bench.data._download", lambda *_: 1 / 0)  # no test asks the network
-        assert command(*line, "--data", tmp_path).code == ("--prepare" in line)
-    elif line and line[0] in VERBS:  # needs results, or a file
->>>>>>> helper-b
         answer = command(*line)
         assert answer.code == 2 and ("no results" in answer.err or "matrix.csv" in answer.err)
     else:
