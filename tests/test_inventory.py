@@ -194,7 +194,7 @@ def test_a_folder_without_permission(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", forbidden)
-        with pytest.raises(DataError, match="cannot use .*: Permission denied; choose another --data"):
+        with pytest.raises(DataError, match=r"cannot use .*: Permission denied; choose another --data"):
             source().prepare(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "exists", forbidden)
