@@ -112,7 +112,8 @@ def bare(row: str) -> str:
 
 def column_label(cell: Cell) -> str:
     """The benchmark; and its budget and its options where they are not the recipe's, and a protocol not "published"."""
-    facts = [f"{cell.training['epochs']} epochs"] if "epochs" in cell.overrides else []
+    epochs = cell.training.get("epochs")
+    facts = [f"{epochs} epoch{'s' if epochs != 1 else ''}"] if "epochs" in cell.overrides else []
     facts += [f"{k.partition('.')[2]}={v[1]}" for k, v in cell.overrides.items() if "." in k]
     facts += [cell.protocol] if cell.protocol != "published" else []
     return cell.benchmark + (f" ({', '.join(facts)})" if facts else "")

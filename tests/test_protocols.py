@@ -140,7 +140,7 @@ def test_tables_name_the_protocol(command, tmp_path: Path):
     words = ("--bench", "toy", "--methods", "gpm", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
     answer = command(*words, "--protocol", "all")
     assert answer.code == 0
-    assert "toy (1 epochs, sound)" in answer.out
+    assert "toy (1 epoch, sound)" in answer.out
     assert "Protocol published: as the released code" in answer.out and "Protocol sound: the defects" in answer.out
     one = command("table", "--out", tmp_path, "--protocol", "sound")
     assert "sound" in one.out and "Protocol published" not in one.out

@@ -165,9 +165,7 @@ def test_the_verb(command: Callable[..., tuple[int, str, str]], tmp_path: Path) 
     code, told, _ = command("report", "--out", out, "--methods", "finetune,ewc", "--bench", "toy", "--seeds", "0,1")
     assert (code, told) == (0, f"report: {out / 'report.html'}\n")
     text = Page((out / "report.html").read_text()).text
-    assert (
-        "missing: finetune on toy (1 epochs), seed 1" in text and "missing: ewc on toy (1 epochs), every seed" in text
-    )
+    assert "missing: finetune on toy (1 epoch), seed 1" in text and "missing: ewc on toy (1 epoch), every seed" in text
     assert str(tmp_path) not in text
     assert list((out / "figures").glob("toy-*-average.pdf"))
 

@@ -148,7 +148,7 @@ def test_a_budget_of_ones_own_is_seen(make_result: Make) -> None:
     quick = make_result("a", overrides={"epochs": [20, 1]})
     table = table_of(quick)
     assert "Not the recipe's budget: bench with 1 epochs instead of 20" in table.caption
-    assert table.columns[0][0] == "bench (1 epochs)"
+    assert table.columns[0][0] == "bench (1 epoch)"
     assert "budget" not in table_of(make_result("a")).caption
 
 
@@ -287,7 +287,7 @@ def test_siunitx_room(make_result: Make) -> None:
 def test_latex_is_escaped(rich: Table) -> None:
     text = render.to_latex(rich)
     assert r"my\_own (rule\_1=50\% \& \{\#1\})" in text
-    assert r"second\_one (1 epochs)" in text
+    assert r"second\_one (1 epoch)" in text
     assert r"no\_heads \textasciitilde{} 5\%" in text
     assert text.isascii()
 

@@ -59,9 +59,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report_failures(failed: Sequence[Result], out: Path, command: str) -> int:
-    """One line for each cell that failed, and the command that runs just those again. Returns the exit code."""
+    """One line for each error, and the command that runs just the cells that failed again. Returns the exit code."""
+    alike: dict[str, list[Result]] = {}
     for result in failed:
-        print(f"failed: {result.cell}: {result.error} (traceback in {out / result.cell.path})", file=sys.stderr)
+        alike.setdefault(str(result.error), []).append(result)
+    for error, results in alike.items():
+        which = f"{results[0].cell}" + (f" and {len(results) - 1} more" if len(results) > 1 else "")
+        where = f" (traceback in {out / results[0].cell.path})" if results[0].traceback else ""
+        print(f"failed: {which}: {error}{where}", file=sys.stderr)
     if command:
         print(f"to run just these again: {command}", file=sys.stderr)
     return 1 if command else 0
