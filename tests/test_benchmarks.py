@@ -4,22 +4,18 @@ import gzip
 import hashlib
 import struct
 import sys
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from conftest import every_method
 from sklearn.utils import shuffle
-from torch import nn
 
-from bench import backbones, grid, registry, stream_checks
-from bench.core import PROTOCOLS, DataError, Split, Task
+from bench import grid, registry, stream_checks
+from bench.core import PROTOCOLS, DataError, Task
 from bench.data import legacy_shuffle
 from bench.mnist import MNIST, read_idx
-from bench.seeding import derive
-from bench.trainer import run_stream
 
 SIZES = {"CIFAR100": (6000, 1000), "MNIST": (2000, 500)}  # of the generated training and test sets
 BENCHMARKS = {"cifar100_superclass": "CIFAR100", "permuted_mnist": "MNIST"}
@@ -55,34 +51,11 @@ def test_the_contract(name, check, data):
     check(name, data=data)
 
 
-class NarrowLeNet(nn.Sequential):
-    """As many layers as the LeNet, for Grams that take no time."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        layers = [nn.Conv2d(3, 4, 5, bias=False), nn.MaxPool2d(7), nn.Conv2d(4, 8, 3, bias=False), nn.Flatten()]
-        layers += [nn.Linear(32, 16, bias=False), nn.ReLU(), nn.Linear(16, 8, bias=False)]
-        super().__init__(OrderedDict((f"m{i}", layer) for i, layer in enumerate(layers)))
-
-
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("method", ["finetune", "gpm", "ness"])
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_methods_run_by_the_recipe_under_both_protocols(name, method, protocol, data, monkeypatch):
-    monkeypatch.setitem(backbones.BACKBONES, "lenet", NarrowLeNet)
-    [[cell], _] = grid.expand(grid.Request([method], [name], [0], 1, {}, [protocol]))
-    benchmark = registry.get_benchmark(name, (), cell.options)
-    tasks = []
-    for task in benchmark.stream(0, data)[:2]:
-        parts = {p: getattr(task, p) for p in ("train", "validation", "test")}
-        tasks.append(replace(task, **{p: Split(s.x[:70], s.y[:70]) for p, s in parts.items()}))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = backbones.build(benchmark, cell.training["bn_mode"])
-        cls = registry.get_method(method)
-        training, config = grid.resolve(method, cls, registry.recipe(name), {"epochs": 1}, protocol)
-        R, records = run_stream(network, cls(network, config, torch.Generator()), tasks, training, derive(name))
+@pytest.mark.parametrize(("name", "method"), [(name, method) for name in BENCHMARKS for method in every_method(name)])
+def test_methods_run_by_the_recipe_under_both_protocols(name, method, protocol, data, run_by_recipe):
+    R = run_by_recipe(name, method, protocol, data)
     assert all(0 <= a <= 1 for a in R[1][:2])
-    assert method == "finetune" or list(records[1]["report"]["rank"]) == list(network.blocks())
 
 
 # CIFAR-100 by superclass

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from conftest import every_method
 from scipy.io import savemat
 from sklearn.utils import shuffle
 
@@ -59,7 +60,7 @@ def stream(data: Path, seed: int = 0, **options: str) -> list[Task]:
 
 
 @pytest.mark.parametrize("check", stream_checks.CHECKS, ids=lambda check: check.__name__)
-def test_the_contract(check, raw, tmp_path, narrow_resnet):
+def test_the_contract(check, raw, tmp_path, narrow):
     check(NAME, data=tmp_path)
 
 
@@ -205,7 +206,7 @@ K5 = [  # columns of the layers' input matrices
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("method", ["finetune", "gpm", "ness", "ness+sam"])
+@pytest.mark.parametrize("method", every_method(NAME))
 def test_methods_run_by_the_recipe_under_both_protocols(method, protocol, raw, tmp_path, run_by_recipe):
     R = run_by_recipe(NAME, method, protocol, tmp_path)
     assert all(0 <= a <= 1 for a in R[1][:2])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import every_method
 from PIL import Image
 
 from bench import grid, registry, stream_checks
@@ -56,7 +57,7 @@ def stream(data: Path, seed: int = 0) -> list[Task]:
 
 
 @pytest.mark.parametrize("check", stream_checks.CHECKS, ids=lambda check: check.__name__)
-def test_the_contract(check, raw, tmp_path, narrow_resnet):
+def test_the_contract(check, raw, tmp_path, narrow):
     check(NAME, data=tmp_path)
 
 
@@ -146,7 +147,7 @@ def test_the_recipe_has_the_values_of_the_released_code(protocol):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("method", ["finetune", "gpm", "ness", "ness+sam"])
+@pytest.mark.parametrize("method", every_method(NAME))
 def test_methods_run_by_the_recipe_under_both_protocols(method, protocol, raw, tmp_path, run_by_recipe):
     R = run_by_recipe(NAME, method, protocol, tmp_path)
     assert all(0 <= a <= 1 for a in R[1][:2])
