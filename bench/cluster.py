@@ -69,7 +69,7 @@ def on_ray(cells: Iterable[Cell | None], resources: Resources, progress: Progres
             for attempt, outcome in pool.collect():
                 if isinstance(outcome, Result):
                     yield outcome
-                elif attempt.count <= resources.retries and not attempt.overdue:
+                elif outcome in LOST and attempt.count <= resources.retries and not attempt.overdue:
                     again.append(Attempt(attempt.cell, attempt.count + 1))
                 else:
                     yield _failure(attempt, outcome, resources)
@@ -179,7 +179,7 @@ def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
         stack.callback(ray.shutdown)
         _start(ray, options)
         room = _room(ray, resources)
-        yield ray, replace(shipped, workers=resources.workers or room)
+        yield ray, replace(shipped, workers=min(resources.workers or room, room))  # more would wait inside Ray
 
 
 def _own(resources: Resources) -> dict[str, Any]:
@@ -241,7 +241,10 @@ def _room(ray: Any, resources: Resources) -> int:
         if amount > most:
             unit = "bytes of " if what == "memory" else ""
             raise UserError(f"a cell asks for {amount:g} {unit}{what}, and the largest node of Ray has {most:g}")
-    return sum(min(int(node.get(what, 0.0) / amount) for what, amount in asked.items() if amount) for node in nodes)
+    room = sum(min(int(node.get(what, 0.0) / amount) for what, amount in asked.items() if amount) for node in nodes)
+    wishes = ", ".join(f"{amount:g} {what}" for what, amount in asked.items() if amount)
+    require(room > 0, f"no node of Ray has {wishes} together, which a cell asks for")
+    return room
 
 
 def _ship(resources: Resources, folder: Path) -> tuple[Resources, dict[str, Any]]:

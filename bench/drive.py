@@ -29,9 +29,9 @@ class Keeper:
         self.folder, self.claims, self.warn = folder, claims, warn
         self.unsaved: list[Result] = []
 
-    def keep(self, result: Result) -> None:
-        """Write it, and whatever could not be written before."""
-        self.unsaved.append(result)
+    def keep(self, *results: Result) -> None:
+        """Write them, and whatever could not be written before."""
+        self.unsaved += results
         held = []
         for waiting in self.unsaved:
             try:
@@ -77,7 +77,10 @@ def drive(
 
         ready, failed = (list(pending), []) if resources.address else grid.prepare(pending, resources)
         agenda = journal.agenda = Agenda(estimate.longest_first(ready), folder, claims, arrived)
-        for result in chain(failed, grid.EXECUTORS[executor](agenda, resources, progress) if ready else ()):
-            keeper.keep(result)
-            arrived(result)
+        try:
+            for result in chain(failed, grid.EXECUTORS[executor](agenda, resources, progress) if ready else ()):
+                keeper.keep(result)
+                arrived(result)
+        finally:  # interrupted or done: there may be room now
+            keeper.keep()
         return keeper.unsaved

@@ -173,8 +173,11 @@ def serial(cells: Iterable[Cell | None], resources: Resources, progress: Progres
         if cell is None:
             time.sleep(1)
             continue
-        with redirect_stdout(sys.stderr), _time_limit(resources):  # standard output is the table's
-            result = run_cell(cell, resources, progress)
+        try:
+            with redirect_stdout(sys.stderr), _time_limit(resources):  # standard output is the table's
+                result = run_cell(cell, resources, progress)
+        except TimeLimitError as error:  # the bell rang before or after the work
+            result = Result(cell, error=str(error), environment=environment(resources))
         yield result
 
 

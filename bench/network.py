@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -54,6 +56,20 @@ def track_statistics(module: nn.Module) -> None:
             layer.track_running_stats = True
             layer.running_mean, layer.running_var = torch.zeros(layer.num_features), torch.ones(layer.num_features)
             layer.num_batches_tracked = torch.zeros((), dtype=torch.long)
+
+
+@contextmanager
+def steady_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch normalisation does not move its running statistics: what passes is not what they are of."""
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 class Network(nn.Module):

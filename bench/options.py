@@ -183,12 +183,16 @@ def make_request(args: argparse.Namespace) -> Request:
         if getattr(args, option) is not None and getattr(args, option) < 1:
             raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
     settings = from_recipe(args, methods, benchmarks, protocols) if args.recipe else {}
+    given: dict[str, dict[str, Any]] = {}
     for item in args.set:
         name, _, rest = item.partition(".")
         field, equals, value = rest.partition("=")
         if not (name and field and equals):
             raise UserError(f"--set takes METHOD.FIELD=VALUE or BENCHMARK.OPTION=VALUE, not '{item}'")
-        settings.setdefault(name, {})[field] = parse(value)
+        own = given.setdefault(name, {})
+        require(own.setdefault(field, parse(value)) == parse(value), f"--set {name}.{field} is given two values")
+    for name, own in given.items():
+        settings.setdefault(name, {}).update(own)
     for name in settings:
         if name not in (*methods, *benchmarks):
             raise nearest("method or benchmark in --set", name, (*methods, *benchmarks))
@@ -323,7 +327,9 @@ def command_line(request: Request) -> str:
     words.append(f"--seeds {','.join(map(str, request.seeds))}")
     words += [f"--protocol {','.join(request.protocols)}"] if list(request.protocols) != [PROTOCOL] else []
     words += [f"--epochs {request.epochs}"] if request.epochs else []
-    return " ".join(words + [f"--set {m}.{k}={v}" for m, s in request.settings.items() for k, v in s.items()])
+    return " ".join(
+        words + [f"--set {shlex.quote(f'{m}.{k}={v}')}" for m, s in request.settings.items() for k, v in s.items()]
+    )
 
 
 def tune_line(request: Request, search: Search) -> str:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from bench.activations import evaluating
 from bench.core import Split, Task, Training
 from bench.method import Method, TrainingData, slices
-from bench.network import Network
+from bench.network import Network, steady_statistics
 from bench.seeding import derive
 
 Notify = Callable[[int, int], None]  # (task, epoch), 0-based, before the epoch
@@ -205,7 +205,8 @@ def training_step(
 
     loss = backward()
     if rho:
-        with perturbed([p for g in optimizer.param_groups for p in g["params"] if p.grad is not None], rho):
+        learning = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        with perturbed(learning, rho), steady_statistics(network):
             backward()
     method.edit_grads()
     optimizer.step()

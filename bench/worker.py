@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import platform
 import resource
@@ -71,7 +73,8 @@ def run_cell(
     cuda = device.type == "cuda"
     facts = environment(resources)
     result = Result(cell, environment=dict(facts))
-    checkpoint = Checkpoint(resources.checkpoints, cell, facts) if resources.checkpoints else None
+    folder = resources.checkpoints  # on another node there may be no results folder to keep them in
+    checkpoint = Checkpoint(folder, cell, facts) if folder and folder.parent.is_dir() else None
     start, before = time.perf_counter(), 0.0
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -109,8 +112,10 @@ def run_cell(
                 so_far=(rows, records),
                 keep=keep,
             )
-    except Exception as error:
+            json.dumps(result.tasks)  # what cannot be stored fails here, and fails its cell alone
+    except (Exception, SystemExit) as error:  # a method may call sys.exit
         result.error, result.traceback = _in_words(error, resources), traceback.format_exc()
+        result.matrix, result.tasks = [], []
         if checkpoint and not isinstance(error, TimeLimitError):
             checkpoint.remove()  # it would fail there again
     if checkpoint and checkpoint.trouble:
@@ -122,7 +127,7 @@ def run_cell(
     return result
 
 
-def _in_words(error: Exception, resources: Resources) -> str:
+def _in_words(error: BaseException, resources: Resources) -> str:
     """An error on one line; and, where memory has run out, what to change."""
     if isinstance(error, UserError | TimeLimitError):
         return str(error)
@@ -137,12 +142,22 @@ def environment(resources: Resources) -> dict[str, Any]:
     """What a number may depend on beside its cell: code, versions, machine. No path, no host name."""
     return {
         **commit(),
+        "library": library(),
         "python": platform.python_version(),
         "packages": {p: _version(p) for p in ("numpy", "torch", "torchvision", "scikit-learn")},
         "platform": platform.machine(),
         "device": _device_name(resources.device),
         "threads": resources.threads,
     }
+
+
+@cache
+def library() -> str:
+    """Digest of the code of the library, 12 hex digits: it tells what a commit does not, such as local changes."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _version(package: str) -> str | None:

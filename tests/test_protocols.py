@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import backbones, grid, registry
+from bench import backbones, grid, registry, trainer
 from bench.core import PROTOCOLS, UserError
+from bench.method import Method
 from bench.network import Network
 from bench.seeding import derive
 
@@ -126,6 +127,21 @@ def test_running_statistics_freeze_after_the_first_task():
     network.statistics_frozen = True
     network.train()(x, 0)
     assert torch.equal(norm.running_mean, learnt)
+
+
+def test_perturbed_weights_leave_no_trace_in_running_statistics():
+    """SAM's second pass is at weights that nobody keeps: statistics move once a step."""
+    x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(derive("x")))
+    y = torch.arange(8) % 10
+    seen = []
+    for rho in (0.0, 0.05):
+        network = frozen_network().train()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        torch.manual_seed(0)
+        trainer.training_step(network, Method(network), optimizer, 0, x, y, rho)
+        seen.append(network.get_submodule("backbone.bn1").running_mean.clone())
+        assert network.get_submodule("backbone.bn1").momentum == 0.1
+    assert torch.equal(*seen)
 
 
 def test_with_running_statistics_an_answer_does_not_depend_on_the_company_of_an_image():

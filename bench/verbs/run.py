@@ -42,15 +42,19 @@ def run(args: argparse.Namespace) -> int:
         with Display(len(pending)) as display:
             unsaved = drive(pending, results, resources, args.executor, args.out, display, warn) if pending else []
     except KeyboardInterrupt:
-        rest = len(cells) - len(results)
-        print(f"interrupted: {len(results)} cells are kept; the same command runs the other {rest}", file=sys.stderr)
+        kept = sum(isinstance(found := store.stored(cell, args.out), Result) and not found.error for cell in cells)
+        rest = len(cells) - kept
+        print(f"interrupted: {kept} cells are kept; the same command runs the other {rest}", file=sys.stderr)
         return 130
     pairs = [(cell, results.get(cell.key)) for cell in cells]
     streams = tables.streams(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
     table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams)
     stem = "-".join(request.benchmarks) + (f"-{request.epochs}epochs" if request.epochs else "")
-    render.save(table, stem, options.command_line(request), [r for _, r in pairs if r], args.out / "tables")
     print(render.to_markdown(table))
+    try:
+        render.save(table, stem, options.command_line(request), [r for _, r in pairs if r], args.out / "tables")
+    except OSError as error:
+        warn(f"the table was not saved in {args.out / 'tables'}: {error.strerror}")
     failed = [result for _, result in pairs if result and result.error]
     for result in unsaved:
         print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
