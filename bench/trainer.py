@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.activations import evaluating
 from bench.core import Split, Task, Training
@@ -158,6 +159,8 @@ def train_task(
     for epoch in range(training.epochs):
         notify(t, epoch)
         loss = train_epoch(network, method, optimizer, train, training, generator, sharp)
+        if not network.statistics_frozen:
+            settle_statistics(network, train, training.batch_size)
         validation_loss = _validation_loss(network, validation, training, loss, orders)
         if not (math.isfinite(loss) and math.isfinite(validation_loss)):
             raise FloatingPointError(f"the loss became {loss} in task {t}, epoch {epoch}: lower lr, or the penalty")
@@ -190,6 +193,29 @@ def train_epoch(
         total += training_step(network, method, optimizer, t, x, y, training.rho if sharp else 0.0) * len(y)
         n += len(y)
     return float(total) / n
+
+
+@torch.no_grad()
+def settle_statistics(network: Network, train: Sequence[Data], batch_size: int) -> None:
+    """Where normalisation tracks statistics: those of the training data under the weights at hand, without dropout.
+
+    What it tracks in training is measured behind dropout, whose outputs vary more than what evaluation will see (Li et
+    al., CVPR 2019): on the AlexNet that costs a fifth of the accuracy. So they are averaged anew, over one pass.
+    """
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if not layers:
+        return
+    with evaluating(network):
+        momenta = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # a plain mean over batches
+            layer.train()
+        for t, x, y in train:
+            for part in slices(len(y), batch_size):
+                network(x[part], t)
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 def training_step(

@@ -144,6 +144,23 @@ def test_perturbed_weights_leave_no_trace_in_running_statistics():
     assert torch.equal(*seen)
 
 
+def test_running_statistics_are_those_that_evaluation_meets():
+    """Of the task without dropout: in evaluation, normalised training data has mean 0 and variance 1."""
+    network = frozen_network()
+    x = 3 + 2 * torch.randn(128, 3, 32, 32, generator=torch.Generator().manual_seed(derive("x")))
+    network.train()(x, 0)  # behind dropout, as in training
+    trainer.settle_statistics(network, [(0, x, torch.zeros(128, dtype=torch.long))], 64)
+    seen: dict[str, torch.Tensor] = {}
+    for name in ("bn1", "bn5"):
+        layer = network.get_submodule(f"backbone.{name}")
+        layer.register_forward_hook(lambda m, _, out, name=name: seen.update({name: out.detach()}))
+        assert layer.momentum == 0.1
+    network.eval()(x, 0)
+    assert not network.training
+    for out in seen.values():
+        assert abs(float(out.mean())) < 0.02 and abs(float(out.var()) - 1) < 0.1
+
+
 def test_with_running_statistics_an_answer_does_not_depend_on_the_company_of_an_image():
     network = frozen_network().eval()
     x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(derive("x")))
