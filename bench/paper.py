@@ -83,6 +83,12 @@ class Row:
         return known or (int(told[1]) if told and not self.copied else None)
 
     @property
+    def caveat(self) -> str:
+        """What a verdict on this benchmark does not know of; '' if nothing."""
+        keys = [key for key, paper in names()["papers"].items() if paper["source"] == self.source]
+        return "".join(names()["caveats"].get(key, {}).get(self.benchmark, "") for key in keys)
+
+    @property
     def epochs(self) -> int | None:
         """The paper's budget for a task, if the setting says so."""
         told = re.search(r"(\d+) epochs", self.setting)

@@ -82,6 +82,7 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         if line.number.contradicted
     ]
     notes = [f"The paper contradicts itself: {'; '.join(clashes)}."] if clashes else []
+    notes += [f"{caveat}." for caveat in sorted({line.row.caveat for line in lines} - {""})]
     copied = {f"{COPIED} {line.row.remark}, its n unknown." for line in lines if line.row.copied}
     by_confidence: dict[str, list[str]] = {}
     for line in lines:

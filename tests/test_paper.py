@@ -17,6 +17,7 @@ from bench.core import Result, UserError
 from bench.paper import Line, Number, Row
 
 Make = Callable[..., Result]
+Command = Callable[..., Any]
 NAMES = paper.names()
 PAPERS = list(NAMES["papers"])
 
@@ -323,3 +324,12 @@ def test_settings_that_differ_get_a_column() -> None:
     [listing] = paper_table.listings(lines, "published", "md")
     assert listing.header[2] == "setting" and [row[2] for row in listing.rows] == ["capacity 100%", "capacity 130%"]
     assert "5 runs; ours" in listing.caption
+
+
+def test_what_a_verdict_does_not_know_of_is_told(command: Command, tmp_path: Path) -> None:
+    text = command("table", "--paper", "ness", "--out", tmp_path).out
+    assert "its launch script, and our recipe of NESS, has 200." in text
+    assert text.count("a defect that is not rebuilt here") == 1
+    papers = NAMES["papers"]
+    for key, caveats in NAMES["caveats"].items():
+        assert set(caveats) <= {row.benchmark for row in paper.read(key)}, papers[key]
