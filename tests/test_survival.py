@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -361,9 +362,15 @@ def nodes() -> Iterator[Any]:
         made.shutdown()
 
 
-SHARES = """def end_task(self, task, data):
-    import time
-    time.sleep(0.5)
+SHARES = """def begin_task(self, task, data):
+    import os, pathlib, time
+    pathlib.Path(FOLDER, f"{os.getpid()}.pid").touch()
+    try:
+        pathlib.Path(FOLDER, "first").touch(exist_ok=False)
+        self.first = True
+    except FileExistsError:
+        while not (hasattr(self, "first") or pathlib.Path(FOLDER, "go").exists()):
+            time.sleep(0.05)
 def report(self):
     import os, bench, ray
     gpu, node = os.environ.get("CUDA_VISIBLE_DEVICES"), ray.get_runtime_context().get_node_id()
@@ -376,9 +383,10 @@ def reports(results: list[Result], name: str) -> set[str]:
 
 
 @slow
-def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plugin: Plugin) -> None:
-    """Cells on quarters of two invented GPUs; then their node is lost, another joins, and they are run there."""
-    path = plugin("shares", SHARES)
+def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plugin: Plugin, tmp_path: Path) -> None:
+    """Cells on quarters of two invented GPUs; then all but the first wait on a node that is lost, and run elsewhere."""
+    path = plugin("shares", SHARES.replace("FOLDER", repr(str(tmp_path))))
+    (tmp_path / "go").touch()
     resources = {"address": nodes.address, "gpus_per_cell": 0.25, "plugins": (path,), "workers": 0}
     cells = cells_of("shares", plugins=(path,), seeds=tuple(range(6)))
     results = list(grid.on_ray(cells, Resources(**resources), lambda *_: None))
@@ -391,14 +399,21 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
         list(grid.on_ray(cells, Resources(**{**resources, "gpus_per_cell": 3}), lambda *_: None))
 
     [lost] = nodes.worker_nodes
+    for path_of_before in [*tmp_path.glob("*.pid"), tmp_path / "go", tmp_path / "first"]:
+        path_of_before.unlink()
     later = []
     again = cells_of("shares", plugins=(path,), seeds=tuple(range(10, 18)))
     for result in grid.on_ray(again, Resources(**resources), lambda *_: None):
-        if not later:  # the others are running on the node that goes
+        if not later:  # the others are waiting on the node that goes
             nodes.add_node(num_cpus=8, num_gpus=2)
             nodes.remove_node(lost, allow_graceful=False)
+            for process in tmp_path.glob("*.pid"):  # a node that is lost takes its processes along
+                with suppress(ProcessLookupError):
+                    os.kill(int(process.stem), signal.SIGKILL)
+            (tmp_path / "go").touch()
         later.append(result)
-    assert sorted(r.cell.seed for r in later) == list(range(10, 18)) and all(r.error is None for r in later)
+    assert [r.error for r in later] == [None] * 8
+    assert sorted(r.cell.seed for r in later) == list(range(10, 18))
     assert len(reports(later, "node")) == 2, "some ran on the node that joined"
 
 
