@@ -144,10 +144,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="finetune,ewc,gpm,ness,inflora,olora", help="of the cells")
     parser.add_argument("--seeds", default="0-9", help="of the cells; 6 methods x 10 seeds are 60 cells")
-    parser.add_argument("--epochs", default="8")
+    parser.add_argument("--epochs", default="60", help="of a task, at most")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--workers", default="2")
-    parser.add_argument("--quiet", type=float, default=12.0, help="seconds between kills, at most")
+    parser.add_argument("--quiet", type=float, default=4.0, help="seconds between kills, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the killing")
     args = parser.parse_args()
     words = ["--bench", "toy", "--methods", args.methods, "--seeds", args.seeds, "--epochs", args.epochs]
