@@ -25,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from bench import options
+from bench import parser
 from bench.config import nearest
 from bench.core import UserError
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             words.insert(0, "run")
         if words[0] not in VERBS:
             raise nearest("verb", words[0], VERBS)
-        args = options.make_parser(words[0], str(__doc__), DEFAULT_BENCHMARK, list(VERBS)).parse_args(words[1:])
+        args = parser.make_parser(words[0], str(__doc__), DEFAULT_BENCHMARK, list(VERBS)).parse_args(words[1:])
         module, function = VERBS[words[0]].split(".")
         code: int = getattr(import_module(f"bench.verbs.{module}"), function)(args)
         return code

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from bench.activations import evaluating
 from bench.core import Benchmark
-from bench.network import Network, track_statistics
+from bench.network import Network
+from bench.normalisation import track_statistics
 
 Shape = tuple[int, ...]
 

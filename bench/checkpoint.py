@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import store
 from bench.core import Cell
 from bench.data import UNREADABLE
 from bench.method import Method
 from bench.network import Network
-from bench.store import write_bytes
 from bench.trainer import Records, Rows
 
 
@@ -27,7 +26,7 @@ class Checkpoint:
     count. A disk that is full or not writable costs the checkpoint, never the cell: `trouble` then says why."""
 
     def __init__(self, folder: Path, cell: Cell, facts: dict[str, Any]) -> None:
-        self.path = folder / f"{cell.key}.npz"
+        self.path = store.checkpoint(folder, cell)
         self.facts = json.loads(json.dumps(facts))
         self.trouble = ""
 
@@ -41,7 +40,7 @@ class Checkpoint:
         file = io.BytesIO()
         np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
         try:
-            write_bytes(self.path, file.getvalue())
+            store.write_bytes(self.path, file.getvalue())
         except OSError as error:
             self.trouble = f"no checkpoint: {error.strerror}"
 
@@ -54,17 +53,15 @@ class Checkpoint:
             about = json.loads(arrays.pop("about").tobytes())
         except FileNotFoundError:
             return [], [], 0.0
-        except (*UNREADABLE, zipfile.LargeZipFile):
+        except UNREADABLE:
             self.trouble = "a damaged checkpoint was not used"
             return [], [], 0.0
         if about["facts"] != self.facts:
             return [], [], 0.0
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         network.load_state_dict(_part(tensors, "network."))
-        place = {"cpu": torch.device("cpu")}
-        own = next(network.parameters()).device
         state = _part(tensors, "method.")
-        method.load_state({n: t.to(place.get(about["devices"][n], own)) for n, t in state.items()})
+        method.load_state({name: tensor.to(about["devices"][name]) for name, tensor in state.items()})
         return about["rows"], about["records"], about["seconds"]
 
     def remove(self) -> None:

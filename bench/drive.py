@@ -41,7 +41,7 @@ class Keeper:
                 self.warn(f"cannot write {self.folder / waiting.cell.path}: {error.strerror}; held, and tried again")
                 continue
             if waiting.error is None:
-                (store.checkpoints(self.folder) / f"{waiting.cell.key}.npz").unlink(missing_ok=True)
+                store.checkpoint(store.checkpoints(self.folder), waiting.cell).unlink(missing_ok=True)
             self.claims.release(waiting.cell.key)
         self.unsaved = held
 

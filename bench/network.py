@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -47,29 +44,6 @@ def blocks_of(name: str, layer: nn.Linear | nn.Conv2d) -> list[WeightBlock]:
     """One block, `name`; or, of a grouped convolution, one per group: `name.g0`, `name.g1`, ..."""
     groups = groups_of(layer)
     return [WeightBlock(f"{name}.g{g}" if groups > 1 else name, layer, g) for g in range(groups)]
-
-
-def track_statistics(module: nn.Module) -> None:
-    """From now on batch normalisation keeps running statistics, and evaluates with them."""
-    for layer in module.modules():
-        if isinstance(layer, _BatchNorm) and layer.running_mean is None:
-            layer.track_running_stats = True
-            layer.running_mean, layer.running_var = torch.zeros(layer.num_features), torch.ones(layer.num_features)
-            layer.num_batches_tracked = torch.zeros((), dtype=torch.long)
-
-
-@contextmanager
-def steady_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch normalisation does not move its running statistics: what passes is not what they are of."""
-    layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
 
 
 class Network(nn.Module):

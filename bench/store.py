@@ -55,6 +55,11 @@ def checkpoints(folder: Path) -> Path:
     return folder / ".checkpoints"
 
 
+def checkpoint(folder: Path, cell: Cell) -> Path:
+    """Of a cell, in a folder of checkpoints."""
+    return folder / f"{cell.key}.npz"
+
+
 def load(path: Path) -> Result:
     """Read a result. Raises ValueError, in words, where the file is damaged or of another schema."""
     try:

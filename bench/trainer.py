@@ -1,4 +1,4 @@
-"""The only training loop: tasks, epochs, batches, evaluation; from a stream and a method to the accuracy matrix."""
+"""The only training loop: tasks, epochs, batches; from a stream and a method to the accuracy matrix."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.activations import evaluating
 from bench.core import Split, Task, Training
+from bench.evaluation import Data, measure, validation_loss
 from bench.method import Method, TrainingData, slices
-from bench.network import Network, steady_statistics
+from bench.network import Network
+from bench.normalisation import settle_statistics, steady_statistics
 from bench.seeding import derive
 
 Notify = Callable[[int, int], None]  # (task, epoch), 0-based, before the epoch
 Rows = list[list[float | None]]  # of the accuracy matrix
 Records = list[dict[str, Any]]  # one per task, see `learn`
 Keep = Callable[[Rows, Records], None]  # after every task
-Data = tuple[int, Tensor, Tensor]  # task, inputs, labels
 
 
 class ForeignHeadError(RuntimeError):
@@ -70,7 +69,7 @@ def run_stream(
     device = next(network.parameters()).device
     tests = [_to(task.test, device, task.index) for task in tasks]
     ahead = len(network.heads) == 1  # a shared head has an answer for tasks still to come
-    untrained = _measure(network, tests, training, seed, -1) if ahead and first == 0 else None
+    untrained = measure(network, tests, training, seed, -1) if ahead and first == 0 else None
     seen: list[TrainingData] = []
     R, records = list(so_far[0]), list(so_far[1])
     for stage in [list(tasks)] if method.joint else [[task] for task in tasks]:
@@ -82,7 +81,7 @@ def run_stream(
             records.append(learn(network, method, stage, data, training, seed, notify))
             if untrained is not None and len(records) == 1:
                 records[0]["untrained"] = untrained  # what forward transfer is measured against
-            row = _measure(network, [test for test in tests if test[0] <= t or ahead], training, seed, t)
+            row = measure(network, [test for test in tests if test[0] <= t or ahead], training, seed, t)
             R.append(row + [None] * (len(tasks) - len(row)))
             keep(R, records)
         seen.append(data)
@@ -149,7 +148,7 @@ def train_task(
     parameters = method.parameters()
     orders = torch.Generator().manual_seed(derive(seed, "validation")) if training.eval_order == "shuffled" else None
     if not parameters:  # a method may find nothing left to learn with
-        return _validation_loss(network, validation, training, math.nan, orders), 0
+        return validation_loss(network, validation, training, math.nan, orders), 0
     optimizer = make_optimizer(parameters, training)
     sharp = training.sam == "all" or (training.sam == "first" and train[0][0] == 0)
     schedule = Plateau(training)
@@ -161,10 +160,10 @@ def train_task(
         loss = train_epoch(network, method, optimizer, train, training, generator, sharp)
         if not network.statistics_frozen:
             settle_statistics(network, train, training.batch_size)
-        validation_loss = _validation_loss(network, validation, training, loss, orders)
-        if not (math.isfinite(loss) and math.isfinite(validation_loss)):
+        held_out = validation_loss(network, validation, training, loss, orders)
+        if not (math.isfinite(loss) and math.isfinite(held_out)):
             raise FloatingPointError(f"the loss became {loss} in task {t}, epoch {epoch}: lower lr, or the penalty")
-        improved, stop = schedule.update(validation_loss)
+        improved, stop = schedule.update(held_out)
         if improved:
             torch._foreach_copy_(snapshot, [p.detach() for p in learnt])
         if stop:
@@ -193,29 +192,6 @@ def train_epoch(
         total += training_step(network, method, optimizer, t, x, y, training.rho if sharp else 0.0) * len(y)
         n += len(y)
     return float(total) / n
-
-
-@torch.no_grad()
-def settle_statistics(network: Network, train: Sequence[Data], batch_size: int) -> None:
-    """Where normalisation tracks statistics: those of the training data under the weights at hand, without dropout.
-
-    What it tracks in training is measured behind dropout, whose outputs vary more than what evaluation will see (Li et
-    al., CVPR 2019): on the AlexNet that costs a fifth of the accuracy. So they are averaged anew, over one pass.
-    """
-    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    if not layers:
-        return
-    with evaluating(network):
-        momenta = [layer.momentum for layer in layers]
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # a plain mean over batches
-            layer.train()
-        for t, x, y in train:
-            for part in slices(len(y), batch_size):
-                network(x[part], t)
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
 
 
 def training_step(
@@ -279,43 +255,6 @@ def random_batches(parts: Sequence[Data], size: int, generator: torch.Generator)
         yield t, x[chosen], y[chosen]
 
 
-@torch.no_grad()
-def evaluate(network: Network, t: int, x: Tensor, y: Tensor, batch_size: int = 64) -> tuple[float, float]:
-    """Mean loss and accuracy, in [0, 1], on task t, in evaluation mode, in the given order."""
-    loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.long, device=x.device)
-    with evaluating(network):
-        for part in slices(len(y), batch_size):
-            logits = network(x[part], t)
-            loss += F.cross_entropy(logits, y[part], reduction="sum")
-            correct += (logits.argmax(1) == y[part]).sum()
-    return float(loss) / len(y), float(correct) / len(y)
-
-
-def _measure(network: Network, tests: Sequence[Data], training: Training, seed: int, after: int) -> list[float | None]:
-    """Accuracies, each the mean of `n_eval` passes in random orders, which where normalisation uses the test batch are
-    part of the protocol: "fixed", the same after every task, or "shuffled", others each time."""
-    row: list[float | None] = []
-    for test in tests:
-        words = ("evaluation", test[0]) if training.eval_order == "fixed" else ("evaluation", test[0], after)
-        orders = torch.Generator().manual_seed(derive(seed, *words))
-        passes = [evaluate(network, *_shuffled(test, orders), training.eval_batch_size) for _ in range(training.n_eval)]
-        row.append(sum(accuracy for _, accuracy in passes) / len(passes))
-    return row
-
-
-def _validation_loss(
-    network: Network, parts: Sequence[Data], training: Training, otherwise: float, orders: torch.Generator | None
-) -> float:
-    """Sample-weighted over tasks; the training loss where a benchmark has no validation data."""
-    parts = [part for part in parts if len(part[2])]
-    if not parts:
-        return otherwise
-    if orders is not None:
-        parts = [_shuffled(part, orders) for part in parts]
-    losses = [evaluate(network, *part, training.eval_batch_size)[0] * len(part[2]) for part in parts]
-    return sum(losses) / sum(len(y) for _, _, y in parts)
-
-
 def _demand_unchanged(network: Network, foreign: dict[str, Tensor], t: int) -> None:
     for name, before in foreign.items():
         gap = float((network.heads.get_parameter(name).detach() - before).abs().max())
@@ -332,12 +271,6 @@ def _now(device: torch.device) -> float:
 
 def _to(split: Split, device: torch.device, t: int) -> Data:
     return t, torch.from_numpy(split.x).to(device), torch.from_numpy(split.y).to(device)
-
-
-def _shuffled(data: Data, orders: torch.Generator) -> Data:
-    t, x, y = data
-    order = torch.randperm(len(y), generator=orders).to(y.device)
-    return t, x[order], y[order]
 
 
 def _square(R: Rows, num_tasks: int) -> Rows:

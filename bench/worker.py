@@ -23,6 +23,8 @@ from bench.core import Cell, Result, Task, Training, UserError, fingerprint
 from bench.seeding import derive
 
 if TYPE_CHECKING:
+    from bench.method import Method
+    from bench.network import Network
     from bench.trainer import Records, Rows
 
 Progress = Callable[[Cell, int, int], None]  # (cell, task, epoch), before the epoch
@@ -64,13 +66,11 @@ def run_cell(
     result, with its traceback."""
     import torch
 
-    from bench import backbones
     from bench.checkpoint import Checkpoint
     from bench.trainer import run_stream
 
     torch.set_num_threads(resources.threads)
-    device = torch.device(resources.device)
-    cuda = device.type == "cuda"
+    cuda = resources.device == "cuda"
     facts = environment(resources)
     result = Result(cell, environment=dict(facts))
     folder = resources.checkpoints  # on another node there may be no results folder to keep them in
@@ -81,16 +81,8 @@ def run_cell(
     try:
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
             torch.backends.cudnn.deterministic = True
-            benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
-            method_class = registry.get_method(cell.method, resources.plugins)
-            tasks = view(benchmark.stream(cell.seed, resources.data))
+            network, method, tasks, training = _made(cell, resources, view)
             result.environment["data"] = fingerprint(tasks)
-            seed = derive(cell.benchmark, cell.seed)
-            torch.manual_seed(derive(seed, "weights"))
-            network = backbones.build(benchmark, cell.training["bn_mode"]).to(device)
-            config = build(method_class.Config, cell.config, cell.method)
-            method = method_class(network, config, torch.Generator())
-            training = build(Training, cell.training, cell.method)
             rows: Rows = []
             records: Records = []
             if checkpoint:
@@ -102,16 +94,9 @@ def run_cell(
                     checkpoint.save(network, method, rows, records, before + time.perf_counter() - start)
 
             result.matrix, result.tasks = run_stream(
-                network,
-                method,
-                tasks,
-                training,
-                seed,
-                lambda t, e: progress(cell, t, e),
-                first=len(records),
-                so_far=(rows, records),
-                keep=keep,
-            )
+                network, method, tasks, training, derive(cell.benchmark, cell.seed), lambda t, e: progress(cell, t, e),
+                first=len(records), so_far=(rows, records), keep=keep,
+            )  # fmt: skip
             json.dumps(result.tasks)  # what cannot be stored fails here, and fails its cell alone
     except (Exception, SystemExit) as error:  # a method may call sys.exit
         result.error, result.traceback = _in_words(error, resources), traceback.format_exc()
@@ -125,6 +110,23 @@ def run_cell(
         torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
     return result
+
+
+def _made(
+    cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]]
+) -> tuple[Network, Method, list[Task], Training]:
+    """What a cell asks for. The weights depend on benchmark and seed alone: they are the same for every method."""
+    import torch
+
+    from bench import backbones
+
+    benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
+    method_class = registry.get_method(cell.method, resources.plugins)
+    tasks = view(benchmark.stream(cell.seed, resources.data))
+    torch.manual_seed(derive(derive(cell.benchmark, cell.seed), "weights"))
+    network = backbones.build(benchmark, cell.training["bn_mode"]).to(resources.device)
+    method = method_class(network, build(method_class.Config, cell.config, cell.method), torch.Generator())
+    return network, method, tasks, build(Training, cell.training, cell.method)
 
 
 def _in_words(error: BaseException, resources: Resources) -> str:

@@ -1,7 +1,9 @@
 """What several test files need: the command line in-process, plugins, and made-up results."""
 
+import io
 import os
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,3 +135,13 @@ def every_method(benchmark: str) -> list[str]:
 
     recipe = registry.recipe(benchmark)
     return [*registry.available("Method"), *(name for name in registry.variants() if name in recipe)]
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    """A tar.gz of these files."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path

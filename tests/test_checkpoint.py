@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import checkpoint, grid, registry, store
+from bench import grid, registry, store
 from bench.core import Result
 
 METHODS = [name for name in registry.available("Method") if not registry.get_method(name).joint]
@@ -117,7 +117,7 @@ def full_disk(*_: object) -> None:
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "write_bytes", full_disk)
+    monkeypatch.setattr(store, "write_bytes", full_disk)
     result = grid.run_cell(cell_of("finetune"), grid.Resources(checkpoints=tmp_path))
     assert result.error is None and "No space left" in result.environment["checkpoint"]
 

@@ -7,7 +7,6 @@ import pickle
 import re
 import struct
 import sys
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from conftest import write_tar
 from sklearn.utils import shuffle
 
 from bench.cifar import read_cifar100
@@ -151,12 +151,7 @@ def python2_pickle(content: object) -> bytes:
 
 def write_archive(path: Path, members: dict[str, bytes]) -> str:
     """A tar.gz; returns its md5."""
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return hashlib.md5(path.read_bytes()).hexdigest()
+    return hashlib.md5(write_tar(path, members).read_bytes()).hexdigest()
 
 
 @pytest.fixture

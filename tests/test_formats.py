@@ -1,16 +1,15 @@
 """Files of foreign origin, written here as their authors write them: whole ones, and damaged, wrong or hostile ones."""
 
-import io
 import os
 import pickle
 import re
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_tar
 from PIL import Image
 from scipy.io import savemat
 
@@ -37,15 +36,6 @@ class Evil:
 
 def write_mat(path: Path, x: object, y: object) -> Path:
     savemat(path, {"X": x, "y": y}, do_compression=True)
-    return path
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
     return path
 
 

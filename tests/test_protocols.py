@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import backbones, grid, registry, trainer
+from bench import backbones, grid, normalisation, registry, trainer
 from bench.core import PROTOCOLS, UserError
 from bench.method import Method
 from bench.network import Network
@@ -149,7 +149,7 @@ def test_running_statistics_are_those_that_evaluation_meets():
     network = frozen_network()
     x = 3 + 2 * torch.randn(128, 3, 32, 32, generator=torch.Generator().manual_seed(derive("x")))
     network.train()(x, 0)  # behind dropout, as in training
-    trainer.settle_statistics(network, [(0, x, torch.zeros(128, dtype=torch.long))], 64)
+    normalisation.settle_statistics(network, [(0, x, torch.zeros(128, dtype=torch.long))], 64)
     seen: dict[str, torch.Tensor] = {}
     for name in ("bn1", "bn5"):
         layer = network.get_submodule(f"backbone.{name}")

@@ -18,7 +18,7 @@ from typing import Any
 import chaos
 import pytest
 
-from bench import cluster, drive, grid, options, registry, store, worker
+from bench import cluster, drive, grid, registry, repeat, store, worker
 from bench.core import Cell, Result, UserError
 from bench.worker import Resources
 
@@ -242,20 +242,20 @@ def test_wrong_resources(command: Any, words: tuple[str, ...], said: str) -> Non
     assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
 
 
-def test_an_unwritable_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_temporary_folder_is_named(tmp_path: Path) -> None:
     class Broken:
         class exceptions:  # noqa: N801
             pass
 
         @staticmethod
         def init(**_: Any) -> None:
-            raise PermissionError(errno.EACCES, "Permission denied", "/tmp/ray")
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
 
         @staticmethod
         def shutdown() -> None:
             pass
 
-    with pytest.raises(UserError, match=r"Permission denied: '/tmp/ray'; set RAY_TMPDIR"):
+    with pytest.raises(UserError, match=f"Permission denied: '{tmp_path}'; set RAY_TMPDIR"):
         cluster._start(Broken, {"address": "local"})
 
 
@@ -344,7 +344,7 @@ def test_two_values_by_set(command: Any) -> None:
 
 def test_a_printed_command_can_be_pasted() -> None:
     request = grid.Request(["gpm"], ["toy"], [0], settings={"gpm": {"layer_samples": (10, 10)}})
-    line = options.command_line(request)
+    line = repeat.command_line(request)
     assert shlex.split(line)[-1] == "gpm.layer_samples=(10, 10)"
 
 

@@ -175,7 +175,7 @@ def test_best_weights_come_back(monkeypatch):
         seen.append({k: v.clone() for k, v in network.state_dict().items()})
         return next(losses)
 
-    monkeypatch.setattr(trainer, "_validation_loss", fake)
+    monkeypatch.setattr(trainer, "validation_loss", fake)
     method = Spy(network)
     _, records = trainer.run_stream(network, method, tasks_of(32, 8)[:1], Training(epochs=4, patience=9), seed=0)
     assert records[0]["epochs"] == 4 and records[0]["validation_loss"] == 0.2
@@ -185,7 +185,7 @@ def test_best_weights_come_back(monkeypatch):
 
 def test_last_weights_stay_without_restore(monkeypatch):
     losses = iter([0.5, 0.9])
-    monkeypatch.setattr(trainer, "_validation_loss", lambda *_: next(losses))
+    monkeypatch.setattr(trainer, "validation_loss", lambda *_: next(losses))
     network, kept = small(), small()
     training = Training(epochs=2, patience=9)
     losses = iter([0.5, 0.9, 0.5, 0.9])

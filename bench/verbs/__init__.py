@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.worker import Resources
+
+
+def announce(what: str, items: Sequence[Any], done: Iterable[str], by: str, resources: Resources, listed: bool) -> None:
+    """How many of the items, cells or trials, are done and to run, and how; and, `listed`, which."""
+    done = set(done)
+    finished = sum(item.key in done for item in items)
+    several = f"{resources.workers or 'as many as fit'} at a time"
+    how = f"{by}, {several}, {resources.device}, CPU threads each: {resources.threads}"
+    print(f"{len(items)} {what}: {finished} done, {len(items) - finished} to run ({how})", flush=True)
+    for item in items if listed else ():
+        print(f"  {'done  ' if item.key in done else 'to run'}  {item}")
 
 
 def warn(message: str) -> None:

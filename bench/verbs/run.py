@@ -9,14 +9,14 @@ from pathlib import Path
 
 from bench import options, registry
 from bench.core import Result
-from bench.verbs import warn
+from bench.verbs import announce, warn
 
 
 def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table."""
     chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
     request, resources = options.make_request(args), options.make_resources(args)
-    from bench import grid, render, store, tables
+    from bench import grid, render, repeat, store, tables
     from bench.display import Display
     from bench.drive import drive
 
@@ -31,12 +31,8 @@ def run(args: argparse.Namespace) -> int:
         elif found is not None and found.error is None:
             results[cell.key] = found
     pending = [cell for cell in cells if cell.key not in results]
-    several = f"{resources.workers or 'as many as fit'} at a time"
-    how = f"{args.executor}, {several}, {resources.device}, CPU threads each: {resources.threads}"
-    print(f"{len(cells)} cells: {len(results)} done, {len(pending)} to run ({how})", flush=True)
+    announce("cells", cells, results, args.executor, resources, listed=args.dry_run)
     if args.dry_run:
-        for cell in cells:
-            print(f"  {'done  ' if cell.key in results else 'to run'}  {cell}")
         return 0
     try:
         with Display(len(pending)) as display:
@@ -52,14 +48,14 @@ def run(args: argparse.Namespace) -> int:
     stem = "-".join(request.benchmarks) + (f"-{request.epochs}epochs" if request.epochs else "")
     print(render.to_markdown(table))
     try:
-        render.save(table, stem, options.command_line(request), [r for _, r in pairs if r], args.out / "tables")
+        render.save(table, stem, repeat.command_line(request), [r for _, r in pairs if r], args.out / "tables")
     except OSError as error:
         warn(f"the table was not saved in {args.out / 'tables'}: {error.strerror}")
     failed = [result for _, result in pairs if result and result.error]
     for result in unsaved:
         print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
     lost = [*failed, *unsaved]
-    return report_failures(failed, args.out, options.again(args, request, [r.cell for r in lost]) if lost else "")
+    return report_failures(failed, args.out, repeat.again(args, request, [r.cell for r in lost]) if lost else "")
 
 
 def report_failures(failed: Sequence[Result], out: Path, command: str) -> int:

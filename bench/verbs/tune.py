@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench import options
 from bench.config import require
 from bench.core import UserError
-from bench.verbs import warn
+from bench.verbs import announce, warn
 
 if TYPE_CHECKING:
     from bench.grid import Request
@@ -33,11 +33,8 @@ def tune(args: argparse.Namespace) -> int:
     for line in [*reasons, *(outcome for outcome in found.values() if isinstance(outcome, str))]:
         warn(line)
     pending = [trial for trial in trials if trial.key not in outcomes]
-    how = f"Ray Tune, {resources.workers} at a time, {resources.device}, CPU threads each: {resources.threads}"
-    print(f"{len(trials)} trials: {len(outcomes)} done, {len(pending)} to run ({how})", flush=True)
+    announce("trials", trials, outcomes, "Ray Tune", resources, listed=args.dry_run)
     if args.dry_run:
-        for trial in trials:
-            print(f"  {'done  ' if trial.key in outcomes else 'to run'}  {trial}")
         return 0
     try:
         outcomes |= run_trials(pending, resources, args.out)
@@ -68,13 +65,13 @@ def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict
 
 def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out: Path) -> int:
     """Print the trials and write the recipe. Returns the exit code."""
-    from bench import render, store, tuned
+    from bench import render, repeat, store, tuned
     from bench.worker import commit
 
     ranked = tuned.rank(outcomes)
     print("\n\n".join(render.show_listing(table, "md") for table in tuned.listings(ranked, request, search)))
     path = out / "tune" / f"{tuned.stem(request)}.toml"
-    store.write_text(path, tuned.to_toml(ranked, request, search, options.tune_line(request, search), commit()))
+    store.write_text(path, tuned.to_toml(ranked, request, search, repeat.tune_line(request, search), commit()))
     print(f"\nrecipe: {path}")
     failed = [outcome for outcome in outcomes if not outcome.final]
     for outcome in failed:
