@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     pairs = [(cell, results.get(cell.key)) for cell in cells]
     streams = tables.streams(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
     table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams)
-    stem = "-".join(request.benchmarks) + (f"-{request.epochs}epochs" if request.epochs else "")
+    facts = [f"{request.epochs}epochs"] if request.epochs else []
+    facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
+    stem = "-".join([*request.benchmarks, *facts])
     print(render.to_markdown(table))
     try:
         render.save(table, stem, repeat.command_line(request), [r for _, r in pairs if r], args.out / "tables")
