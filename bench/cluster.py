@@ -86,7 +86,7 @@ class Pool:
         from ray.util.queue import Queue
 
         self.ray, self.resources, self.progress = ray, resources, progress
-        self.queue = Queue(actor_options={"num_cpus": 0, "max_restarts": -1})
+        self.queue: Any = Queue(actor_options={"num_cpus": 0, "max_restarts": -1}).actor
         needs = {"num_cpus": resources.threads, "num_gpus": resources.gpus_per_cell}
         needs |= {"memory": resources.memory_per_cell} if resources.memory_per_cell else {}
         self.remote = ray.remote(max_retries=0, **needs)(_remote_cell)
@@ -98,7 +98,7 @@ class Pool:
 
     def start(self, attempt: Attempt) -> None:
         """Hand a cell to Ray."""
-        self.running[self.remote.remote(attempt.cell, self.resources, self.queue.actor)] = attempt
+        self.running[self.remote.remote(attempt.cell, self.resources, self.queue)] = attempt
 
     def collect(self) -> list[tuple[Attempt, Result | str]]:
         """What has ended since the last look: results, or the name of Ray's error for a process that was lost."""
@@ -115,11 +115,13 @@ class Pool:
         return [(self.running.pop(reference), self._get(reference)) for reference in done]
 
     def _hear(self) -> None:
-        """Pass on how far the cells are. What is lost with a queue that was killed is no more than that."""
+        """Pass on how far the cells are. A queue that was killed is started again, and no more than that is lost; while
+        it is not there nobody waits for it."""
         try:
-            events = self.queue.get_nowait_batch(self.queue.qsize())
-        except self.ray.exceptions.RayError:
-            return  # it is started again
+            waiting = self.ray.get(self.queue.qsize.remote(), timeout=1)
+            events = self.ray.get(self.queue.get_nowait_batch.remote(waiting), timeout=1)
+        except self.ray.exceptions.RayError:  # one of them: that it took too long
+            return
         for cell, task, epoch in events:
             if task != STARTED:
                 self.progress(cell, task, epoch)
