@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,16 +17,38 @@ from bench.network import Network, blocks_of, groups_of
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
+CHUNK = 2**21  # numbers in an unfolded input, at most: memory that allocators keep at hand
+
+
 def unfold_inputs(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
     """The input matrix of a layer, (groups, n, d): rows are samples, tokens or patches in the order (b, y, x)."""
     if isinstance(layer, nn.Linear):
         return x.reshape(1, -1, x.shape[-1])
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-    x = x.reshape(len(x) * layer.groups, -1, *x.shape[2:])  # each group of channels as an image of its own
-    columns = F.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride)  # (b * groups, d, positions)
-    columns = columns.unflatten(0, (-1, layer.groups))
-    return columns.permute(1, 2, 0, 3).flatten(2).transpose(1, 2)
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode).contiguous()
+    sides = zip(x.shape[2:], layer.kernel_size, layer.dilation, layer.stride, strict=True)
+    positions = [(side - dilation * (k - 1) - 1) // stride + 1 for side, k, dilation, stride in sides]
+    (b, c, *_), (of_b, of_c, of_y, of_x), g = x.shape, x.stride(), layer.groups
+    (down, right), (below, beside) = layer.dilation, layer.stride
+    patches = x.as_strided(  # every number of every patch, without a copy
+        (g, c // g, *layer.kernel_size, b, *positions),
+        (c // g * of_c, of_c, down * of_y, right * of_x, of_b, below * of_y, beside * of_x),
+    )
+    return patches.flatten(4).flatten(1, 3).transpose(1, 2)
+
+
+def chunks(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Iterable[Tensor]:
+    """Parts of a batch so small that no unfolded input is larger than CHUNK, or a single sample's."""
+    patch = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
+    return x.split(max(1, CHUNK // (x[0].numel() * patch)))
+
+
+def add_gram(total: Tensor, rows: Tensor) -> None:
+    """total (d, d) += XᵀX for rows X (n, d), but for what stands below its diagonal blocks: half of the work."""
+    d = len(total)
+    for i in range(0, d, max(d // 8, 16)):
+        j = min(i + max(d // 8, 16), d)
+        total[i:j, i:].addmm_(rows[:, i:j].T, rows[:, i:])
 
 
 @contextmanager
@@ -53,11 +76,11 @@ def input_grams(
     def observe(name: str) -> Callable[..., None]:
         def hook(layer: Any, inputs: tuple[Tensor]) -> None:
             x = inputs[0][: rows.get(name)] if rows else inputs[0]
-            for block, matrix in zip(blocks_of(name, layer), unfold_inputs(layer, x), strict=True):
-                matrix = matrix.double()
-                if block.name not in grams:
-                    grams[block.name] = matrix.new_zeros(matrix.shape[1], matrix.shape[1])
-                grams[block.name].addmm_(matrix.T, matrix)
+            for part in chunks(layer, x.double()):
+                for block, matrix in zip(blocks_of(name, layer), unfold_inputs(layer, part), strict=True):
+                    if block.name not in grams:
+                        grams[block.name] = matrix.new_zeros(matrix.shape[1], matrix.shape[1])
+                    add_gram(grams[block.name], matrix)
 
         return hook
 
@@ -67,7 +90,7 @@ def input_grams(
             stack.callback(layer.register_forward_pre_hook(observe(name)).remove)
         for x, _ in batches:
             network(x, task)
-    return grams
+    return {name: gram.triu() + gram.triu(1).T for name, gram in grams.items()}
 
 
 @contextmanager
