@@ -41,12 +41,15 @@ class EWC(Method):
     config: Config
 
     def penalty(self) -> Tensor | float:
-        terms = [
-            (self.memory[f"fisher.{n}"] * (p - self.memory[f"anchor.{n}"]).square()).sum()
-            for n, p in self.network.shared_parameters().items()
-            if f"fisher.{n}" in self.memory
-        ]
-        return self.config.strength * (0.5 if self.config.half else 1.0) * torch.stack(terms).sum() if terms else 0.0
+        factor = self.config.strength * (0.5 if self.config.half else 1.0)
+        total: Tensor | float = 0.0
+        for n, p in self.network.shared_parameters().items():
+            if f"fisher.{n}" in self.memory:
+                moved = (p - self.memory[f"anchor.{n}"]).flatten()
+                pull = (self.memory[f"fisher.{n}"].flatten() * moved).detach()
+                energy = torch.dot(pull, moved)  # its gradient is `pull` alone, half of that of Σ F (θ - θ*)²
+                total = total + factor * (2 * energy - energy.detach())
+        return total
 
     def end_task(self, task: int, data: TrainingData) -> None:
         parameters = self.network.shared_parameters()
