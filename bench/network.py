@@ -105,10 +105,3 @@ class Network(nn.Module):
         """No shared parameter learns."""
         for parameter in self.shared_parameters().values():
             parameter.requires_grad_(False)
-
-    def freeze_all_but_weights(self) -> None:
-        """No shared parameter learns but the weights of `layers()`: no bias, no affine parameter."""
-        weights = {f"{name}.weight" for name in self.layers()}
-        for name, parameter in self.shared_parameters().items():
-            if name not in weights:
-                parameter.requires_grad_(False)

@@ -42,9 +42,41 @@ def project_out(rows: Tensor, basis: Tensor) -> Tensor:
     return rows - (rows @ basis) @ basis.T
 
 
+class Rotation(NamedTuple):
+    """The orthogonal matrix H = I - Y T Yᵀ, (d, d): its first k columns span a basis (d, k), the others its complement.
+
+    A product of k Householder reflections in compact form (Schreiber & Van Loan 1989). Applied to n rows it costs
+    4 n d k operations, and a dense matrix 2 n d².
+    """
+
+    vectors: Tensor  # Y (d, k)
+    core: Tensor  # T (k, k), upper triangular
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """X H for rows X (..., d)."""
+        return rows - ((rows @ self.vectors) @ self.core) @ self.vectors.T
+
+    def inverse(self) -> Rotation:
+        """Of X Hᵀ."""
+        return Rotation(self.vectors, self.core.T)
+
+    def to(self, other: Tensor) -> Rotation:
+        """In the precision and on the device of `other`."""
+        return Rotation(self.vectors.to(other), self.core.to(other))
+
+
+def rotation(basis: Tensor) -> Rotation:
+    """Coordinates in which the span of `basis` (d, k) is the first k axes."""
+    reflectors, tau = torch.geqrf(basis.double())
+    Y = reflectors.tril(-1) + torch.eye(*basis.shape, dtype=reflectors.dtype, device=basis.device)
+    above = torch.eye(len(tau)).to(Y) + tau[:, None] * (Y.T @ Y).triu(1)  # diag(τ) T⁻¹; τ is 0 where nothing reflects
+    return Rotation(Y, torch.linalg.solve_triangular(above, tau.diag(), upper=True))
+
+
 def complement(basis: Tensor) -> Tensor:
     """An orthonormal basis (d, d - k) of everything orthogonal to `basis` (d, k)."""
-    return torch.linalg.qr(basis, mode="complete").Q[:, basis.shape[1] :]
+    axes = torch.eye(len(basis), dtype=torch.float64, device=basis.device)
+    return rotation(basis).inverse()(axes[basis.shape[1] :]).T
 
 
 def residual_gram(gram: Tensor, basis: Tensor) -> Tensor:
@@ -80,13 +112,21 @@ def extend_basis(basis: Tensor, gram: Tensor, energy: float) -> Tensor:
     return torch.cat([basis, added], dim=1)
 
 
+class Null(NamedTuple):
+    """A split of the input space by how much the inputs excite it."""
+
+    basis: Tensor  # (d, r), the directions hardly excited, ascending
+    rest: Tensor  # (d, d - r), the others
+    threshold: float  # θ, which the singular values of `basis` stay under
+
+
 def null_basis(
     gram: Tensor,
     eps: float,
     norm: Literal["nuclear", "frobenius"] = "nuclear",
     nan_policy: Literal["clamp", "freeze-layer"] = "clamp",
-) -> tuple[Tensor, float]:
-    """The directions that the inputs hardly excite, (d, r), ascending, and the threshold θ they stay under.
+) -> Null:
+    """The directions that the inputs hardly excite.
 
     r = #{i : σ_i <= θ}, θ = eps * Σσ ("nuclear", NESS's code) or eps * √Σσ² ("frobenius", NESS's Eq. 5).
     "freeze-layer" does as the released code, where one eigenvalue below zero by rounding leaves no direction at all.
@@ -97,7 +137,7 @@ def null_basis(
     rank = int((sigma <= threshold).sum())
     if nan_policy == "freeze-layer" and bool((raw < 0).any()):
         rank = 0
-    return vectors[:, :rank], float(threshold)
+    return Null(vectors[:, :rank], vectors[:, rank:], float(threshold))
 
 
 def dual_basis(basis: Tensor | None, retain: bool, gram: Tensor, energy: float) -> tuple[Tensor, bool]:

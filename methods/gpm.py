@@ -1,24 +1,24 @@
 """GPM: gradient projection memory (Saha, Garg & Roy, ICLR 2021, arXiv 2103.09762).
 
 A layer's update lies in the span of its inputs. After a task, the leading directions of its input matrix R, (d, n),
-join an orthonormal basis M; later gradients are freed of their component in span(M): G <- G - G M Mᵀ.
+join an orthonormal basis M; later gradients are freed of their component in span(M): G <- G - G M Mᵀ. Here the update
+is a parameter that has no such component, which under SGD is the same and takes less time.
 
 Paper -> code: M memory[block], ε_th energy, R Rᵀ gram. The basis comes from eigenvectors of R Rᵀ, the same as the
 left singular vectors of R. Departures: evaluation mode is set explicitly; thresholds stay below 1; the basis is
-re-orthonormalised. As in the authors' code, not the paper: the first task keeps the largest k *below* the energy.
+re-orthonormalised; momentum, weight decay, Adam and SAM act on the update alone, which so stays in the free space.
+As in the authors' code, not the paper: the first task keeps the largest k *below* the energy.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
-
 from bench.activations import input_grams
 from bench.config import require
-from bench.core import Benchmark, Training
+from bench.lowrank import attach_free, merge
 from bench.method import Method, TrainingData
 from bench.space import Linear
-from bench.subspace import empty_basis, energy_schedule, extend_basis, leading_basis, project_out
+from bench.subspace import empty_basis, energy_schedule, extend_basis, leading_basis
 
 
 class GPM(Method):
@@ -41,24 +41,13 @@ class GPM(Method):
     protocols = {"sound": {"first_rule": "reach"}}
     config: Config
 
-    @classmethod
-    def unsupported(cls, benchmark: Benchmark, training: Training) -> str | None:
-        leaks = training.optimizer != "sgd" or training.weight_decay > 0
-        return "its updates leave the free space under Adam or weight decay" if leaks else None
-
     def begin_task(self, task: int, data: TrainingData) -> None:
         if task > 0:
-            self.network.freeze_all_but_weights()
-        dtype = next(self.network.parameters()).dtype
-        self.bases: dict[str, Tensor] = {name: basis.to(dtype) for name, basis in self.memory.items()}
-        self.blocks = self.network.blocks()
-
-    def edit_grads(self) -> None:
-        for name, basis in self.bases.items():
-            self.blocks[name].grad.copy_(project_out(self.blocks[name].grad, basis))
+            attach_free(self.network, self.memory)
 
     def end_task(self, task: int, data: TrainingData) -> None:
-        layers = self.network.layers()
+        merge(self.network)
+        layers, blocks = self.network.layers(), self.network.blocks()
         for name in ("layer_samples", "layer_energies"):
             count = len(getattr(self.config, name))
             require(count in (0, len(layers)), f"{name} has {count} numbers for {len(layers)} layers")
@@ -66,7 +55,7 @@ class GPM(Method):
         energies = dict(zip(layers.values(), self.config.layer_energies, strict=False))
         batch = data.sample(self.config.samples, self.generator)
         for name, gram in input_grams(self.network, [batch], task, rows).items():
-            start = energies.get(self.blocks[name].layer, self.config.energy)
+            start = energies.get(blocks[name].layer, self.config.energy)
             energy = energy_schedule(start, self.config.energy_step, task)
             if task == 0:
                 self.memory[name] = leading_basis(gram, energy, self.config.first_rule)

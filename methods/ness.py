@@ -1,11 +1,12 @@
 """NESS: learning in the null space (Pham, Vepakomma & Horváth, CPAL 2026, arXiv 2602.21919).
 
 Before every task but the first, each layer's inputs X over all earlier tasks give a Gram XᵀX; the directions with
-singular value σ <= θ span the space that earlier data hardly excites. The task trains ΔW = U Vᵀ, V their fixed
-orthonormal basis, and merges it. For earlier inputs ‖X ΔWᵀ‖_F <= σ_r ‖U‖_F <= θ ‖U‖_F (Eq. 7, summed over inputs):
-`report` gives both sides, as measured.
+singular value σ <= θ span the space that earlier data hardly excites. The task trains ΔW = U Vᵀ, V a fixed
+orthonormal basis of that space, and merges it. For earlier inputs ‖X ΔWᵀ‖_F <= σ_r ‖U‖_F <= θ ‖U‖_F (Eq. 7, summed
+over inputs): `report` gives both sides, as measured.
 
-Paper -> code: I_t X, U_t Vᵀ = factors.down (r, d), V_t U = factors.up (o, r), ε₁ eps.
+Paper -> code: I_t X, U_t Vᵀ (r, d), V_t U = ups (o, r), ε₁ eps. V is what `attach_free` makes of the directions that
+are not null: a rotation of the paper's singular vectors, which changes neither ΔW nor its norm.
 As in the authors' code, not the paper: θ = ε Σσ ("nuclear"); the paper's ε‖X‖_F keeps no direction of the AlexNet.
 Departures: one pass for all layers; Grams and eigenvalues in float64, clamped at zero; merged at the task's end. The
 update is always a parameter, so it stays in its space under any optimiser; with SGD it equals projecting gradients.
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from bench.activations import input_grams
 from bench.config import require
-from bench.lowrank import attach, merge
+from bench.lowrank import attach_free, merge
 from bench.method import Method, TrainingData
 from bench.space import Log
 from bench.subspace import interference, null_basis
@@ -55,16 +56,16 @@ class NESS(Method):
             for name, gram in self.grams.items()
         }
         self.before = {name: block.weight.clone() for name, block in self.network.blocks().items()}
-        self.factors = attach(self.network, {name: basis.T for name, (basis, _) in null.items()})
-        self.numbers["rank"] = {name: basis.shape[1] for name, (basis, _) in null.items()}
-        self.thresholds = {name: threshold for name, (_, threshold) in null.items()}
+        self.ups = attach_free(self.network, {name: split.rest for name, split in null.items()})
+        self.numbers["rank"] = {name: split.basis.shape[1] for name, split in null.items()}
+        self.thresholds = {name: split.threshold for name, split in null.items()}
 
     def end_task(self, task: int, data: TrainingData) -> None:
         if task > 0:
             merge(self.network)
-            moved = {n: b.weight - self.before[n] for n, b in self.network.blocks().items() if n in self.factors}
+            moved = {n: b.weight - self.before[n] for n, b in self.network.blocks().items() if n in self.ups}
             self.numbers["interference"] = {n: interference(d, self.grams[n]) for n, d in moved.items()}
-            norms = {n: float(f.up.detach().norm()) for n, f in self.factors.items()}
+            norms = {n: float(up.detach().norm()) for n, up in self.ups.items()}
             self.numbers["bound"] = {n: self.thresholds[n] * norm for n, norm in norms.items()}
         if self.config.memory == "gram" and (task == 0 or self.config.sources == "all"):
             self.memory = _add(self.memory, input_grams(self.network, data, task))

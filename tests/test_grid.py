@@ -71,11 +71,12 @@ def test_a_result_is_current_until_code_or_recipe_change():
     assert not grid.is_current(dataclasses.replace(cell, method="gone"))
 
 
-@pytest.mark.parametrize("setting", [{"optimizer": "adam"}, {"weight_decay": 0.1}])
-def test_gpm_says_why_it_does_not_apply(setting):
-    request = grid.Request(["gpm", "finetune"], ["toy"], [0], settings={"gpm": setting})
-    cells, unsupported = grid.expand(request)
-    assert [c.method for c in cells] == ["finetune"] and "leave the free space" in unsupported["gpm", "toy"]
+def test_a_method_says_why_it_does_not_apply(plugin):
+    reason = "return 'its proof needs SGD' if training.optimizer != 'sgd' else None"
+    path = plugin("picky", f"@classmethod\ndef unsupported(cls, benchmark, training):\n    {reason}")
+    request = grid.Request(["picky", "finetune"], ["toy"], [0], settings={"picky": {"optimizer": "adam"}})
+    cells, unsupported = grid.expand(request, [path])
+    assert [c.method for c in cells] == ["finetune"] and unsupported["picky", "toy"] == "its proof needs SGD"
 
 
 @pytest.mark.parametrize(

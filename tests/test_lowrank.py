@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.lowrank import LowRank, attach, merge
+from bench.lowrank import LowRank, Rotated, attach, attach_free, merge
 from bench.network import Network
 
 
@@ -53,6 +53,45 @@ def test_gradient_of_up_is_the_dense_gradient_times_down(network):
     network(x, 0).square().sum().backward()
     for name, (up, down) in factors.items():
         torch.testing.assert_close(up.grad, 0.5 * dense[name] @ down.T, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("share", "kinds"),
+    [(0.0, (1, 2)), (0.25, (1, 2)), (0.75, (3, 0)), (1.0, (0, 0))],
+    ids=["all", "thin", "thick", "no"],
+)
+def test_free_update_is_projected_gradient_descent(network, share, kinds):
+    """With U V^T orthogonal to M, a step of SGD on U is one by G (I - M M^T), and nothing moves along M (K-12)."""
+    x = torch.randn(3, 4, 8, 8).double()
+    out = network(x, 0)
+    out.square().sum().backward()
+    dense = {n: b.grad.clone() for n, b in network.blocks().items()}
+    before = {n: b.weight.clone() for n, b in network.blocks().items()}
+    width = {n: b.weight.shape[1] for n, b in network.blocks().items()}
+    bases = {n: torch.linalg.qr(torch.randn(d, int(share * d)).double()).Q for n, d in width.items()}
+    ups = attach_free(network, bases)
+    modules = list(network.modules())
+    assert tuple(sum(isinstance(m, kind) for m in modules) for kind in (LowRank, Rotated)) == kinds
+    torch.testing.assert_close(network(x, 0), out, atol=1e-12, rtol=0)
+    network(x, 0).square().sum().backward()
+    if ups:
+        torch.optim.SGD(ups.values(), lr=0.1).step()
+    adapted = network(x, 0)
+    merge(network)
+    torch.testing.assert_close(network(x, 0), adapted, atol=1e-9, rtol=0)
+    for name, block in network.blocks().items():
+        moved, M = block.weight - before[name], bases[name]
+        torch.testing.assert_close(moved, -0.1 * (dense[name] - dense[name] @ M @ M.T), atol=1e-9, rtol=1e-9)
+
+
+def test_free_update_keeps_the_bias_and_the_tokens():
+    torch.manual_seed(0)
+    network = Network(nn.Linear(12, 5), 5, 3, 2).double()
+    x = torch.randn(2, 7, 12).double()
+    before = network(x, 0)
+    attach_free(network, {"backbone": torch.linalg.qr(torch.randn(12, 3).double()).Q})
+    assert isinstance(network.backbone, Rotated)
+    torch.testing.assert_close(network(x, 0), before, atol=1e-12, rtol=0)
 
 
 def test_merge_without_adapters_changes_nothing(network):

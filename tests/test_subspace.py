@@ -106,13 +106,12 @@ SPREAD = (50, 30, 10, 5, 3, 1.5, 0.4, 0.1)
 def test_null_rank(sigma, eps, nuclear, frobenius):  # K-9
     gram = diag(*sigma).square()
     for norm, rank in (("nuclear", nuclear), ("frobenius", frobenius)):
-        basis, _ = subspace.null_basis(gram, eps, norm)
-        assert basis.shape == (len(sigma), rank)
+        split = subspace.null_basis(gram, eps, norm)
+        assert split.basis.shape == (len(sigma), rank) and split.rest.shape == (len(sigma), len(sigma) - rank)
 
 
 def test_null_threshold_is_the_norm_times_eps():  # K-9
-    _, threshold = subspace.null_basis(diag(3, 0.1, 0.001).square(), 1e-3)
-    assert threshold == pytest.approx(0.003101)
+    assert subspace.null_basis(diag(3, 0.1, 0.001).square(), 1e-3).threshold == pytest.approx(0.003101)
 
 
 def test_null_rank_ignores_scale_and_order_of_the_inputs():
@@ -151,7 +150,7 @@ def test_nan_policy_of_the_released_code_freezes_the_layer():  # K-10, Q3
 def test_null_directions_bound_the_interference():  # Eq. 7 of the paper, summed over inputs
     X = random_inputs(60, 10) * torch.logspace(0, -3, 10, dtype=torch.float64)
     gram = X.T @ X
-    basis, threshold = subspace.null_basis(gram, 1e-2)
+    basis, _, threshold = subspace.null_basis(gram, 1e-2)
     up = random_inputs(4, basis.shape[1], 9)
     left = subspace.interference(up @ basis.T, gram)
     assert left == pytest.approx(float((X @ (up @ basis.T).T).norm()), rel=1e-9)
@@ -205,6 +204,27 @@ def test_dual_memory_protects_the_same_in_both_forms():
     torch.testing.assert_close(
         basis.T @ leading, torch.zeros(basis.shape[1], leading.shape[1]).double(), atol=1e-10, rtol=0
     )
+
+
+@pytest.mark.parametrize(
+    "basis",
+    [
+        torch.linalg.qr(random_inputs(9, 4)).Q,
+        torch.linalg.qr(random_inputs(9, 9)).Q,
+        torch.eye(9).double()[:, :3],  # reflections that are none
+        torch.eye(9).double()[:, [7, 0]],
+        torch.zeros(9, 0).double(),
+    ],
+    ids=["thin", "complete", "first axes", "axes", "empty"],
+)
+def test_rotation_is_orthogonal_and_starts_with_the_basis(basis):
+    k, X = basis.shape[1], random_inputs(5, 9)
+    turn = subspace.rotation(basis)
+    H = turn(torch.eye(9).double())
+    torch.testing.assert_close(H @ H.T, torch.eye(9).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(H[:, :k] @ H[:, :k].T, basis @ basis.T, atol=1e-12, rtol=0)
+    torch.testing.assert_close(turn(X), X @ H, atol=1e-12, rtol=0)
+    torch.testing.assert_close(turn.inverse()(X), X @ H.T, atol=1e-12, rtol=0)
 
 
 def test_complement():
