@@ -1,150 +1,183 @@
-"""What methods cost: seconds per epoch of a later task, against fine-tuning and against a bare PyTorch loop.
+"""What methods cost in time, memory and arithmetic, beside fine-tuning, a bare PyTorch loop and the machine's limits.
 
-    python -m bench.perf [--methods A,B] [--data DIR] [--samples 4750] [--rounds 5] [--threads 2] [--out FILE]
+    python -m bench.perf [--methods A,B:setting=value] [--data DIR] [--samples 4750] [--rounds 5] [--task 2]
+                         [--threads 2] [--device cpu] [--out FILE]
 
-Every arm is brought to its second task on 10-split CIFAR-100 (random images where the data is missing: the ranks of
-NESS are then not the real ones). Then each trains an epoch per round, arms in turn, so that a busy machine slows them
-alike; ratios are taken within a round. Prints a table and writes the numbers as JSON.
+On 10-split CIFAR-100 (random images where the data is missing: ranks are then not the real ones), batches of 64. Every
+arm is a process of its own. Each trains an epoch a round, arms in turn, so that a busy machine slows them alike, and
+ratios are taken within a round: first in the first task, then, when every task before has had an epoch, in task
+`--task`. Prints a table and writes all numbers as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tabulate import tabulate
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bench import backbones, grid, registry
-from bench.config import build
-from bench.core import Benchmark, DataError, Split, Task, Training
-from bench.method import TrainingData
-from bench.seeding import derive
-from bench.trainer import make_optimizer, run_stream, train_epoch
+from bench.arms import BARE, Setting, serve
+from bench.worker import Resources, environment
 
 BENCHMARK = "split_cifar100"
+YARDSTICK = "finetune"
+Times = dict[str, list[float]]  # seconds of an epoch, by arm and round
 
 
-def two_tasks(benchmark: Benchmark, data: Path, samples: int) -> tuple[list[Task], str]:
-    """The first two tasks, cut to `samples` training images, and what they are made of."""
+@contextmanager
+def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Connection]]:
+    """A pipe to each arm, in a process that ends with the block."""
+    context = multiprocessing.get_context("spawn")
+    pipes = {}
+    for arm in arms:
+        pipes[arm], other = context.Pipe()
+        context.Process(target=serve, args=(other, arm, setting), daemon=True).start()
+        other.close()  # so that its death is heard
     try:
-        tasks, source = benchmark.stream(1, data)[:2], "CIFAR-100"
-    except DataError:
-        tasks, source = [_random_task(benchmark, t) for t in range(2)], "random images"
-    return [
-        Task(t.index, t.classes, Split(t.train.x[:samples], t.train.y[:samples]), t.validation, t.test) for t in tasks
-    ], source
+        yield pipes
+    finally:
+        for pipe in pipes.values():
+            pipe.close()
 
 
-def _random_task(benchmark: Benchmark, t: int) -> Task:
-    generator = np.random.default_rng(t)
-
-    def split(n: int) -> Split:
-        x = generator.normal(size=(n, *benchmark.input_shape)).astype(np.float32)
-        return Split(x, generator.integers(0, benchmark.num_classes, n))
-
-    return Task(t, (), split(4750), split(250), split(64))
+def ask(pipe: Connection, order: str) -> Any:
+    """The arm's answer. Raises EOFError where it has died; it says itself of what."""
+    pipe.send(order)
+    return pipe.recv()
 
 
-def arm(name: str, benchmark: Benchmark, tasks: list[Task]) -> tuple[Callable[[], object], dict[str, float]]:
-    """A function that trains one epoch of the second task, and the seconds that its hooks took there."""
-    cls = registry.get_method(name)
-    training, config = grid.resolve(name, cls, registry.recipe(BENCHMARK), {"epochs": 1})
-    torch.manual_seed(derive(BENCHMARK, "perf"))
-    network = backbones.build(benchmark)
-    method = cls(network, config)
-    _, records = run_stream(network, method, tasks, training, seed=1)
-    images = [(t.index, torch.from_numpy(t.train.x), torch.from_numpy(t.train.y)) for t in tasks]
-    data = [TrainingData(*part, training.batch_size) for part in images]
-    if method.reads_old_data(method.config):
-        data[1].grant(data[:1])
-    network.open([1])
-    method.begin_task(1, data[1])  # once more, to stay inside the task
-    optimizer = make_optimizer(method.parameters(), training)
-    generator = torch.Generator().manual_seed(0)
-    epoch = partial(train_epoch, network, method, optimizer, images[1:], training, generator, sharp=False)
-    return epoch, records[1]["seconds"]
+def measure(pipes: dict[str, Connection], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
+    """The next stage: what each arm knows of it, made ready one after the other; and seconds per arm and round. A first
+    round is not counted."""
+    facts = {arm: ask(pipe, "next") for arm, pipe in pipes.items()}
+    seconds: Times = {arm: [] for arm in pipes}
+    for _ in range(rounds + 1):
+        for arm, pipe in pipes.items():
+            seconds[arm].append(ask(pipe, "run"))
+    return facts, {arm: own[1:] for arm, own in seconds.items()}
 
 
-def bare(benchmark: Benchmark, tasks: list[Task]) -> Callable[[], object]:
-    """One epoch of the loop anybody would write."""
-    training = build(Training, registry.recipe(BENCHMARK)["training"], BENCHMARK)
-    network = backbones.build(benchmark)
-    model = nn.Sequential(network.backbone, network.head(1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=training.lr)
-    x, y = torch.from_numpy(tasks[1].train.x), torch.from_numpy(tasks[1].train.y)
-
-    def epoch() -> Tensor:
-        model.train()
-        loss = torch.zeros(())
-        for batch in torch.randperm(len(y)).split(training.batch_size):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x[batch]), y[batch])
-            loss.backward()
-            optimizer.step()
-        return loss
-
-    return epoch
-
-
-def measure(arms: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds per epoch and round; arms take turns, and a first round is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(rounds + 1):
-        for name, epoch in arms.items():
+def machine(setting: Setting, repeats: int = 5) -> dict[str, float]:
+    """What this machine can do: operations per second of a float32 matrix product, bytes per second of a copy."""
+    torch.set_num_threads(setting.threads)
+    a, b = (torch.randn(2048, 2048, device=setting.device) for _ in range(2))
+    source = torch.zeros(2**26, device=setting.device)
+    target = torch.empty_like(source)
+    best: dict[str, float] = {}
+    for name, work, run in (
+        ("flops_per_s", 2 * 2048**3, lambda: a @ b),
+        ("bytes_per_s", 2 * source.nbytes, lambda: target.copy_(source)),
+    ):
+        for _ in range(repeats + 1):
             start = time.perf_counter()
-            epoch()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+            run()
+            if setting.device == "cuda":
+                torch.cuda.synchronize()
+            best[name] = max(best.get(name, 0.0), work / (time.perf_counter() - start))
+    return best
 
 
-def summary(seconds: dict[str, list[float]], hooks: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Per arm: median seconds, and the median and range over rounds of its ratios to the two yardsticks."""
+def over(seconds: Times, arm: str, yardstick: str) -> dict[str, float]:
+    """Of an arm's seconds over a yardstick's in the same round: the median, the lowest and the highest."""
+    ratios = [a / b for a, b in zip(seconds[arm], seconds[yardstick], strict=True)]
+    return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
+    """All that is known of an arm in one stage."""
+    epoch, records = statistics.median(seconds[arm]), facts.get("records") or [{}]
+    floor = max(facts["flops"] / rates["flops_per_s"], facts["bytes"] / rates["bytes_per_s"]) * facts["steps"]
+    hooks = records[-1].get("seconds", {})
+    return {
+        "epoch_s": epoch,
+        "over_finetune": over(seconds, arm, YARDSTICK),
+        "over_bare": over(seconds, arm, BARE),
+        "floor_s": floor,
+        "gflop_per_step": facts["flops"] / 1e9,
+        "begin_s": hooks.get("begin"),
+        "end_s": hooks.get("end"),
+        "hooks_in_finetune_epochs": (
+            (hooks["begin"] + hooks["end"]) / statistics.median(seconds[YARDSTICK]) if hooks else None
+        ),
+        "state_bytes": records[-1].get("state_bytes"),
+        "peak_bytes": facts["peak_bytes"],
+        "hooks_by_task": [{h: r["seconds"][h] for h in ("begin", "end")} for r in records if r],
+    }
+
+
+def table(first: dict[str, dict[str, Any]], later: dict[str, dict[str, Any]], task: int) -> str:
+    """A line per arm, for a terminal."""
     rows = []
-    for name, own in seconds.items():
-        row: dict[str, Any] = {"arm": name, "epoch [s]": statistics.median(own)}
-        for yardstick in ("finetune", "bare loop"):
-            ratios = [a / b for a, b in zip(own, seconds[yardstick], strict=True)]
-            row |= {f"/ {yardstick}": statistics.median(ratios), "from": min(ratios), "to": max(ratios)}
-            row[f"/ {yardstick}, range"] = f"{row.pop('from'):.2f}-{row.pop('to'):.2f}"
-        rows.append(row | {f"{hook} [s]": hooks.get(name, {}).get(hook) for hook in ("begin", "end")})
-    return rows
+    for arm, now in later.items():
+        spread = now["over_finetune"]
+        rows.append({
+            "arm": arm,
+            "task 1 [s]": first[arm]["epoch_s"],
+            "/ ft": first[arm]["over_finetune"]["median"],
+            f"task {task} [s]": now["epoch_s"],
+            "/ ft ": spread["median"],
+            "range": f"{spread['low']:.2f}-{spread['high']:.2f}",
+            "/ bare": now["over_bare"]["median"],
+            "floor [s]": now["floor_s"],
+            "GFLOP": now["gflop_per_step"],
+            "begin [s]": now["begin_s"],
+            "end [s]": now["end_s"],
+            "both / ft": now["hooks_in_finetune_epochs"],
+            "state [MB]": None if now["state_bytes"] is None else now["state_bytes"] / 1e6,
+            "peak [GB]": now["peak_bytes"] / 1e9,
+        })  # fmt: skip
+    return tabulate(rows, headers="keys", floatfmt=".2f")
 
 
-def main() -> None:
+def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
+    """The whole measurement, as it is written."""
+    rates = machine(setting)
+    with processes(list(dict.fromkeys([BARE, YARDSTICK, *arms])), setting) as pipes:
+        facts, seconds = zip(*(measure(pipes, rounds) for _ in range(2)), strict=True)
+    stages = [{arm: describe(arm, f[arm], s, rates) for arm in s} for f, s in zip(facts, seconds, strict=True)]
+    return {
+        "images": f"{setting.samples} a task, {facts[0][BARE]['images']}",
+        "rounds": rounds,
+        "task": setting.later,
+        "machine": rates,
+        "environment": environment(Resources(device=setting.device, threads=setting.threads)),
+        "first": stages[0],
+        "later": stages[1],
+        "seconds": {"first": seconds[0], "later": seconds[1]},
+    }
+
+
+def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default="finetune,ewc,gpm,ness,inflora,olora")
+    parser.add_argument("--methods", default="ewc,gpm,ness,ness:memory=gram,inflora,olora")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--samples", type=int, default=4750)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--task", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    benchmark = registry.get_benchmark(BENCHMARK)
-    tasks, images = two_tasks(benchmark, args.data, args.samples)
-    arms: dict[str, Callable[[], object]] = {"bare loop": bare(benchmark, tasks)}
-    hooks = {}
-    for name in dict.fromkeys(["finetune", *args.methods.split(",")]):
-        arms[name], hooks[name] = arm(name, benchmark, tasks)
-    seconds = measure(arms, args.rounds)
-    rows = summary(seconds, hooks)
-    facts = {"images": f"{args.samples}, {images}", "rounds": args.rounds, "threads": args.threads}
-    facts["torch"] = torch.__version__
-    print(tabulate(rows, headers="keys", floatfmt=".2f"))
-    print(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    args = parser.parse_args(words)
+    setting = Setting(BENCHMARK, args.data, args.samples, args.task, args.threads, args.device)
+    numbers = run(args.methods.split(","), setting, args.rounds)
+    print(table(numbers["first"], numbers["later"], args.task))
+    rates = numbers["machine"]
+    print(
+        f"{numbers['images']}; {args.rounds} rounds; {args.threads} threads; torch {torch.__version__}; "
+        f"{rates['flops_per_s'] / 1e9:.0f} GFLOP/s, {rates['bytes_per_s'] / 1e9:.1f} GB/s"
+    )
     if args.out:
-        args.out.write_text(json.dumps({**facts, "seconds": seconds, "summary": rows}, indent=1) + "\n")
+        args.out.write_text(json.dumps(numbers, indent=1) + "\n")
+    return numbers
 
 
 if __name__ == "__main__":

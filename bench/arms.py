@@ -1,0 +1,153 @@
+"""What `bench.perf` times: an epoch of a method inside the suite, or of the loop anybody would write."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import backbones, grid, registry
+from bench.config import build, parse
+from bench.core import Benchmark, DataError, Split, Task, Training
+from bench.method import TrainingData
+from bench.seeding import derive
+from bench.trainer import make_optimizer, run_stream, train_epoch, training_step
+
+BARE = "bare loop"
+Stage = tuple[Callable[[], object], dict[str, Any]]  # trains an epoch, and what else is known of it
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what conditions all arms run."""
+
+    benchmark: str
+    data: Path = Path("data")
+    samples: int = 4750  # training images of a task
+    later: int = 2  # the task measured beside the first, counted from 1
+    threads: int = 2
+    device: str = "cpu"
+
+
+def serve(pipe: Connection, name: str, setting: Setting) -> None:
+    """Live in a process: at "next" make the next stage ready and tell what is known of it, at "run" train an epoch and
+    tell the seconds, and end at "stop"."""
+    torch.set_num_threads(setting.threads)
+    stages = bare(setting) if name == BARE else harness(name, setting)
+    epoch: Callable[[], object]
+    while (order := pipe.recv()) != "stop":
+        if order == "next":
+            epoch, facts = next(stages)
+            facts["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            pipe.send(facts)
+            continue
+        start = _now(setting)
+        epoch()
+        pipe.send(_now(setting) - start)
+
+
+def harness(name: str, setting: Setting) -> Iterator[Stage]:
+    """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one."""
+    name, *settings = name.split(":")
+    user = {key: parse(value) for key, _, value in (text.partition("=") for text in settings)}
+    cls = registry.get_method(name)
+    training, config = grid.resolve(name, cls, registry.recipe(setting.benchmark), {**user, "epochs": 1})
+    benchmark, tasks, _ = tasks_of(setting)
+    for t in (0, setting.later - 1):
+        torch.manual_seed(derive(setting.benchmark, "perf"))
+        network = backbones.build(benchmark, training.bn_mode).to(setting.device)
+        method = cls(network, config)
+        records = run_stream(network, method, tasks[: t + 1], training, seed=1)[1] if t else []
+        images = [(task.index, *_on(task.train, setting)) for task in tasks[: t + 1]]
+        data = [TrainingData(*part, training.batch_size) for part in images]
+        if method.reads_old_data(config):
+            data[t].grant(data[:t])
+        network.open([t])
+        method.begin_task(t, data[t])  # once more, to stay inside the task
+        optimizer = make_optimizer(method.parameters(), training)
+        _, x, y = images[t]
+        batch = t, x[: training.batch_size], y[: training.batch_size]
+        count = partial(training_step, network.train(), method, optimizer, *batch, 0.0)
+        moments = 4 if training.optimizer == "adam" else 2 if training.momentum else 0
+        order = torch.Generator().manual_seed(0)
+        facts = arithmetic(count, list(network.parameters()), method.parameters(), moments)
+        facts |= {"steps": -(-len(y) // training.batch_size), "records": records}
+        yield partial(train_epoch, network, method, optimizer, images[t:], training, order, sharp=False), facts
+
+
+def bare(setting: Setting) -> Iterator[Stage]:
+    """One epoch of the loop anybody would write, of either task."""
+    training = build(Training, registry.recipe(setting.benchmark)["training"], setting.benchmark)
+    benchmark, tasks, source = tasks_of(setting)
+    for t in (0, setting.later - 1):
+        network = backbones.build(benchmark)
+        model = nn.Sequential(network.backbone, network.head(t)).to(setting.device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=training.lr)
+        x, y = _on(tasks[t].train, setting)
+
+        def step(batch: Tensor, x: Tensor = x, y: Tensor = y, model: nn.Module = model, opt: Any = optimizer) -> None:
+            opt.zero_grad()
+            F.cross_entropy(model(x[batch]), y[batch]).backward()
+            opt.step()
+
+        def epoch(n: int = len(y), step: Callable[[Tensor], None] = step, model: nn.Module = model) -> None:
+            model.train()
+            for batch in torch.randperm(n, device=setting.device).split(training.batch_size):
+                step(batch)
+
+        learning = list(model.parameters())
+        facts = arithmetic(partial(step, torch.arange(training.batch_size)), learning, learning, 0)
+        yield epoch, facts | {"steps": -(-len(y) // training.batch_size), "images": source}
+
+
+def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], moments: int) -> dict[str, Any]:
+    """What a training step cannot do without: its floating-point operations, as counted by PyTorch in matrix products
+    and convolutions; and bytes to and from memory: weights read forward and backward, gradients written and read,
+    parameters and `moments` numbers for each read or written by the optimiser."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    used, own = sum(p.numel() for p in read), sum(p.numel() for p in trained)
+    return {"flops": counter.get_total_flops(), "bytes": 4 * (2 * used + (4 + moments) * own)}
+
+
+def tasks_of(setting: Setting) -> tuple[Benchmark, list[Task], str]:
+    """The tasks up to the later one, cut to so many training images, and what they are made of."""
+    benchmark = registry.get_benchmark(setting.benchmark)
+    try:
+        tasks, source = benchmark.stream(1, setting.data)[: setting.later], "real images"
+    except DataError:
+        tasks, source = [_random_task(benchmark, t) for t in range(setting.later)], "random images"
+    n = setting.samples
+    cut = [Task(t.index, t.classes, Split(t.train.x[:n], t.train.y[:n]), t.validation, t.test) for t in tasks]
+    return benchmark, cut, source
+
+
+def _random_task(benchmark: Benchmark, t: int) -> Task:
+    generator = np.random.default_rng(t)
+
+    def split(n: int) -> Split:
+        x = generator.normal(size=(n, *benchmark.input_shape)).astype(np.float32)
+        return Split(x, generator.integers(0, benchmark.num_classes, n))
+
+    return Task(t, (), split(4750), split(250), split(64))
+
+
+def _on(split: Split, setting: Setting) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(split.x).to(setting.device), torch.from_numpy(split.y).to(setting.device)
+
+
+def _now(setting: Setting) -> float:
+    if setting.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
