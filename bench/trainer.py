@@ -84,7 +84,8 @@ def run_stream(
             row = measure(network, [test for test in tests if test[0] <= t or ahead], training, seed, t)
             R.append(row + [None] * (len(tasks) - len(row)))
             keep(R, records)
-        seen.append(data)
+        if method.reads_old_data(method.config):
+            seen.append(data)
     return _square(R, len(tasks)), records
 
 

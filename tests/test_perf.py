@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import backbones, lowrank, perf, registry
 from bench.checks import Run
 from bench.core import Training
-from bench.method import Method
+from bench.method import Method, TrainingData
 from bench.trainer import make_optimizer, train_epoch, training_step
 
 BASES = {  # of the AlexNet's five layers: the width of what may not be touched
@@ -31,26 +31,44 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def begun(method, task, **settings):
+    """A run inside a task, and the data that the method was given for it."""
+    run = Run(method, **settings)
+    run.learn(task)
+    run.network.open([task])
+    *earlier, data = [
+        TrainingData(t.index, torch.from_numpy(t.train.x), torch.from_numpy(t.train.y), run.training.batch_size)
+        for t in run.tasks[: task + 1]
+    ]
+    data.grant(earlier)
+    run.method.begin_task(task, data)
+    return run, data
+
+
 @pytest.mark.parametrize("sharp", [False, True], ids=["plain", "sharp"])
 @pytest.mark.parametrize("method", ["finetune", "ewc", "gpm", "ness", "inflora", "olora"])
 def test_an_epoch_waits_for_the_device_once(method, sharp):
-    run = Run(method)
-    run.learn(1)
-    run.network.open([1])
-    split = run.tasks[1].train
-    data = 1, torch.from_numpy(split.x), torch.from_numpy(split.y)
-    from bench.method import TrainingData
-
-    granted = TrainingData(*data, run.training.batch_size)
-    first = run.tasks[0].train
-    old = TrainingData(0, torch.from_numpy(first.x), torch.from_numpy(first.y), run.training.batch_size)
-    granted.grant([old])
-    run.method.begin_task(1, granted)
+    run, data = begun(method, 1)
     optimizer = make_optimizer(run.method.parameters(), run.training)
-    assert len(split) > 2 * run.training.batch_size
+    images = torch.from_numpy(run.tasks[1].train.x), torch.from_numpy(run.tasks[1].train.y)
+    assert len(data) > 2 * run.training.batch_size
     with Waits() as waits:
-        train_epoch(run.network, run.method, optimizer, [data], run.training, torch.Generator(), sharp)
+        train_epoch(run.network, run.method, optimizer, [(1, *images)], run.training, torch.Generator(), sharp)
     assert waits.count == 1
+
+
+@pytest.mark.parametrize("memory", ["gram", "data"])
+def test_what_ness_passes_through_the_network_between_tasks(memory):
+    """With Grams kept, one task's images however many came before; with data kept, those of all before."""
+    costs = []
+    for task in (1, 2):
+        run, data = begun("ness", task, memory=memory, epochs=1)
+        with FlopCounterMode(display=False) as counter:
+            lowrank.merge(run.network)
+            run.method.begin_task(task, data)
+            run.method.end_task(task, data)
+        costs.append(counter.get_flop_counts()["Global"][torch.ops.aten.convolution])
+    assert costs[1] == costs[0] * (1 if memory == "gram" else 2) > 0
 
 
 def operations(widths: tuple[int, ...] | None) -> int:
