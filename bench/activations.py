@@ -17,7 +17,7 @@ from bench.network import Network, blocks_of, groups_of
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
-CHUNK = 2**21  # numbers in an unfolded input, at most: memory that allocators keep at hand
+CHUNK = 2**21  # numbers in an unfolded input, about: memory that allocators keep at hand
 
 
 def unfold_inputs(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def unfold_inputs(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def chunks(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Iterable[Tensor]:
-    """Parts of a batch so small that no unfolded input is larger than CHUNK, or a single sample's."""
+    """Parts of a batch whose unfolded inputs have about CHUNK numbers, fewer with strides, or are a single sample's."""
     patch = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
     return x.split(max(1, CHUNK // (x[0].numel() * patch)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import backbones, grid, registry
-from bench.config import build, parse
+from bench.config import build, parse, require
 from bench.core import Benchmark, DataError, Split, Task, Training
-from bench.method import TrainingData
+from bench.method import Method, TrainingData
 from bench.seeding import derive
 from bench.trainer import make_optimizer, run_stream, train_epoch, training_step
+from bench.worker import peak_bytes
 
 BARE = "bare loop"
 Stage = tuple[Callable[[], object], dict[str, Any]]  # trains an epoch, and what else is known of it
@@ -42,19 +43,20 @@ class Setting:
 
 def serve(pipe: Connection, name: str, setting: Setting) -> None:
     """Live in a process: at "next" make the next stage ready and tell what is known of it, at "run" train an epoch and
-    tell the seconds, and end at "stop"."""
+    tell its seconds, at "peak" tell the bytes of memory used at most, and end at "stop"."""
     torch.set_num_threads(setting.threads)
     stages = bare(setting) if name == BARE else harness(name, setting)
     epoch: Callable[[], object]
     while (order := pipe.recv()) != "stop":
         if order == "next":
             epoch, facts = next(stages)
-            facts["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             pipe.send(facts)
-            continue
-        start = _now(setting)
-        epoch()
-        pipe.send(_now(setting) - start)
+        elif order == "peak":
+            pipe.send(peak_bytes(setting.device))
+        else:
+            start = _now(setting)
+            epoch()
+            pipe.send(_now(setting) - start)
 
 
 def harness(name: str, setting: Setting) -> Iterator[Stage]:
@@ -63,27 +65,37 @@ def harness(name: str, setting: Setting) -> Iterator[Stage]:
     user = {key: parse(value) for key, _, value in (text.partition("=") for text in settings)}
     cls = registry.get_method(name)
     training, config = grid.resolve(name, cls, registry.recipe(setting.benchmark), {**user, "epochs": 1})
+    require(not cls.joint, f"{name} has no later task to measure")
     benchmark, tasks, _ = tasks_of(setting)
     for t in (0, setting.later - 1):
+        sharp = training.sam == "all" or (training.sam == "first" and t == 0)
         torch.manual_seed(derive(setting.benchmark, "perf"))
         network = backbones.build(benchmark, training.bn_mode).to(setting.device)
         method = cls(network, config)
-        records = run_stream(network, method, tasks[: t + 1], training, seed=1)[1] if t else []
+        kept: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+
+        def keep(*_: object, n: nn.Module = network, m: Method = method, kept: list[Any] = kept) -> None:
+            kept.append((copy.deepcopy(n.state_dict()), m.state()))
+
+        records = run_stream(network, method, tasks[: t + 1], training, seed=1, keep=keep)[1] if t else []
+        if t:  # go back to where the later task began, and stay inside it
+            network.load_state_dict(kept[t - 1][0])
+            method.load_state(kept[t - 1][1])
         images = [(task.index, *_on(task.train, setting)) for task in tasks[: t + 1]]
         data = [TrainingData(*part, training.batch_size) for part in images]
         if method.reads_old_data(config):
             data[t].grant(data[:t])
         network.open([t])
-        method.begin_task(t, data[t])  # once more, to stay inside the task
+        method.begin_task(t, data[t])
         optimizer = make_optimizer(method.parameters(), training)
         _, x, y = images[t]
         batch = t, x[: training.batch_size], y[: training.batch_size]
-        count = partial(training_step, network.train(), method, optimizer, *batch, 0.0)
+        count = partial(training_step, network.train(), method, optimizer, *batch, training.rho if sharp else 0.0)
         moments = 4 if training.optimizer == "adam" else 2 if training.momentum else 0
         order = torch.Generator().manual_seed(0)
         facts = arithmetic(count, list(network.parameters()), method.parameters(), moments)
         facts |= {"steps": -(-len(y) // training.batch_size), "records": records}
-        yield partial(train_epoch, network, method, optimizer, images[t:], training, order, sharp=False), facts
+        yield partial(train_epoch, network, method, optimizer, images[t:], training, order, sharp), facts
 
 
 def bare(setting: Setting) -> Iterator[Stage]:
@@ -107,7 +119,7 @@ def bare(setting: Setting) -> Iterator[Stage]:
                 step(batch)
 
         learning = list(model.parameters())
-        facts = arithmetic(partial(step, torch.arange(training.batch_size)), learning, learning, 0)
+        facts = arithmetic(partial(step, torch.arange(min(training.batch_size, len(y)))), learning, learning, 0)
         yield epoch, facts | {"steps": -(-len(y) // training.batch_size), "images": source}
 
 

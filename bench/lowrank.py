@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from bench.network import Network, WeightBlock
-from bench.subspace import complement, rotation
+from bench.subspace import Rotation, rotation
 
 
 class Factors(NamedTuple):
@@ -21,26 +21,38 @@ class Factors(NamedTuple):
     down: nn.Parameter
 
 
+Down = Tensor | Rotation  # rows (r, d), or the rotation whose last r columns they are
+
+
 class LowRank(nn.Module):
     """A frozen layer and a trainable update, scale * up @ down, block by block."""
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, factors: list[Factors], scale: float) -> None:
+    def __init__(
+        self, layer: nn.Linear | nn.Conv2d, ups: list[nn.Parameter], downs: Sequence[Down], scale: float = 1.0
+    ) -> None:
         super().__init__()
-        self.layer, self.scale = layer, scale
-        self.ups = nn.ParameterList(f.up for f in factors)
-        self.downs = nn.ParameterList(f.down for f in factors)
+        self.layer, self.scale, self.downs = layer, scale, downs
+        self.ups = nn.ParameterList(ups)
+        self.trained_downs = nn.ParameterList(down for down in downs if isinstance(down, nn.Parameter))
 
     def delta(self) -> Tensor:
         """The update in the shape of the layer's weight."""
-        blocks = [up @ down for up, down in zip(self.ups, self.downs, strict=True)]
+        blocks = [_product(up, down) for up, down in zip(self.ups, self.downs, strict=True)]
         return self.scale * torch.cat(blocks).view_as(self.layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         out, d = self.layer.weight.flatten(1).shape
-        rows = x.numel() // x.shape[-1]
-        if isinstance(self.layer, nn.Linear) and rows * (out + d) < out * d:  # x down upᵀ is cheaper than up down
-            return cast(Tensor, self.layer(x)) + F.linear(self.scale * F.linear(x, self.downs[0]), self.ups[0])
+        rows, down = x.numel() // x.shape[-1], self.downs[0]
+        if isinstance(self.layer, nn.Linear) and isinstance(down, Tensor) and rows * (out + d) < out * d:
+            return cast(Tensor, self.layer(x)) + F.linear(self.scale * F.linear(x, down), self.ups[0])  # cheaper
         return cast(Tensor, functional_call(self.layer, {"weight": self.layer.weight + self.delta()}, (x,)))
+
+
+def _product(up: Tensor, down: Down) -> Tensor:
+    """up @ down, (o, d)."""
+    if isinstance(down, Tensor):
+        return up @ down
+    return down.inverse()(F.pad(up, (down.vectors.shape[1], 0)))
 
 
 class Rotated(nn.Module):
@@ -48,25 +60,23 @@ class Rotated(nn.Module):
 
     With x' = x H and W' = W H, H the rotation that makes the basis the first k axes, x Wᵀ = x' W'ᵀ, and the update is
     a term `up` (o, d - k) of the last columns of W'. So neither a product of factors nor a projection of gradients
-    (2 o d k operations or more) is ever computed: beside the layer's own work there are 8 d k for each row of x.
+    (2 o d k operations or more) is ever computed: beside the layer's own work there is the rotation of each row of x.
     """
 
-    def __init__(self, layer: nn.Linear, basis: Tensor) -> None:
+    def __init__(self, layer: nn.Linear, turn: Rotation) -> None:
         super().__init__()
-        self.layer, self.k = layer, basis.shape[1]
-        self.exact = rotation(basis)
-        self.thin = self.exact.to(layer.weight)
-        weight = self.exact(layer.weight.detach().double()).to(layer.weight)
+        self.layer, self.exact, self.turn = layer, turn, turn.to(layer.weight)
+        self.k = turn.vectors.shape[1]
+        weight = turn(layer.weight.detach().double()).to(layer.weight)
         self.held, self.free = weight[:, : self.k].contiguous(), weight[:, self.k :].contiguous()
         self.ups = nn.ParameterList([nn.Parameter(torch.zeros_like(self.free))])
 
     def delta(self) -> Tensor:
         """The update in the shape of the layer's weight."""
-        up = F.pad(self.ups[0].double(), (self.k, 0))
-        return self.exact.inverse()(up).to(self.layer.weight)
+        return _product(self.ups[0].double(), self.exact).to(self.layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.thin(x)
+        x = self.turn(x)
         held, free = x[..., : self.k], x[..., self.k :]
         return F.linear(free, self.free + self.ups[0], self.layer.bias) + F.linear(held, self.held)
 
@@ -76,13 +86,16 @@ def attach(
 ) -> dict[str, Factors]:
     """Freeze what tasks share, and put an update on every layer that has directions in `downs`, (r, d) by block.
 
-    The function of the network does not change, for `up` starts at zero. Layers without a direction stay frozen.
+    The function of the network does not change, for `up` starts at zero. Layers without a direction stay frozen. To be
+    merged before layer inputs are read.
     """
+    network.freeze()
     attached: dict[str, Factors] = {}
     for path, blocks in _adaptable(network, {name: len(down) for name, down in downs.items()}).items():
-        factors = [_factors(b, downs[b.name], train_down) for b in blocks]
-        _replace(network, path, LowRank(blocks[0].layer, factors, scale))
-        attached |= {b.name: f for b, f in zip(blocks, factors, strict=True)}
+        own = [nn.Parameter(downs[b.name].to(b.weight, copy=True).contiguous(), train_down) for b in blocks]
+        ups = [_zeros(b, len(down)) for b, down in zip(blocks, own, strict=True)]
+        _replace(network, path, LowRank(blocks[0].layer, ups, own, scale))
+        attached |= {b.name: Factors(up, down) for b, up, down in zip(blocks, ups, own, strict=True)}
     return attached
 
 
@@ -90,24 +103,36 @@ def attach_free(network: Network, bases: Mapping[str, Tensor]) -> dict[str, nn.P
     """Freeze what tasks share, and put on every layer an update orthogonal to its basis M, (d, k) by block.
 
     Returns the updates' coordinates `up`, (o, d - k) by block, in an orthonormal basis of what is free, zero at first.
-    Training them by SGD is training the weight by projected gradients, G (I - M Mᵀ) (K-12); momentum, decay and other
-    optimisers cannot leave the free space either. Layers whose basis is complete stay frozen.
+    Training them by SGD is training the weight by projected gradients, G (I - M Mᵀ) (K-12); decay, SAM and other
+    optimisers cannot leave the free space either. Layers whose bases are complete, or not given, stay frozen. To be
+    merged before layer inputs are read.
     """
+    network.freeze()
     attached: dict[str, nn.Parameter] = {}
     for path, blocks in _adaptable(network, {name: len(M) - M.shape[1] for name, M in bases.items()}).items():
-        layer, basis = blocks[0].layer, bases[blocks[0].name]
-        if isinstance(layer, nn.Linear) and 2 * basis.shape[1] <= len(basis):
-            module: Rotated | LowRank = Rotated(layer, basis)
-        else:
-            module = LowRank(layer, [_factors(b, complement(bases[b.name]).T, False) for b in blocks], 1.0)
+        turns = [rotation(bases[b.name].to(b.weight.device)) for b in blocks]
+        module = _free(blocks, turns)
         _replace(network, path, module)
         attached |= {b.name: up for b, up in zip(blocks, module.ups, strict=True)}
     return attached
 
 
+def _free(blocks: list[WeightBlock], turns: list[Rotation]) -> LowRank | Rotated:
+    """The form of a free update that costs the least arithmetic."""
+    layer, (out, d) = blocks[0].layer, blocks[0].weight.shape
+    if isinstance(layer, nn.Linear) and turns[0].cost < turns[0].rank * (out + d):  # what factors cost a row of inputs
+        return Rotated(layer, turns[0])
+    downs: list[Down] = [
+        turn.to(layer.weight)
+        if isinstance(layer, nn.Conv2d) and turn.cost < turn.rank * d  # what their product costs a row of `up`
+        else turn.free().T.to(layer.weight).contiguous()
+        for turn in turns
+    ]
+    return LowRank(layer, [_zeros(b, turn.rank) for b, turn in zip(blocks, turns, strict=True)], downs)
+
+
 def _adaptable(network: Network, ranks: Mapping[str, int]) -> dict[str, list[WeightBlock]]:
-    """The blocks of every layer in which one has a rank above 0, by the layer's path. Freezes what tasks share."""
-    network.freeze()
+    """The blocks of every layer in which one has a rank above 0, by the layer's path."""
     blocks = network.blocks().values()
     by_layer = {path: [b for b in blocks if b.layer is layer] for path, layer in network.layers().items()}
     return {path: own for path, own in by_layer.items() if any(ranks.get(b.name, 0) for b in own)}
@@ -117,9 +142,8 @@ def _replace(network: Network, path: str, module: nn.Module) -> None:
     network.set_submodule(path, module.train(network.get_submodule(path).training))
 
 
-def _factors(block: WeightBlock, down: Tensor, train_down: bool) -> Factors:
-    up = block.weight.new_zeros(len(block.weight), len(down))
-    return Factors(nn.Parameter(up), nn.Parameter(down.to(up), requires_grad=train_down))
+def _zeros(block: WeightBlock, rank: int) -> nn.Parameter:
+    return nn.Parameter(block.weight.new_zeros(len(block.weight), rank))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Conne
         yield pipes
     finally:
         for pipe in pipes.values():
+            with suppress(OSError):  # where the arm has died, and has said of what
+                pipe.send("stop")
             pipe.close()
 
 
@@ -56,13 +58,15 @@ def ask(pipe: Connection, order: str) -> Any:
 
 
 def measure(pipes: dict[str, Connection], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
-    """The next stage: what each arm knows of it, made ready one after the other; and seconds per arm and round. A first
+    """The next stage: what is known of each arm, made ready one after the other; and seconds per arm and round. A first
     round is not counted."""
     facts = {arm: ask(pipe, "next") for arm, pipe in pipes.items()}
     seconds: Times = {arm: [] for arm in pipes}
     for _ in range(rounds + 1):
         for arm, pipe in pipes.items():
             seconds[arm].append(ask(pipe, "run"))
+    for arm, pipe in pipes.items():
+        facts[arm]["peak_bytes"] = ask(pipe, "peak")
     return facts, {arm: own[1:] for arm, own in seconds.items()}
 
 
@@ -156,7 +160,8 @@ def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
     }
 
 
-def main(words: Sequence[str] | None = None) -> dict[str, Any]:
+def main(words: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="ewc,gpm,ness,ness:memory=gram,inflora,olora")
     parser.add_argument("--data", type=Path, default=Path("data"))
@@ -177,7 +182,6 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     )
     if args.out:
         args.out.write_text(json.dumps(numbers, indent=1) + "\n")
-    return numbers
 
 
 if __name__ == "__main__":

@@ -45,8 +45,7 @@ def project_out(rows: Tensor, basis: Tensor) -> Tensor:
 class Rotation(NamedTuple):
     """The orthogonal matrix H = I - Y T Yᵀ, (d, d): its first k columns span a basis (d, k), the others its complement.
 
-    A product of k Householder reflections in compact form (Schreiber & Van Loan 1989). Applied to n rows it costs
-    4 n d k operations, and a dense matrix 2 n d².
+    A product of k Householder reflections in compact form (Schreiber & Van Loan 1989).
     """
 
     vectors: Tensor  # Y (d, k)
@@ -56,9 +55,25 @@ class Rotation(NamedTuple):
         """X H for rows X (..., d)."""
         return rows - ((rows @ self.vectors) @ self.core) @ self.vectors.T
 
+    @property
+    def cost(self) -> int:
+        """Multiplications for a row; a dense matrix needs d²."""
+        d, k = self.vectors.shape
+        return k * (2 * d + k)
+
+    @property
+    def rank(self) -> int:
+        """d - k."""
+        return self.vectors.shape[0] - self.vectors.shape[1]
+
     def inverse(self) -> Rotation:
         """Of X Hᵀ."""
         return Rotation(self.vectors, self.core.T)
+
+    def free(self) -> Tensor:
+        """The columns (d, d - k) that do not belong to the basis."""
+        d, k = self.vectors.shape
+        return self.inverse()(torch.eye(d).to(self.vectors)[k:]).T
 
     def to(self, other: Tensor) -> Rotation:
         """In the precision and on the device of `other`."""
@@ -75,8 +90,7 @@ def rotation(basis: Tensor) -> Rotation:
 
 def complement(basis: Tensor) -> Tensor:
     """An orthonormal basis (d, d - k) of everything orthogonal to `basis` (d, k)."""
-    axes = torch.eye(len(basis), dtype=torch.float64, device=basis.device)
-    return rotation(basis).inverse()(axes[basis.shape[1] :]).T
+    return rotation(basis).free()
 
 
 def residual_gram(gram: Tensor, basis: Tensor) -> Tensor:
@@ -158,11 +172,11 @@ def dual_basis(basis: Tensor | None, retain: bool, gram: Tensor, energy: float) 
 
 def _shrink_basis(basis: Tensor, gram: Tensor, energy: float) -> Tensor:
     """The allowed space without its leading directions, until it holds less than 1 - energy of the new inputs."""
-    inside, rotation = spectrum(basis.T @ gram.double() @ basis)
+    inside, directions = spectrum(basis.T @ gram.double() @ basis)
     total = gram.double().trace()
     share = (inside.sum() - torch.cat([inside.new_zeros(1), inside.cumsum(0)])) / total  # left after removing 0, 1, ...
     removed = int((share >= 1 - energy).sum()) if total > 0 else 0
-    return basis @ rotation[:, removed:]
+    return basis @ directions[:, removed:]
 
 
 def interference(delta: Tensor, gram: Tensor) -> float:

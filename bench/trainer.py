@@ -212,6 +212,9 @@ def training_step(
         with perturbed(learning, rho), steady_statistics(network):
             backward()
     method.edit_grads()
+    for parameter in (p for g in optimizer.param_groups for p in g["params"] if p.grad is not None):
+        if parameter.grad.stride() != parameter.stride():  # a method may have put a transpose there
+            parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
     optimizer.step()
     return loss
 
@@ -237,7 +240,8 @@ class perturbed:  # noqa: N801  a context manager
 
 def make_optimizer(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
     """A fresh optimiser: no moment outlives its task. Fused, it reads every parameter once a step."""
-    settings: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay, "fused": True}
+    plain = all(p.is_contiguous() for p in parameters)  # fused, strides are not looked at
+    settings: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay, "fused": plain}
     if training.optimizer == "adam":
         return torch.optim.Adam(parameters, **settings)
     optimizer = torch.optim.SGD(parameters, momentum=training.momentum, **settings)

@@ -106,9 +106,7 @@ def run_cell(
     if checkpoint and checkpoint.trouble:
         result.environment["checkpoint"] = checkpoint.trouble
     result.environment["seconds"] = before + time.perf_counter() - start
-    result.environment["process_peak_bytes"] = (  # of the process: a serial run's earlier cells count too
-        torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    result.environment["process_peak_bytes"] = peak_bytes(resources.device)
     return result
 
 
@@ -127,6 +125,15 @@ def _made(
     network = backbones.build(benchmark, cell.training["bn_mode"]).to(resources.device)
     method = method_class(network, build(method_class.Config, cell.config, cell.method), torch.Generator())
     return network, method, tasks, build(Training, cell.training, cell.method)
+
+
+def peak_bytes(device: str) -> int:
+    """Memory used at most: of the GPU, or by this process, in a serial run's earlier cells too."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _in_words(error: BaseException, resources: Resources) -> str:

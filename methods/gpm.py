@@ -2,11 +2,11 @@
 
 A layer's update lies in the span of its inputs. After a task, the leading directions of its input matrix R, (d, n),
 join an orthonormal basis M; later gradients are freed of their component in span(M): G <- G - G M Mᵀ. Here the update
-is a parameter that has no such component, which under SGD is the same and takes less time.
+is a parameter that has no such component: under SGD the same, and on wide layers much cheaper.
 
 Paper -> code: M memory[block], ε_th energy, R Rᵀ gram. The basis comes from eigenvectors of R Rᵀ, the same as the
 left singular vectors of R. Departures: evaluation mode is set explicitly; thresholds stay below 1; the basis is
-re-orthonormalised; momentum, weight decay, Adam and SAM act on the update alone, which so stays in the free space.
+re-orthonormalised; weight decay, Adam and SAM act on the update alone, which so stays in the free space.
 As in the authors' code, not the paper: the first task keeps the largest k *below* the energy.
 """
 

@@ -6,7 +6,7 @@ orthonormal basis of that space, and merges it. For earlier inputs ‖X ΔWᵀ�
 over inputs): `report` gives both sides, as measured.
 
 Paper -> code: I_t X, U_t Vᵀ (r, d), V_t U = ups (o, r), ε₁ eps. V is what `attach_free` makes of the directions that
-are not null: a rotation of the paper's singular vectors, which changes neither ΔW nor its norm.
+are not null: a rotation of the paper's singular vectors, which under SGD changes nothing.
 As in the authors' code, not the paper: θ = ε Σσ ("nuclear"); the paper's ε‖X‖_F keeps no direction of the AlexNet.
 Departures: one pass for all layers; Grams and eigenvalues in float64, clamped at zero; merged at the task's end. The
 update is always a parameter, so it stays in its space under any optimiser; with SGD it equals projecting gradients.

@@ -94,6 +94,16 @@ def test_free_update_keeps_the_bias_and_the_tokens():
     torch.testing.assert_close(network(x, 0), before, atol=1e-12, rtol=0)
 
 
+def test_a_trained_factor_is_a_copy():
+    Q = torch.linalg.qr(torch.randn(12, 4)).Q
+    before, network = Q.clone(), Network(nn.Linear(12, 5), 5, 3, 2)
+    factors = attach(network, {"backbone": Q[:, :2].T}, train_down=True)["backbone"]
+    assert factors.down.is_contiguous()
+    with torch.no_grad():
+        factors.down.add_(1)
+    assert torch.equal(Q, before)
+
+
 def test_merge_without_adapters_changes_nothing(network):
     before = {k: v.clone() for k, v in network.state_dict().items()}
     merge(network)

@@ -14,6 +14,21 @@ from bench.method import Method, TrainingData, slices
 from bench.network import Network
 
 
+def test_a_method_may_leave_gradients_in_any_layout():
+    weights = []
+    for layout in (lambda grad: grad, lambda grad: grad.transpose(0, -1).contiguous().transpose(0, -1)):
+        run = Run("finetune", epochs=1, momentum=0.9)
+
+        def edit(run=run, layout=layout):
+            for p in run.method.parameters():
+                p.grad = layout(p.grad)
+
+        run.method.edit_grads = edit
+        run.learn(2)
+        weights.append(run.network.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def rates(training: Training, losses: list[float]) -> tuple[list[float], int | None, int]:
     """The rate of each epoch, the epoch (1-based) after which training stops, and the best epoch."""
     schedule, used, best = trainer.Plateau(training), [], 0
