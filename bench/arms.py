@@ -23,7 +23,7 @@ from bench.core import Benchmark, DataError, Split, Task, Training
 from bench.method import Method, TrainingData
 from bench.seeding import derive
 from bench.trainer import make_optimizer, run_stream, train_epoch, training_step
-from bench.worker import peak_bytes
+from bench.worker import Resources, keep_memory, peak_bytes, set_arithmetic
 
 BARE = "bare loop"
 Stage = tuple[Callable[[], object], dict[str, Any]]  # trains an epoch, and what else is known of it
@@ -44,7 +44,9 @@ class Setting:
 def serve(pipe: Connection, name: str, setting: Setting) -> None:
     """Live in a process: at "next" make the next stage ready and tell what is known of it, at "run" train an epoch and
     tell its seconds, at "peak" tell the bytes of memory used at most, and end at "stop"."""
-    torch.set_num_threads(setting.threads)
+    set_arithmetic(Resources(threads=setting.threads))
+    if name != BARE:
+        keep_memory()  # as `run_cell` does
     stages = bare(setting) if name == BARE else harness(name, setting)
     epoch: Callable[[], object]
     while (order := pipe.recv()) != "stop":

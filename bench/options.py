@@ -114,6 +114,7 @@ def make_resources(args: argparse.Namespace) -> Resources:
         time_limit=60 * (args.time_limit or math.inf),
         address=args.ray_address,
         memory_per_cell=1e9 * (args.memory_per_cell or 0),
+        tf32=args.tf32,
     )  # fmt: skip
 
 

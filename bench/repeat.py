@@ -30,7 +30,8 @@ def again(args: argparse.Namespace, request: Request, failed: Sequence[Cell]) ->
         if getattr(args, name) != usual[name]:
             words.append(f"--{name.replace('_', '-')} {shlex.quote(str(getattr(args, name)))}")
     words += [f"--plugin {shlex.quote(str(plugin))}" for plugin in args.plugin]
-    return " ".join(words + (["--no-checkpoint"] if args.no_checkpoint else []))
+    flags = [f"--{name.replace('_', '-')}" for name in ("tf32", "no_checkpoint") if getattr(args, name)]
+    return " ".join(words + flags)
 
 
 def command_line(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -45,6 +46,7 @@ class Resources:
     retries: int = 2  # of a cell whose process was lost
     address: str = ""  # of a running Ray cluster; empty: one of our own, on this machine
     memory_per_cell: float = 0.0  # bytes that Ray sets aside for a cell; 0: does not count them
+    tf32: bool = False  # on a GPU, multiply numbers of 10 bits of mantissa: faster, and other numbers
 
 
 class TimeLimitError(Exception):
@@ -69,7 +71,8 @@ def run_cell(
     from bench.checkpoint import Checkpoint
     from bench.trainer import run_stream
 
-    torch.set_num_threads(resources.threads)
+    set_arithmetic(resources)
+    keep_memory()
     cuda = resources.device == "cuda"
     facts = environment(resources)
     result = Result(cell, environment=dict(facts))
@@ -80,7 +83,6 @@ def run_cell(
         torch.cuda.reset_peak_memory_stats()
     try:
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
-            torch.backends.cudnn.deterministic = True
             network, method, tasks, training = _made(cell, resources, view)
             result.environment["data"] = fingerprint(tasks)
             rows: Rows = []
@@ -108,6 +110,25 @@ def run_cell(
     result.environment["seconds"] = before + time.perf_counter() - start
     result.environment["process_peak_bytes"] = peak_bytes(resources.device)
     return result
+
+
+def set_arithmetic(resources: Resources) -> None:
+    """What else than the code decides the bits: threads, precision, and the choice of algorithms on a GPU."""
+    import torch
+
+    torch.set_num_threads(resources.threads)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = resources.tf32  # PyTorch's own default is to allow it, in convolutions
+    torch.set_float32_matmul_precision("high" if resources.tf32 else "highest")
+
+
+@cache
+def keep_memory() -> None:
+    """Let glibc keep what a batch frees for the next one. Else the kernel takes it and maps it anew, page by page,
+    which can take a fifth of an epoch. Other C libraries stay as they are."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, as high as it goes
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def _made(
@@ -157,6 +178,7 @@ def environment(resources: Resources) -> dict[str, Any]:
         "platform": platform.machine(),
         "device": _device_name(resources.device),
         "threads": resources.threads,
+        "tf32": resources.tf32,
     }
 
 

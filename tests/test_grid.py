@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
-from bench import grid, registry
+from bench import grid, registry, worker
 from bench.core import Result, UserError
 
 METHODS = list(registry.available("Method"))
@@ -35,6 +36,22 @@ def test_serial_and_ray_give_the_same_bits():
     for key, result in here.items():
         assert result.error is None and there[key].error is None
         assert bits(result) == bits(there[key]), result.cell
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_products_are_rounded_only_where_that_was_asked_for(tf32):
+    """PyTorch's own default is to round in convolutions on a GPU."""
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+
+    torch.backends.cudnn.allow_tf32 = not tf32
+    try:
+        result = grid.run_cell(cells_of("finetune")[0], grid.Resources(tf32=tf32), look)
+    finally:
+        worker.set_arithmetic(grid.Resources())
+    assert set(seen) == {(tf32, tf32)} and result.environment["tf32"] == tf32
 
 
 def test_ray_reports_progress_and_failures(plugin):
