@@ -46,7 +46,7 @@ class Resources:
     retries: int = 2  # of a cell whose process was lost
     address: str = ""  # of a running Ray cluster; empty: one of our own, on this machine
     memory_per_cell: float = 0.0  # bytes that Ray sets aside for a cell; 0: does not count them
-    tf32: bool = False  # on a GPU, multiply numbers of 10 bits of mantissa: faster, and other numbers
+    tf32: bool = False  # on a GPU, multiply numbers of 10 bits of mantissa: other numbers, sooner
 
 
 class TimeLimitError(Exception):
