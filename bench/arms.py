@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from bench.config import build, parse, require
 from bench.core import Benchmark, DataError, Split, Task, Training
 from bench.method import Method, TrainingData
 from bench.seeding import derive
-from bench.trainer import make_optimizer, run_stream, train_epoch, training_step
+from bench.trainer import make_optimizer, now, on_device, run_stream, train_epoch, training_step
 from bench.worker import Resources, keep_memory, peak_bytes, set_arithmetic
 
 BARE = "bare loop"
@@ -44,6 +43,7 @@ class Setting:
 def serve(pipe: Connection, name: str, setting: Setting) -> None:
     """Live in a process: at "next" make the next stage ready and tell what is known of it, at "run" train an epoch and
     tell its seconds, at "peak" tell the bytes of memory used at most, and end at "stop"."""
+    device = torch.device(setting.device)
     set_arithmetic(Resources(threads=setting.threads))
     if name != BARE:
         keep_memory()  # as `run_cell` does
@@ -56,9 +56,9 @@ def serve(pipe: Connection, name: str, setting: Setting) -> None:
         elif order == "peak":
             pipe.send(peak_bytes(setting.device))
         else:
-            start = _now(setting)
+            start = now(device)
             epoch()
-            pipe.send(_now(setting) - start)
+            pipe.send(now(device) - start)
 
 
 def harness(name: str, setting: Setting) -> Iterator[Stage]:
@@ -83,7 +83,7 @@ def harness(name: str, setting: Setting) -> Iterator[Stage]:
         if t:  # go back to where the later task began, and stay inside it
             network.load_state_dict(kept[t - 1][0])
             method.load_state(kept[t - 1][1])
-        images = [(task.index, *_on(task.train, setting)) for task in tasks[: t + 1]]
+        images = [on_device(task.train, torch.device(setting.device), task.index) for task in tasks[: t + 1]]
         data = [TrainingData(*part, training.batch_size) for part in images]
         if method.reads_old_data(config):
             data[t].grant(data[:t])
@@ -108,7 +108,7 @@ def bare(setting: Setting) -> Iterator[Stage]:
         network = backbones.build(benchmark)
         model = nn.Sequential(network.backbone, network.head(t)).to(setting.device)
         optimizer = torch.optim.SGD(model.parameters(), lr=training.lr)
-        x, y = _on(tasks[t].train, setting)
+        _, x, y = on_device(tasks[t].train, torch.device(setting.device), t)
 
         def step(batch: Tensor, x: Tensor = x, y: Tensor = y, model: nn.Module = model, opt: Any = optimizer) -> None:
             opt.zero_grad()
@@ -155,13 +155,3 @@ def _random_task(benchmark: Benchmark, t: int) -> Task:
         return Split(x, generator.integers(0, benchmark.num_classes, n))
 
     return Task(t, (), split(4750), split(250), split(64))
-
-
-def _on(split: Split, setting: Setting) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(split.x).to(setting.device), torch.from_numpy(split.y).to(setting.device)
-
-
-def _now(setting: Setting) -> float:
-    if setting.device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()

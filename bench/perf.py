@@ -15,7 +15,6 @@ import argparse
 import json
 import multiprocessing
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -26,6 +25,7 @@ import torch
 from tabulate import tabulate
 
 from bench.arms import BARE, Setting, serve
+from bench.trainer import now
 from bench.worker import Resources, environment, set_arithmetic
 
 BENCHMARK = "split_cifar100"
@@ -73,8 +73,9 @@ def measure(pipes: dict[str, Connection], rounds: int) -> tuple[dict[str, dict[s
 def machine(setting: Setting, repeats: int = 5) -> dict[str, float]:
     """What this machine can do: operations per second of a float32 matrix product, bytes per second of a copy."""
     set_arithmetic(Resources(threads=setting.threads))
-    a, b = (torch.randn(2048, 2048, device=setting.device) for _ in range(2))
-    source = torch.zeros(2**26, device=setting.device)
+    device = torch.device(setting.device)
+    a, b = (torch.randn(2048, 2048, device=device) for _ in range(2))
+    source = torch.zeros(2**26, device=device)
     target = torch.empty_like(source)
     best: dict[str, float] = {}
     for name, work, run in (
@@ -82,11 +83,9 @@ def machine(setting: Setting, repeats: int = 5) -> dict[str, float]:
         ("bytes_per_s", 2 * source.nbytes, lambda: target.copy_(source)),
     ):
         for _ in range(repeats + 1):
-            start = time.perf_counter()
+            start = now(device)
             run()
-            if setting.device == "cuda":
-                torch.cuda.synchronize()
-            best[name] = max(best.get(name, 0.0), work / (time.perf_counter() - start))
+            best[name] = max(best.get(name, 0.0), work / (now(device) - start))
     return best
 
 
@@ -121,23 +120,23 @@ def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, f
 def table(first: dict[str, dict[str, Any]], later: dict[str, dict[str, Any]], task: int) -> str:
     """A line per arm, for a terminal."""
     rows = []
-    for arm, now in later.items():
-        spread = now["over_finetune"]
+    for arm, row in later.items():
+        spread = row["over_finetune"]
         rows.append({
             "arm": arm,
             "task 1 [s]": first[arm]["epoch_s"],
             "/ ft": first[arm]["over_finetune"]["median"],
-            f"task {task} [s]": now["epoch_s"],
+            f"task {task} [s]": row["epoch_s"],
             "/ ft ": spread["median"],
             "range": f"{spread['low']:.2f}-{spread['high']:.2f}",
-            "/ bare": now["over_bare"]["median"],
-            "floor [s]": now["floor_s"],
-            "GFLOP": now["gflop_per_step"],
-            "begin [s]": now["begin_s"],
-            "end [s]": now["end_s"],
-            "both / ft": now["hooks_in_finetune_epochs"],
-            "state [MB]": None if now["state_bytes"] is None else now["state_bytes"] / 1e6,
-            "peak [GB]": now["peak_bytes"] / 1e9,
+            "/ bare": row["over_bare"]["median"],
+            "floor [s]": row["floor_s"],
+            "GFLOP": row["gflop_per_step"],
+            "begin [s]": row["begin_s"],
+            "end [s]": row["end_s"],
+            "both / ft": row["hooks_in_finetune_epochs"],
+            "state [MB]": None if row["state_bytes"] is None else row["state_bytes"] / 1e6,
+            "peak [GB]": row["peak_bytes"] / 1e9,
         })  # fmt: skip
     return tabulate(rows, headers="keys", floatfmt=".2f")
 

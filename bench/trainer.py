@@ -67,16 +67,17 @@ def run_stream(
     no random state outlives a task.
     """
     device = next(network.parameters()).device
-    tests = [_to(task.test, device, task.index) for task in tasks]
+    tests = [on_device(task.test, device, task.index) for task in tasks]
     ahead = len(network.heads) == 1  # a shared head has an answer for tasks still to come
     untrained = measure(network, tests, training, seed, -1) if ahead and first == 0 else None
+    reads_old = method.reads_old_data(method.config)
     seen: list[TrainingData] = []
     R, records = list(so_far[0]), list(so_far[1])
     for stage in [list(tasks)] if method.joint else [[task] for task in tasks]:
         t = stage[-1].index
-        data = TrainingData(*_to(stage[-1].train, device, t), training.batch_size)
+        data = TrainingData(*on_device(stage[-1].train, device, t), training.batch_size)
         if t >= first:
-            if method.reads_old_data(method.config):
+            if reads_old:
                 data.grant(list(seen))
             records.append(learn(network, method, stage, data, training, seed, notify))
             if untrained is not None and len(records) == 1:
@@ -84,7 +85,7 @@ def run_stream(
             row = measure(network, [test for test in tests if test[0] <= t or ahead], training, seed, t)
             R.append(row + [None] * (len(tasks) - len(row)))
             keep(R, records)
-        if method.reads_old_data(method.config):
+        if reads_old:
             seen.append(data)
     return _square(R, len(tasks)), records
 
@@ -103,20 +104,20 @@ def learn(
     t, device = data.task, next(network.parameters()).device
     old = data.earlier if method.reads_old_data(method.config) else []
     read_before = sum(d.samples_read for d in old)
-    train = [_to(task.train, device, task.index) for task in stage]
-    validation = [_to(task.validation, device, task.index) for task in stage]
+    train = [on_device(task.train, device, task.index) for task in stage]
+    validation = [on_device(task.validation, device, task.index) for task in stage]
     network.open([task.index for task in stage])
     network.statistics_frozen = stage[0].index > 0
     foreign = {n: p.detach().clone() for n, p in network.heads.named_parameters() if not p.requires_grad}
     method.generator.manual_seed(derive(seed, "method", t))
-    clock = [_now(device)]
+    clock = [now(device)]
     method.begin_task(t, data)
-    clock.append(_now(device))
+    clock.append(now(device))
     trainable = sum(p.numel() for p in method.parameters())
     best, epochs = train_task(network, method, train, validation, training, derive(seed, "train", t), notify)
-    clock.append(_now(device))
+    clock.append(now(device))
     method.end_task(t, data)
-    clock.append(_now(device))
+    clock.append(now(device))
     _demand_unchanged(network, foreign, t)
     kept = [*old, data] if method.reads_old_data(method.config) else []
     if not kept:
@@ -271,14 +272,15 @@ def _demand_unchanged(network: Network, foreign: dict[str, Tensor], t: int) -> N
             raise ForeignHeadError(f"task {t} changed another task's head: heads.{name} by up to {gap:.3g}")
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
     """Seconds, once all work handed to the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def _to(split: Split, device: torch.device, t: int) -> Data:
+def on_device(split: Split, device: torch.device, t: int) -> Data:
+    """A split of task t, as the loop takes it."""
     return t, torch.from_numpy(split.x).to(device), torch.from_numpy(split.y).to(device)
 
 
