@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import backbones, grid, registry
 from bench.config import build, parse, require
 from bench.core import Benchmark, DataError, Split, Task, Training
+from bench.layers import Dropout, LocalResponseNorm
 from bench.method import Method, TrainingData
 from bench.seeding import derive
 from bench.trainer import make_optimizer, now, on_device, run_stream, train_epoch, training_step
@@ -101,12 +102,12 @@ def harness(name: str, setting: Setting) -> Iterator[Stage]:
 
 
 def bare(setting: Setting) -> Iterator[Stage]:
-    """One epoch of the loop anybody would write, of either task."""
+    """One epoch of the loop anybody would write, of either task: torch's own layers, in its usual memory format."""
     training = build(Training, registry.recipe(setting.benchmark)["training"], setting.benchmark)
     benchmark, tasks, source = tasks_of(setting)
     for t in (0, setting.later - 1):
         network = backbones.build(benchmark)
-        model = nn.Sequential(network.backbone, network.head(t)).to(setting.device)
+        model = nn.Sequential(plain(network.backbone), network.head(t)).to(setting.device)
         optimizer = torch.optim.SGD(model.parameters(), lr=training.lr)
         _, x, y = on_device(tasks[t].train, torch.device(setting.device), t)
 
@@ -123,6 +124,16 @@ def bare(setting: Setting) -> Iterator[Stage]:
         learning = list(model.parameters())
         facts = arithmetic(partial(step, torch.arange(min(training.batch_size, len(y)))), learning, learning, 0)
         yield epoch, facts | {"steps": -(-len(y) // training.batch_size), "images": source}
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """The module with torch's own layers in the place of ours."""
+    for path, layer in list(module.named_modules()):
+        if isinstance(layer, Dropout):
+            module.set_submodule(path, nn.Dropout(layer.p))
+        if isinstance(layer, LocalResponseNorm):
+            module.set_submodule(path, nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k))
+    return module
 
 
 def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], moments: int) -> dict[str, Any]:

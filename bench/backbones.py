@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from bench.activations import evaluating
 from bench.core import Benchmark
+from bench.layers import Dropout, LocalResponseNorm
 from bench.network import Network
 from bench.normalisation import track_statistics
 
@@ -29,7 +30,7 @@ def _block(n: int, layer: nn.Module, width: int, dropout: float, pool: bool = Fa
         f"{kind}{n}": layer,
         f"bn{n}": norm(width, track_running_stats=False),
         f"relu{n}": nn.ReLU(),
-        f"drop{n}": nn.Dropout(dropout),  # of single elements, before pooling
+        f"drop{n}": Dropout(dropout),  # of single elements, before pooling
     }
     return layers | {f"pool{n}": nn.MaxPool2d(2)} if pool else layers
 
@@ -84,7 +85,7 @@ def lenet(shape: Shape) -> nn.Sequential:
         return {
             f"conv{n}": nn.Conv2d(inputs, outputs, 5, padding=2, bias=False),
             f"relu{n}": nn.ReLU(),
-            f"lrn{n}": nn.LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1),
+            f"lrn{n}": LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1),
             f"pool{n}": nn.MaxPool2d(3, stride=2, padding=1),
         }
 
@@ -146,6 +147,7 @@ BACKBONES: dict[str, Callable[[Shape], nn.Module]] = {
     "resnet18": resnet18,
     "resnet18_stride2": partial(resnet18, stride=2),
 }
+CHANNELS_LAST = ("alexnet", "resnet18", "resnet18_stride2")  # faster so on a CPU; the LeNet is not
 KAIMING = ("lenet",)  # whose weights start Kaiming-uniform, those of the heads too, and not as torch has it
 
 
@@ -159,6 +161,7 @@ def build(benchmark: Benchmark, bn_mode: str = "batch") -> Network:
         track_statistics(backbone)
     heads = benchmark.num_tasks if benchmark.scenario == "task-il" else 1
     network = Network(backbone, features, benchmark.num_classes, heads)
+    network.channels_last = name in CHANNELS_LAST
     if name in KAIMING:
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):

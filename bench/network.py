@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -50,6 +51,7 @@ class Network(nn.Module):
     """`network(x, task)` gives the logits of that task's head, (n, num_classes); one shared head in domain-il."""
 
     statistics_frozen = False  # where set, normalisation that tracks statistics uses them in training too
+    channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
 
     def __init__(self, backbone: nn.Module, features: int, num_classes: int, num_heads: int) -> None:
         super().__init__()
@@ -61,6 +63,8 @@ class Network(nn.Module):
         return cast(nn.Linear, self.heads[task if len(self.heads) > 1 else 0])
 
     def forward(self, x: Tensor, task: int) -> Tensor:
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
         return self.head(task)(self.backbone(x))
 
     def train(self, mode: bool = True) -> Network:

@@ -189,35 +189,58 @@ def train_epoch(
 ) -> float:
     """One pass over the training data in random batches. Returns the mean loss, penalty included."""
     network.train()
-    total, n = torch.zeros((), device=train[0][1].device), 0
+    losses, sizes = [], []
     for t, x, y in random_batches(train, training.batch_size, generator):
-        total += training_step(network, method, optimizer, t, x, y, training.rho if sharp else 0.0) * len(y)
-        n += len(y)
-    return float(total) / n
+        losses.append(training_step(network, method, optimizer, t, x, y, training.rho if sharp else 0.0))
+        sizes.append(len(y))
+    together = torch.stack(losses)
+    return float(together @ torch.tensor(sizes).to(together)) / sum(sizes)  # the device is waited for here alone
 
 
 def training_step(
     network: Network, method: Method, optimizer: torch.optim.Optimizer, t: int, x: Tensor, y: Tensor, rho: float
 ) -> Tensor:
-    """One update from one batch, by SAM where rho > 0. Returns the loss, detached."""
+    """One update from one batch, by SAM where rho > 0. Returns the loss, detached.
+
+    A small network's step is as long as its Python: what a method leaves as it is in the base class is passed over.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def backward() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(network(x, t), y) + method.penalty()
+        for parameter in parameters:
+            parameter.grad = None
+        loss = F.cross_entropy(network(x, t), y)
+        penalty = method.penalty()
+        if isinstance(penalty, Tensor) or penalty != 0:
+            loss = loss + penalty
         loss.backward()
         return loss.detach()
 
     loss = backward()
     if rho:
-        learning = [p for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        learning = [p for p in parameters if p.grad is not None]
         with perturbed(learning, rho), steady_statistics(network):
             backward()
-    method.edit_grads()
-    for parameter in (p for g in optimizer.param_groups for p in g["params"] if p.grad is not None):
-        if parameter.grad.stride() != parameter.stride():  # a method may have put a transpose there
-            parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
-    optimizer.step()
+    if type(method).edit_grads is not Method.edit_grads:
+        method.edit_grads()
+        _demand_layout(parameters)
+    _step(optimizer)
     return loss
+
+
+def _step(optimizer: torch.optim.Optimizer) -> None:
+    """An optimiser's step, without the wrapper that tells torch's profiler of it and takes as long as the step itself
+    of a small network."""
+    step = type(optimizer).step
+    getattr(step, "__wrapped__", step)(optimizer)
+
+
+def _demand_layout(parameters: Sequence[Tensor]) -> None:
+    """Bring gradients into the memory layout of their parameters: a method may have put a transpose there, and fused
+    optimisers do not look at strides."""
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+            parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
 
 
 class perturbed:  # noqa: N801  a context manager
@@ -254,15 +277,33 @@ def make_optimizer(parameters: list[nn.Parameter], training: Training) -> torch.
 
 def random_batches(parts: Sequence[Data], size: int, generator: torch.Generator) -> Iterator[Data]:
     """All samples once, each batch from one task; with several tasks, their batches in random order."""
-    batches = []
-    for part, (_, _, y) in enumerate(parts):
-        order = torch.randperm(len(y), generator=generator).to(y.device)
-        batches += [(part, order[s]) for s in slices(len(y), size)]
-    if len(parts) > 1:
-        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-    for part, chosen in batches:
+    orders = [torch.randperm(len(y), generator=generator).to(y.device) for _, _, y in parts]
+    if len(parts) == 1:
+        yield from _batches(parts[0], orders[0], size)
+        return
+    batches = [(part, order[s]) for part, order in enumerate(orders) for s in slices(len(order), size)]
+    for i in torch.randperm(len(batches), generator=generator).tolist():
+        part, chosen = batches[i]
         t, x, y = parts[part]
         yield t, x[chosen], y[chosen]
+
+
+GATHERED = 2**20  # numbers, about, that are copied into their order at a time
+
+
+def _batches(data: Data, order: Tensor, size: int) -> Iterator[Data]:
+    """The batches of one task in a given order. Small ones are gathered many at a time."""
+    t, x, y = data
+    parts = slices(len(order), size)
+    several = max(1, GATHERED // (size * x[0].numel()))
+    for i in range(0, len(parts), several):
+        group = parts[i : i + several]
+        start = group[0].start
+        chosen = order[start : group[-1].stop]
+        xs, ys = x[chosen], y[chosen]
+        for part in group:
+            own = slice(part.start - start, part.stop - start)
+            yield t, xs[own], ys[own]
 
 
 def _demand_unchanged(network: Network, foreign: dict[str, Tensor], t: int) -> None:

@@ -1,0 +1,58 @@
+"""Layers that compute what torch's own do, in a fraction of the time on a CPU. They have no parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEVELS = 2**16  # a probability is a multiple of one in so many
+
+
+def keep_mask(x: Tensor, p: float) -> Tensor:
+    """Return a random mask in the shape and type of x (n, c, ...): 0 with probability p, else 1 / (1 - p).
+
+    p counts as the nearest multiple of 2**-16, and the factor is exact for it. Sixteen random bits decide an element;
+    a number from torch's global generator serves four, in the order (n, ..., c), so that one seed gives one mask
+    whatever the layout of x. Drawing a Bernoulli variable for each, as torch does, takes four times as long on a CPU.
+    """
+    cut = round(p * LEVELS)
+    size = x.numel()
+    bits = torch.empty((size + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    levels = bits.view(torch.int16)[:size].to(x.dtype if x.dtype.itemsize > 2 else torch.float32)
+    mask = levels.ge_(cut - LEVELS // 2)  # in place, and among floats: torch's comparison of integers is slow
+    mask = mask.mul_(LEVELS / (LEVELS - cut)).to(x.dtype)
+    return mask.view(x.movedim(1, -1).shape).movedim(-1, 1) if x.dim() > 2 else mask.view(x.shape)
+
+
+class Dropout(nn.Dropout):
+    """Dropout of single elements of (n, c, ...), by `keep_mask` on a CPU and as torch has it on a GPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, ...) -> the same shape."""
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu" or round(self.p * LEVELS) == LEVELS:
+            return F.dropout(x, self.p)
+        return x * keep_mask(x, self.p)
+
+
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """Normalization over neighboring channels (Krizhevsky et al. 2012), as torch defines it: x / (k + alpha m)**beta,
+    m the mean square over `size` channels around each, those beyond the edge counted as 0.
+
+    The sum is made of shifted views, not by a pooling in three dimensions; a power of 3/4 takes two square roots.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> the same shape."""
+        channels = x.shape[1]
+        squares = F.pad(x * x, (0, 0, 0, 0, self.size // 2, (self.size - 1) // 2))
+        total = squares[:, :channels]
+        for shift in range(1, self.size):
+            total = total + squares[:, shift : shift + channels]
+        scale = total * (self.alpha / self.size) + self.k
+        if self.beta != 0.75:
+            return x * scale.pow(-self.beta)
+        root = scale.rsqrt()
+        return x * (root * root.sqrt())
