@@ -148,7 +148,8 @@ def _failure(attempt: Attempt, outcome: str, resources: Resources) -> Result:
         line = f"the worker was lost {attempt.count} times: {LOST[outcome]} ({outcome})"
     else:
         line = f"the worker could not run it: {outcome.strip().splitlines()[-1]}"
-    return Result(attempt.cell, error=line, traceback=outcome, environment=environment(resources))
+    facts = environment(resources, attempt.cell.precision)
+    return Result(attempt.cell, error=line, traceback=outcome, environment=facts)
 
 
 def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
@@ -159,7 +160,7 @@ def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
             if resources.address:  # this node may not have the data that the driver's has
                 registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
         except UserError as error:
-            return Result(cell, error=str(error), environment=environment(resources))
+            return Result(cell, error=str(error), environment=environment(resources, cell.precision))
         return run_cell(cell, resources, lambda *event: queue.put_nowait.remote(event))
 
 

@@ -16,6 +16,10 @@ PROTOCOLS = {  # what decides a number where released code and good practice par
     "published": "as the released code computes it, defects included",
     "sound": "the defects of the released code corrected",
 }
+PRECISIONS = {  # what a network's forward passes are computed in
+    "fp32": "float32 throughout",
+    "bf16": "training and evaluation under autocast to bfloat16",
+}
 SCHEMA = 1  # of a result file; raised whenever the meaning of a stored number changes
 
 
@@ -156,11 +160,14 @@ class Cell:
     traits: dict[str, bool] = field(default_factory=dict)  # of the method: joint, reads_old_data; not in the key
     options: dict[str, Any] = field(default_factory=dict)  # resolved `Config` of the benchmark
     protocol: str = "published"  # one of PROTOCOLS
+    precision: str = "fp32"  # one of PRECISIONS
 
     @property
     def key(self) -> str:
         """Identity: 12 hex digits over all that decides a number. Equal keys mean interchangeable results."""
         identity = {k: v for k, v in asdict(self).items() if k not in ("overrides", "traits")}
+        if self.precision == "fp32":
+            del identity["precision"]  # so that cells from before there was a choice keep their keys
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

@@ -12,6 +12,7 @@ from bench.activations import evaluating
 from bench.core import Training
 from bench.method import slices
 from bench.network import Network
+from bench.precision import logits
 from bench.seeding import derive
 
 Data = tuple[int, Tensor, Tensor]  # task, inputs, labels
@@ -23,9 +24,9 @@ def evaluate(network: Network, t: int, x: Tensor, y: Tensor, batch_size: int = 6
     loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.long, device=x.device)
     with evaluating(network):
         for part in slices(len(y), batch_size):
-            logits = network(x[part], t)
-            loss += F.cross_entropy(logits, y[part], reduction="sum")
-            correct += (logits.argmax(1) == y[part]).sum()
+            answers = logits(network, x[part], t)
+            loss += F.cross_entropy(answers, y[part], reduction="sum")
+            correct += (answers.argmax(1) == y[part]).sum()
     return float(loss) / len(y), float(correct) / len(y)
 
 

@@ -14,7 +14,7 @@ from bench.core import Result, UserError
 from bench.tables import METRICS
 
 SCORES = [name for name, metric in METRICS.items() if metric.quality and not metric.against_joint]
-CELL = ["benchmark", "protocol", "method", "settings", "seed", "key"]
+CELL = ["benchmark", "protocol", "precision", "method", "settings", "seed", "key"]
 
 
 def load_results(
@@ -65,6 +65,7 @@ def _cell(result: Result) -> dict[str, Any]:
     return {
         "benchmark": cell.benchmark,
         "protocol": cell.protocol,
+        "precision": cell.precision,
         "method": cell.method,
         "settings": ", ".join(f"{name}={value}" for name, (_, value) in cell.overrides.items()),
         "seed": cell.seed,

@@ -19,7 +19,7 @@ from typing import Any
 from bench import registry
 from bench.cluster import on_ray
 from bench.config import build, describe, names, nearest
-from bench.core import PROTOCOLS, Cell, DataError, Result, Training, UserError
+from bench.core import PRECISIONS, PROTOCOLS, Cell, DataError, Result, Training, UserError
 from bench.worker import Progress, Resources, TimeLimitError, environment, run_cell, time_limit_reached
 
 
@@ -33,6 +33,7 @@ class Request:
     epochs: int | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method or benchmark -> field -> value
     protocols: Sequence[str] = ("published",)
+    precision: str = "fp32"
 
 
 def expand(request: Request, plugins: Sequence[Path] = ()) -> tuple[list[Cell], dict[tuple[str, str], str]]:
@@ -81,7 +82,7 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, p
     plain = resolve(name, method, recipe, {}, protocol)
     now, before = (asdict(t) | asdict(c) for t, c in ((training, config), plain))
     overrides = _changed(now, before) | _changed(options, usual, f"{benchmark_name}.")
-    rest = (asdict(training), asdict(config), source, overrides, traits, options, protocol)
+    rest = (asdict(training), asdict(config), source, overrides, traits, options, protocol, request.precision)
     return [Cell(benchmark_name, name, seed, *rest) for seed in request.seeds]
 
 
@@ -137,9 +138,9 @@ def _is_current(text: str, plugins: tuple[Path, ...]) -> bool:
     for name, (_, user) in cell.overrides.items():
         of, dot, option = name.partition(".")
         settings[of if dot else cell.method][option if dot else name] = user
-    if cell.protocol not in PROTOCOLS:
+    if cell.protocol not in PROTOCOLS or cell.precision not in PRECISIONS:
         return False
-    request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, [cell.protocol])
+    request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, [cell.protocol], cell.precision)
     try:
         cells, _ = expand(request, plugins)
     except UserError:
@@ -156,9 +157,11 @@ def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], li
             registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
         except DataError as error:
             failures[stream] = error
-    facts = environment(resources)
     lost = [cell for cell in cells if _stream_of(cell) in failures]
-    failed = [Result(cell, error=str(failures[_stream_of(cell)]), environment=facts) for cell in lost]
+    failed = [
+        Result(cell, error=str(failures[_stream_of(cell)]), environment=environment(resources, cell.precision))
+        for cell in lost
+    ]
     return [cell for cell in cells if _stream_of(cell) not in failures], failed
 
 
@@ -177,7 +180,7 @@ def serial(cells: Iterable[Cell | None], resources: Resources, progress: Progres
             with redirect_stdout(sys.stderr), _time_limit(resources):  # standard output is the table's
                 result = run_cell(cell, resources, progress)
         except TimeLimitError as error:  # the bell rang before or after the work
-            result = Result(cell, error=str(error), environment=environment(resources))
+            result = Result(cell, error=str(error), environment=environment(resources, cell.precision))
         yield result
 
 

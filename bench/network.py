@@ -52,6 +52,7 @@ class Network(nn.Module):
 
     statistics_frozen = False  # where set, normalisation that tracks statistics uses them in training too
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
+    precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.precision`
 
     def __init__(self, backbone: nn.Module, features: int, num_classes: int, num_heads: int) -> None:
         super().__init__()

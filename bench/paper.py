@@ -205,12 +205,14 @@ def compare(
     benchmarks: Collection[str],
     methods: Collection[str],
 ) -> list[Line]:
-    """The rows beside the results under the recipes' settings and a protocol, among the benchmarks and methods here."""
+    """The rows beside the results in fp32 under the recipes' settings and a protocol, among the benchmarks and methods
+    here."""
     require(bool(metrics), f"a paper's table has the metrics {', '.join(PRINTED)} only")
     usable = [
         result
         for result in results
         if result.cell.protocol == protocol
+        and result.cell.precision == "fp32"  # as the papers' own runs
         and not result.cell.traits.get("imported")
         and not set(result.cell.overrides) - {"epochs"}
     ]

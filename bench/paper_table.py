@@ -98,7 +98,8 @@ def _rule(lines: Sequence[Line], protocol: str) -> str:
     sources = "; ".join(f"{word}: {names()['confidence'].get(word, 'not said')}" for word in words)
     checked = f" {CHECK}" if any(line.number.values for line in lines) else ""
     return (
-        f"Mean ± sample sd, in percent; ours under the recipe's settings, protocol {protocol} ({PROTOCOLS[protocol]}); "
+        "Mean ± sample sd, in percent; ours in fp32 under the recipe's settings, "
+        f"protocol {protocol} ({PROTOCOLS[protocol]}); "
         f"difference: ours minus the paper. Verdict: {RULE}.{checked}\nConfidence in the paper's numbers: {sources}."
     )
 

@@ -47,19 +47,19 @@ def write(
 
 def with_gaps(results: Iterable[Result], methods: Sequence[str], benchmarks: Sequence[str]) -> list[Pair]:
     """The results, at least one; and a cell without a result for each method or benchmark named that has none, the
-    benchmark under every protocol of the results."""
+    benchmark under every protocol and precision of the results."""
     pairs: list[Pair] = [(result.cell, result) for result in results]
     there, known = {cell.method for cell, _ in pairs}, {cell.benchmark for cell, _ in pairs}
-    like, protocols = pairs[0][0], dict.fromkeys(cell.protocol for cell, _ in pairs)
+    like, kinds = pairs[0][0], dict.fromkeys((cell.protocol, cell.precision) for cell, _ in pairs)
     budget = {name: change for name, change in like.overrides.items() if name == "epochs"}
     others = {name: change for name, change in like.overrides.items() if name != "epochs"}
     return [
         *pairs,
         *((replace(like, method=m, config={}, overrides=budget, traits={}), None) for m in methods if m not in there),
         *(
-            (replace(like, benchmark=b, training={}, options={}, overrides=others, protocol=protocol), None)
+            (replace(like, benchmark=b, training={}, options={}, overrides=others, protocol=p, precision=q), None)
             for b in benchmarks
-            for protocol in protocols
+            for p, q in kinds
             if b not in known
         ),
     ]
@@ -88,6 +88,7 @@ def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int], streams: 
         stream = {streams.get(cell.benchmark, "") for cell, _ in here}
         facts = [*stream, f"at most {span} epochs a task" if span else "budget unknown"]
         facts += [f"protocol {name}" for name in sorted({c.protocol for c, _ in here if not c.traits.get("imported")})]
+        facts += [f"precision {name}" for name in sorted({c.precision for c, _ in here} - {"fp32"})]
         good: dict[str, list[Result]] = {row: [] for row in table.rows}
         for cell, result in here:
             if result is not None and result.error is None:
@@ -171,7 +172,8 @@ def _machine(result: Result) -> tuple[str, ...]:
 
 def _settings(cell: Cell) -> tuple[str, ...]:
     code = [cell.source.get(of, "unknown") for of in ("method", "benchmark")]
-    everything = {"protocol": cell.protocol, **cell.options, **cell.config, **cell.training}
+    conditions = {"protocol": cell.protocol, "precision": cell.precision}
+    everything = {**conditions, **cell.options, **cell.config, **cell.training}
     settings = ", ".join(f"{k}={v}" for k, v in everything.items() if k != "epochs")
     return cell.benchmark, cell.method, str(cell.training.get("epochs", "unknown")), *code, settings
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bench import metrics
-from bench.core import PROTOCOLS, Benchmark, Cell, Result
+from bench.core import PRECISIONS, PROTOCOLS, Benchmark, Cell, Result
 
 
 class Metric(NamedTuple):
@@ -111,11 +111,12 @@ def bare(row: str) -> str:
 
 
 def column_label(cell: Cell) -> str:
-    """The benchmark; and its budget and its options where they are not the recipe's, and a protocol not "published"."""
+    """The benchmark; and budget, options, protocol and precision where they are not the usual ones."""
     epochs = cell.training.get("epochs")
     facts = [f"{epochs} epoch{'s' if epochs != 1 else ''}"] if "epochs" in cell.overrides else []
     facts += [f"{k.partition('.')[2]}={v[1]}" for k, v in cell.overrides.items() if "." in k]
     facts += [cell.protocol] if cell.protocol != "published" else []
+    facts += [cell.precision] if cell.precision != "fp32" else []
     return cell.benchmark + (f" ({', '.join(facts)})" if facts else "")
 
 
@@ -154,12 +155,12 @@ def summarise(
     upper = frozenset(row_label(cell) for cell, _ in pairs if cell.traits.get("joint"))
     for column in columns:
         _mark_best(entries, [row for row in rows if row not in upper], column)
-    caption = _caption(pairs, seeds, chosen) + _streams(cells, streams or {}) + _protocols(cells)
+    caption = _caption(pairs, seeds, chosen) + _streams(cells, streams or {}) + _protocols(cells) + _precisions(cells)
     return Table(rows, columns, entries, caption, _notes(pairs, chosen, joint, reasons), upper)
 
 
 def _places(cells: Sequence[Cell]) -> dict[str, list[str]]:
-    """The columns of each benchmark: its budgets, options and protocols."""
+    """The columns of each benchmark: its budgets, options, protocols and precisions."""
     names = {cell.benchmark for cell in cells}
     return {n: list(dict.fromkeys(column_label(cell) for cell in cells if cell.benchmark == n)) for n in names}
 
@@ -224,6 +225,11 @@ def streams(benchmarks: Iterable[Benchmark]) -> dict[str, str]:
 def _protocols(cells: Sequence[Cell]) -> str:
     used = sorted({cell.protocol for cell in cells if not cell.traits.get("imported")})
     return "".join(f" Protocol {name}: {PROTOCOLS.get(name, 'unknown')}." for name in used)
+
+
+def _precisions(cells: Sequence[Cell]) -> str:
+    used = sorted({cell.precision for cell in cells} - {"fp32"})
+    return "".join(f" Precision {name}: {PRECISIONS.get(name, 'unknown')}." for name in used)
 
 
 def _streams(cells: Sequence[Cell], known: Mapping[str, str]) -> str:

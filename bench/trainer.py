@@ -17,6 +17,7 @@ from bench.evaluation import Data, measure, validation_loss
 from bench.method import Method, TrainingData, slices
 from bench.network import Network
 from bench.normalisation import settle_statistics, steady_statistics
+from bench.precision import logits
 from bench.seeding import derive
 
 Notify = Callable[[int, int], None]  # (task, epoch), 0-based, before the epoch
@@ -209,7 +210,7 @@ def training_step(
     def backward() -> Tensor:
         for parameter in parameters:
             parameter.grad = None
-        loss = F.cross_entropy(network(x, t), y)
+        loss = F.cross_entropy(logits(network, x, t), y)
         penalty = method.penalty()
         if isinstance(penalty, Tensor) or penalty != 0:
             loss = loss + penalty

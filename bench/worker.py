@@ -74,7 +74,7 @@ def run_cell(
     set_arithmetic(resources)
     keep_memory()
     cuda = resources.device == "cuda"
-    facts = environment(resources)
+    facts = environment(resources, cell.precision)
     result = Result(cell, environment=dict(facts))
     folder = resources.checkpoints  # on another node there may be no results folder to keep them in
     checkpoint = Checkpoint(folder, cell, facts) if folder and folder.parent.is_dir() else None
@@ -144,6 +144,7 @@ def _made(
     tasks = view(benchmark.stream(cell.seed, resources.data))
     torch.manual_seed(derive(derive(cell.benchmark, cell.seed), "weights"))
     network = backbones.build(benchmark, cell.training["bn_mode"]).to(resources.device)
+    network.precision = cell.precision
     method = method_class(network, build(method_class.Config, cell.config, cell.method), torch.Generator())
     return network, method, tasks, build(Training, cell.training, cell.method)
 
@@ -168,8 +169,8 @@ def _in_words(error: BaseException, resources: Resources) -> str:
     return text
 
 
-def environment(resources: Resources) -> dict[str, Any]:
-    """What a number may depend on beside its cell: code, versions, machine. No path, no host name."""
+def environment(resources: Resources, precision: str = "fp32") -> dict[str, Any]:
+    """What a number may depend on: code, versions, machine, arithmetic. No path, no host name."""
     return {
         **commit(),
         "library": library(),
@@ -179,6 +180,7 @@ def environment(resources: Resources) -> dict[str, Any]:
         "device": _device_name(resources.device),
         "threads": resources.threads,
         "tf32": resources.tf32,
+        "precision": precision,
     }
 
 

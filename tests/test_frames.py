@@ -51,6 +51,15 @@ def test_one_row_a_cell(folder: Path, make_result: Make) -> None:
     assert frame["imported"].tolist() == [False, False, False, True]
 
 
+def test_the_precision_is_a_column(folder: Path, make_result: Make) -> None:
+    reduced = make_result("a", 0, precision="bf16")
+    reduced.tasks = []
+    store.save(reduced, folder)
+    rows = load(folder)
+    assert sorted(rows[(rows["method"] == "a") & (rows["seed"] == 0)]["precision"]) == ["bf16", "fp32"]
+    assert set(bench.load_matrices(folder, outdated=True)["precision"]) == {"fp32", "bf16"}
+
+
 def test_a_result_without_a_cost_record(folder: Path, make_result: Make) -> None:
     result = make_result("bare", 0)
     result.tasks, result.environment = [], {}

@@ -199,6 +199,13 @@ def test_only_the_recipes_settings_and_the_protocol_asked_for(runs: Callable[...
     assert line_of(row_of(), sound, "sound").verdict == "below"
 
 
+def test_runs_in_bf16_are_not_compared(runs: Callable[..., list[Result]], tmp_path: Path, command: Command) -> None:
+    reduced = runs(69, 70, precision="bf16")
+    assert line_of(row_of(), reduced).verdict == "no run"
+    assert line_of(row_of(), [*reduced, *runs(10, 11)]).ours.n == 2
+    assert "ours in fp32 under the recipe's settings" in command("table", "--paper", "ness", "--out", tmp_path).out
+
+
 # The table
 
 

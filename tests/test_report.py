@@ -134,6 +134,23 @@ def test_protocols_are_kept_apart(tmp_path: Path) -> None:
     assert "missing: own on elsewhere, elsewhere (sound), every seed" in text and "missing: other" not in text
 
 
+def test_precisions_are_kept_apart(tmp_path: Path) -> None:
+    """In columns, sections, captions and settings; what is missing is missing in both."""
+    exact = [made_up(seed, 2, "own") for seed in range(2)]
+    reduced = [replace(r, cell=replace(r.cell, precision="bf16")) for r in exact]
+    pairs = report.with_gaps([*exact, *reduced], [], ["elsewhere"])
+    report.write(tmp_path / "page.html", pairs, [0, 1], ["acc"])
+    html = (tmp_path / "page.html").read_text()
+    sections = re.findall(r"<h2>(.*?)</h2>", html)
+    assert sections == ["Missing and failed", "stream", "stream (bf16)", "elsewhere", "elsewhere (bf16)", "Manifest"]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html, re.DOTALL)
+    told = [("precision bf16" in caption, "stream (bf16):" in caption) for caption in captions]
+    assert set(told) == {(True, True), (False, False)}
+    text = Page(html).text
+    assert "precision=fp32" in text and "precision=bf16" in text
+    assert "missing: own on elsewhere, elsewhere (bf16), every seed" in text
+
+
 def test_names_that_make_the_same_file_name_are_kept_apart() -> None:
     pairs = report.with_gaps([made_up(0, 2, "a b"), made_up(0, 2, "a-b")], [], [])
     runs = report.runs_of(report.summarise(pairs), pairs, [0], {})

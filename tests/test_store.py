@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import store
+from bench import registry, store
 from bench.core import SCHEMA, Result, UserError
+
+PUBLISHED = registry.ROOT / "results" / "published"
 
 
 def test_round_trip(tmp_path: Path, make_result: Callable[..., Result]) -> None:
@@ -110,8 +112,21 @@ def test_the_key_covers_what_decides_a_number_and_nothing_else(make_result: Call
         replace(cell, training={**cell.training, "lr": 0.2}),
         replace(cell, config={"rank": 1}),
         replace(cell, source={"method": "0"}),
+        replace(cell, protocol="sound"),
+        replace(cell, precision="bf16"),
     ]
     assert len({c.key for c in [cell, *other]}) == len(other) + 1
+
+
+def test_cells_from_before_there_was_a_precision_keep_their_keys() -> None:
+    """The published results were stored under the keys of their day, and say nothing of a precision."""
+    paths = [
+        path for path in PUBLISHED.glob("*/*/seed*.json") if "precision" not in json.loads(path.read_text())["cell"]
+    ]
+    assert len(paths) > 20
+    for path in paths:
+        cell = store.load(path).cell
+        assert cell.precision == "fp32" and PUBLISHED / cell.path == path
 
 
 def test_the_key_survives_json(tmp_path: Path, make_result: Callable[..., Result]) -> None:

@@ -157,6 +157,23 @@ def test_settings_of_ones_own_are_rows_of_their_own(make_result: Make) -> None:
     assert table.rows == ["a", "a (rank=2)"]
 
 
+def test_precisions_are_columns_of_their_own(make_result: Make) -> None:
+    """Nothing is averaged over them, nor best across them, nor measured against the joint run of the other."""
+    exact, reduced = (
+        [make_result(acc=acc, seed=seed, precision=how) for seed in (0, 1)] for how, acc in (("fp32", 60), ("bf16", 50))
+    )
+    other = make_result("b", acc=40, precision="bf16")
+    joint = make_result("upper", acc=90, precision="bf16", traits={"joint": True})
+    table = table_of(*exact, *reduced, other, chosen=["acc", "intransigence"], more=[joint])
+    assert [column for column, _ in table.columns[::2]] == ["bench", "bench (bf16)"]
+    assert [table.entries["a", column].mean for column in table.columns[::2]] == [60, 50]
+    assert [table.entries["a", column].n for column in table.columns] == [2, 0, 2, 1]
+    assert "Precision bf16: training and evaluation under autocast to bfloat16." in table.caption
+    assert "Precision" not in table_of(*exact).caption
+    both = make_result(precision="bf16", protocol="sound", overrides={"epochs": [20, 1]})
+    assert table_of(both).columns[0][0] == "bench (1 epoch, sound, bf16)"
+
+
 K28 = [[0.90, 0.20, 0.10], [0.80, 0.85, 0.30], [0.70, 0.88, 0.95]]
 
 
