@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import registry, store, tuned
 from bench.config import nearest, parse, require
-from bench.core import PROTOCOLS, UserError
+from bench.core import PRECISIONS, PROTOCOLS, UserError
 
 if TYPE_CHECKING:
     from bench.grid import Request
@@ -33,6 +33,8 @@ def make_request(args: argparse.Namespace) -> Request:
     if args.bench == "all":
         benchmarks = [name for name in known if registry.get_benchmark(name, args.plugin).in_all]
     seeds = parse_seeds(args.seeds)
+    if args.precision not in PRECISIONS:
+        raise nearest("precision", args.precision, PRECISIONS)
     for option in ("epochs", "workers", "threads"):
         if getattr(args, option) is not None and getattr(args, option) < 1:
             raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
@@ -52,7 +54,7 @@ def make_request(args: argparse.Namespace) -> Request:
             raise nearest("method or benchmark in --set", name, (*methods, *benchmarks))
     from bench.grid import Request
 
-    return Request(methods, benchmarks, seeds, args.epochs, settings, protocols)
+    return Request(methods, benchmarks, seeds, args.epochs, settings, protocols, args.precision)
 
 
 def from_recipe(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench import registry, scaffold
-from bench.core import PROTOCOLS, UserError
+from bench.core import PRECISIONS, PROTOCOLS, UserError
 from bench.options import METRIC_NAMES, PROTOCOL
 
 
@@ -118,6 +118,8 @@ def add_resources(add: Callable[..., Any]) -> None:
     add("--threads", type=int, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
     add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
     add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
+    known = "; ".join(f"{name}: {what}" for name, what in PRECISIONS.items())
+    add("--precision", default="fp32", metavar="P", help=f"{known} (default: %(default)s)")
     add("--tf32", action="store_true", help="on a GPU, round what is multiplied to TF32: other numbers, sooner")
     add("--dry-run", action="store_true", help="list what would run and stop")
 
@@ -144,7 +146,7 @@ def add_presentation(add: Callable[..., Any]) -> None:
     add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
     add("--alpha", type=float, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
     add("--tensorboard", type=Path, metavar="DIR", help="also write the results there as TensorBoard scalars")
-    add("--paper", metavar="NAME", help=f"a paper's table beside ours, under one protocol (default: {PROTOCOL})")
+    add("--paper", metavar="NAME", help=f"a paper's table beside our fp32 runs under a protocol (default: {PROTOCOL})")
     add("--paper-table", metavar="T", help="another table of --paper than its main ones, as in 'Table 6'")
 
 

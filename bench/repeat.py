@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench import parser
@@ -23,7 +24,8 @@ def again(args: argparse.Namespace, request: Request, failed: Sequence[Cell]) ->
     settings = {k: v for k, v in request.settings.items() if k in (*methods, *benchmarks)}
     protocols = [p for p in request.protocols if any(cell.protocol == p for cell in failed)]
     seeds = sorted({cell.seed for cell in failed})
-    words = [command_line(Request(methods, benchmarks, seeds, request.epochs, settings, protocols))]
+    part = replace(request, methods=methods, benchmarks=benchmarks, seeds=seeds, settings=settings, protocols=protocols)
+    words = [command_line(part)]
     usual = vars(parser.make_parser("run", "", "").parse_args([]))
     for name in ("out", "data", "executor", "workers", "threads", "gpus_per_cell", "memory_per_cell", "ray_address",
                  "device", "time_limit"):  # fmt: skip
@@ -40,6 +42,7 @@ def command_line(request: Request) -> str:
     words.append(f"--seeds {','.join(map(str, request.seeds))}")
     words += [f"--protocol {','.join(request.protocols)}"] if list(request.protocols) != [PROTOCOL] else []
     words += [f"--epochs {request.epochs}"] if request.epochs else []
+    words += [f"--precision {request.precision}"] if request.precision != "fp32" else []
     return " ".join(
         words + [f"--set {shlex.quote(f'{m}.{k}={v}')}" for m, s in request.settings.items() for k, v in s.items()]
     )

@@ -55,7 +55,7 @@ def to_toml(ranked: Ranked, request: Request, search: Search, command: str, comm
     lines = [
         f"# Settings chosen by `{command}`",
         f"# {datetime.now(UTC):%Y-%m-%d}, {code}",
-        f"# {search.trials} trials of each method, the recipe's own settings among them; {budget}",
+        f"# {search.trials} trials of each method, the recipe's own settings among them; {budget}, {request.precision}",
         f"# {_basis(request, search)}",
         "# To run with them: python run_bench.py --recipe FILE",
         f"bench = {json.dumps(request.benchmarks[0])}",
@@ -81,7 +81,9 @@ def _table(method: str, outcomes: Sequence[Outcome]) -> list[str]:
 def stem(request: Request) -> str:
     """The name of the recipe's file."""
     [benchmark], [protocol] = request.benchmarks, request.protocols
-    return benchmark if protocol == next(iter(PROTOCOLS)) else f"{benchmark}-{protocol}"
+    facts = [protocol] if protocol != next(iter(PROTOCOLS)) else []
+    facts += [request.precision] if request.precision != "fp32" else []
+    return "-".join([benchmark, *facts])
 
 
 def read(
@@ -108,7 +110,9 @@ def read(
 
 def _basis(request: Request, search: Search) -> str:
     seeds = ", ".join(map(str, request.seeds))
-    return f"ACC on the validation data of the first {search.tasks} tasks, after the last of them; seeds: {seeds}."
+    precision = f"; precision: {request.precision}" if request.precision != "fp32" else ""
+    tasks = f"the first {search.tasks} tasks, after the last of them"
+    return f"ACC on the validation data of {tasks}; seeds: {seeds}{precision}."
 
 
 def _recipe(outcomes: Sequence[Outcome]) -> Outcome:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bench import cluster, grid, registry, tune, tuned
+from bench import cluster, grid, precision, registry, tune, tuned
 from bench.space import space_of
 from bench.tune import Outcome, Search, Trial
 
@@ -319,6 +319,19 @@ def test_another_protocol_has_a_recipe_of_its_own(command: Command, ran: list[st
     command(*words)
     command(*words, "--protocol", "sound")
     assert [path.name for path in sorted(tmp_path.glob("tune/*.toml"))] == ["toy-sound.toml", "toy.toml"]
+
+
+def test_another_precision_has_trials_and_a_recipe_of_its_own(
+    command: Command, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "slowdown", lambda device: 0.5)
+    words = (*TOY[:-1], "1", "--methods", "finetune", "--out", tmp_path)
+    plain, reduced = command(*words), command(*words, "--precision", "bf16")
+    assert ran == ["finetune 0", "finetune 0"] and len(list(tmp_path.glob("tune/toy/finetune/*.json"))) == 2
+    texts = {path.name: path.read_text() for path in tmp_path.glob("tune/*.toml")}
+    assert set(texts) == {"toy-bf16.toml", "toy.toml"}
+    assert "--precision bf16" in texts["toy-bf16.toml"] and "--precision" not in texts["toy.toml"]
+    assert "precision: bf16." in reduced.out and "precision:" not in plain.out
 
 
 def test_a_method_that_does_not_apply_is_explained(

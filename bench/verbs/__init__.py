@@ -24,3 +24,17 @@ def announce(what: str, items: Sequence[Any], done: Iterable[str], by: str, reso
 def warn(message: str) -> None:
     """A line for a person; the work goes on."""
     print(f"warning: {message}", file=sys.stderr)
+
+
+def warn_if_slower(precision: str, resources: Resources) -> None:
+    """A line where a precision saves no time on this machine; what a cluster has is not known here."""
+    if precision == "fp32" or resources.address:
+        return
+    from bench.precision import slowdown
+    from bench.worker import set_arithmetic
+
+    set_arithmetic(resources)
+    ratio = slowdown(resources.device)
+    if ratio > 1:
+        step = f"a measured step on this {resources.device} takes {ratio:.2f} times as long as in fp32"
+        warn(f"--precision {precision} saves no time here: {step}; where arithmetic in bf16 is missing, it is emulated")

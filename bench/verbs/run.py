@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import options, registry
 from bench.core import Result
-from bench.verbs import announce, warn
+from bench.verbs import announce, warn, warn_if_slower
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         elif found is not None and found.error is None:
             results[cell.key] = found
     pending = [cell for cell in cells if cell.key not in results]
+    if pending:
+        warn_if_slower(request.precision, resources)
     announce("cells", cells, results, args.executor, resources, listed=args.dry_run)
     if args.dry_run:
         return 0
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams)
     facts = [f"{request.epochs}epochs"] if request.epochs else []
     facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
+    facts += [request.precision] if request.precision != "fp32" else []
     stem = "-".join([*request.benchmarks, *facts])
     print(render.to_markdown(table))
     try:

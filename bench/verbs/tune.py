@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench import options
 from bench.config import require
 from bench.core import UserError
-from bench.verbs import announce, warn
+from bench.verbs import announce, warn, warn_if_slower
 
 if TYPE_CHECKING:
     from bench.grid import Request
@@ -33,6 +33,8 @@ def tune(args: argparse.Namespace) -> int:
     for line in [*reasons, *(outcome for outcome in found.values() if isinstance(outcome, str))]:
         warn(line)
     pending = [trial for trial in trials if trial.key not in outcomes]
+    if pending:
+        warn_if_slower(request.precision, resources)
     announce("trials", trials, outcomes, "Ray Tune", resources, listed=args.dry_run)
     if args.dry_run:
         return 0
