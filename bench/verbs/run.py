@@ -15,13 +15,16 @@ from bench.verbs import announce, warn
 def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table."""
     chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
-    request, resources = options.make_request(args), options.make_resources(args)
+    request = options.make_request(args)
     from bench import grid, render, repeat, store, tables
     from bench.display import Display
     from bench.drive import drive
 
-    cells, unsupported = grid.expand(request, args.plugin)
+    cells, unsupported = grid.expand(request, args.plugin)  # what is wrong is told before torch is imported
+    resources = options.make_resources(args)
     if not args.dry_run:
+        registry.import_methods(request.methods, args.plugin)
+        cells, unsupported = grid.expand(request, args.plugin)
         store.check_writable(args.out)
     results: dict[str, Result] = {}
     for cell in cells:
