@@ -23,6 +23,7 @@ PROTOCOL = "published"  # unless told otherwise
 METRIC_NAMES = (
     "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
 )  # fmt: skip
+FIGURE_FORMATS = ("pdf", "png")
 
 
 def make_request(args: argparse.Namespace) -> Request:
