@@ -121,7 +121,7 @@ def add_resources(add: Callable[..., Any]) -> None:
     add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
     add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     add("--tf32", action="store_true", help="on a GPU, round what is multiplied to TF32: other numbers, sooner")
-    add("--dry-run", action="store_true", help="list what would run and stop")
+    add("--dry-run", action="store_true", help="list what would run, say how long it may take, and stop")
 
 
 def add_tuning(add: Callable[..., Any], benchmark: str) -> None:

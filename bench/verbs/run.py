@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bench import options, registry
@@ -16,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table."""
     chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
     request = options.make_request(args)
-    from bench import grid, render, repeat, store, tables
+    from bench import budget, grid, render, repeat, store, tables
     from bench.display import Display
     from bench.drive import drive
 
@@ -34,10 +35,11 @@ def run(args: argparse.Namespace) -> int:
         elif found is not None and found.error is None:
             results[cell.key] = found
     pending = [cell for cell in cells if cell.key not in results]
-    announce("cells", cells, results, args.executor, resources, listed=args.dry_run)
-    if args.dry_run:
-        return 0
     try:
+        forecast = partial(budget.line, pending, resources, args.executor, args.out)
+        announce("cells", cells, results, args.executor, resources, listed=args.dry_run, time=forecast)
+        if args.dry_run:
+            return 0
         with Display(len(pending)) as display:
             unsaved = drive(pending, results, resources, args.executor, args.out, display, warn) if pending else []
     except KeyboardInterrupt:
