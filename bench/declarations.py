@@ -9,7 +9,6 @@ stored that could be out of date. Where it does not run so, the answer is None, 
 from __future__ import annotations
 
 import ast
-import copy
 import hashlib
 import importlib.util
 import sys
@@ -22,11 +21,12 @@ PLANNED = ("unsupported", "reads_old_data")  # the hooks that a plan calls
 IMPORTS = (ast.Import, ast.ImportFrom)
 
 
-def declared(path: Path, tree: ast.Module, name: str) -> type | None:
-    """Return the class `name` of the file at `path`, parsed as `tree`, with those of its functions that a plan calls.
+def declared(path: Path, name: str) -> type | None:
+    """Return the class `name` of the file at `path`, with those of its functions that a plan calls.
 
     Return None where the file belongs to a package, imports what is not there, or does not run in part.
     """
+    tree = ast.parse(path.read_text())
     if (path.parent / "__init__.py").exists() or not all(map(_is_there, _modules(tree))):
         return None
     module = ModuleType(f"ness_bench_outline_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}")
@@ -43,12 +43,11 @@ def declared(path: Path, tree: ast.Module, name: str) -> type | None:
 
 
 def outline(tree: ast.Module, name: str) -> ast.Module:
-    """Return the module without what only training needs.
+    """Take out of the module what only training needs, and return it.
 
     That is the bodies of functions of the class `name` that no plan calls, and the imports, functions and classes that
     are then named nowhere.
     """
-    tree = copy.deepcopy(tree)
     [cls] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
     hooks = [node for node in cls.body if isinstance(node, ast.FunctionDef)]
     helpers = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node is not cls]

@@ -226,7 +226,7 @@ def _outlined(path: Path) -> Any:
     """The class in a method's file with what it declares, known to fit; None where the whole file is needed."""
     node = _class_in(path, "Method")
     assert node is not None
-    cls = declared(path, _parse(path), node.name)
+    cls = declared(path, node.name)
     if cls is not None:
         demand_fit(cls, Method, path, node)
     return cls

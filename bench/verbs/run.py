@@ -17,11 +17,11 @@ def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table."""
     chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
     request = options.make_request(args)
-    from bench import budget, grid, render, repeat, store, tables
-    from bench.display import Display
-    from bench.drive import drive
+    from bench import grid
 
-    cells, unsupported = grid.expand(request, args.plugin)  # what is wrong is told before torch is imported
+    cells, unsupported = grid.expand(request, args.plugin)  # what is wrong is told before more is imported
+    from bench import budget, render, repeat, store, tables
+
     resources = options.make_resources(args)
     if not args.dry_run:
         registry.import_methods(request.methods, args.plugin)
@@ -40,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
         announce("cells", cells, results, args.executor, resources, listed=args.dry_run, time=forecast)
         if args.dry_run:
             return 0
+        from bench.display import Display
+        from bench.drive import drive
+
         with Display(len(pending)) as display:
             unsaved = drive(pending, results, resources, args.executor, args.out, display, warn) if pending else []
     except KeyboardInterrupt:
