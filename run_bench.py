@@ -9,7 +9,7 @@
   python run_bench.py data --prepare                         download and prepare the data of all benchmarks
   python run_bench.py table --metric acc,bwt,forgetting      a table of what has been run
   python run_bench.py table --paper NAME                     a paper's published table beside ours
-  python run_bench.py report                                 one HTML page of what has been run, and its figures
+  python run_bench.py report                                 one HTML page of what has been run, with its figures
   python run_bench.py new method NAME                        a file to start your own method from, and its test
   python run_bench.py check NAME.py                          what every method and benchmark must keep to, on yours
   python run_bench.py import matrix.csv --help               a row for an accuracy matrix computed elsewhere

@@ -152,17 +152,18 @@ def tasks_of(setting: Setting) -> tuple[Benchmark, list[Task], str]:
     try:
         tasks, source = benchmark.stream(1, setting.data)[: setting.later], "real images"
     except DataError:
-        tasks, source = [_random_task(benchmark, t) for t in range(setting.later)], "random images"
+        tasks, source = [random_task(benchmark, t, 4750, 250, 64) for t in range(setting.later)], "random images"
     n = setting.samples
     cut = [Task(t.index, t.classes, Split(t.train.x[:n], t.train.y[:n]), t.validation, t.test) for t in tasks]
     return benchmark, cut, source
 
 
-def _random_task(benchmark: Benchmark, t: int) -> Task:
+def random_task(benchmark: Benchmark, t: int, train: int, validation: int = 0, test: int = 0) -> Task:
+    """A task of random images of the benchmark's shape, so many in each split, with random labels."""
     generator = np.random.default_rng(t)
 
     def split(n: int) -> Split:
         x = generator.normal(size=(n, *benchmark.input_shape)).astype(np.float32)
         return Split(x, generator.integers(0, benchmark.num_classes, n))
 
-    return Task(t, (), split(4750), split(250), split(64))
+    return Task(t, (), split(train), split(validation), split(test))

@@ -142,11 +142,11 @@ def to_svg(plot: Plot) -> str:
 
 
 @rc_context(STYLE)
-def save(plot: Plot, folder: Path) -> None:
-    """The figure as PDF and PNG, with the caption as their description."""
+def save(plot: Plot, folder: Path, formats: Sequence[str]) -> None:
+    """Write the figure in each of the formats, "pdf" and "png", with the caption as its description."""
     about: dict[str, Any] = {
         "pdf": {"Subject": plot.caption, "CreationDate": None},
         "png": {"Description": plot.caption},
     }
-    for suffix, metadata in about.items():
-        plot.figure.savefig(folder / f"{plot.name}.{suffix}", dpi=200, metadata=metadata)
+    for suffix in formats:
+        plot.figure.savefig(folder / f"{plot.name}.{suffix}", dpi=200, metadata=about[suffix])

@@ -60,7 +60,7 @@ class UnsupportedError(Exception):
 
 def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, plugins: Sequence[Path]) -> list[Cell]:
     """The cells of one method on one benchmark under one protocol, a seed each."""
-    method = registry.get_method(name, plugins)
+    method = registry.get_declaration(name, plugins)
     recipe = registry.recipe(benchmark_name, plugins)
     if "+" in name and name not in {**recipe, **recipe.get(protocol, {})}:
         raise UnsupportedError(f"its recipe has no table for {name}")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.core import Benchmark, Training
-from bench.network import Network
 from bench.space import Range
+
+if TYPE_CHECKING:  # what a method declares can be read without torch, see `bench.declarations`
+    import torch
+    from torch import Tensor, nn
+
+    from bench.network import Network
 
 
 def slices(n: int, size: int) -> list[slice]:
@@ -64,6 +66,8 @@ class TrainingData:
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """At most `n` random samples without replacement, (x, y)."""
+        import torch
+
         return self._take(torch.randperm(len(self), generator=generator)[:n].to(self._x.device))
 
     def _take(self, part: slice | Tensor) -> tuple[Tensor, Tensor]:
@@ -98,6 +102,8 @@ class Method:
     config: Config
 
     def __init__(self, network: Network, config: Any = None, generator: torch.Generator | None = None) -> None:
+        import torch
+
         self.network = network
         self.config = self.Config() if config is None else config
         self.generator = torch.Generator() if generator is None else generator

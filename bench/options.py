@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import registry, store, tuned
+from bench import machine, registry, store, tuned
 from bench.config import nearest, parse, require
 from bench.core import PRECISIONS, PROTOCOLS, UserError
 
@@ -22,6 +23,7 @@ PROTOCOL = "published"  # unless told otherwise
 METRIC_NAMES = (
     "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
 )  # fmt: skip
+FIGURE_FORMATS = ("pdf", "png")
 
 
 def make_request(args: argparse.Namespace) -> Request:
@@ -38,6 +40,7 @@ def make_request(args: argparse.Namespace) -> Request:
     for option in ("epochs", "workers", "threads"):
         if getattr(args, option) is not None and getattr(args, option) < 1:
             raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
+    os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))  # torch looks at it when it is imported
     settings = from_recipe(args, methods, benchmarks, protocols) if args.recipe else {}
     given: dict[str, dict[str, Any]] = {}
     for item in args.set:
@@ -95,12 +98,9 @@ def make_resources(args: argparse.Namespace) -> Resources:
     for option in ("memory_per_cell", "time_limit"):
         if (value := getattr(args, option)) is not None and not value > 0:
             raise UserError(f"--{option.replace('_', '-')} must be greater than 0, not {value:g}")
-    os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
-    import torch
-
     from bench.worker import Resources
 
-    cuda = torch.cuda.is_available() or (args.device == "cuda" and bool(args.ray_address))  # the cluster will tell
+    cuda = has_cuda() or (args.device == "cuda" and bool(args.ray_address))  # the cluster will tell
     if args.device == "cuda" and not cuda:
         raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
     device = "cuda" if cuda and args.device != "cpu" else "cpu"
@@ -118,6 +118,15 @@ def make_resources(args: argparse.Namespace) -> Resources:
         memory_per_cell=1e9 * (args.memory_per_cell or 0),
         tf32=args.tf32,
     )  # fmt: skip
+
+
+def has_cuda() -> bool:
+    """Whether PyTorch has a GPU to work on. It is asked only where there may be one, or where it is imported."""
+    if "torch" not in sys.modules and not machine.may_have_gpu():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def named(text: str) -> list[str]:

@@ -104,11 +104,11 @@ def word_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     )
 
 
-def figures(drawn: Sequence[Plot]) -> str:
-    """The figures side by side where there is room."""
+def figures(drawn: Sequence[Plot], place: str) -> str:
+    """The figures side by side where there is room; the names of their files stand in `place`."""
     items = (
         f"<figure>{figure.to_svg(plot)}\n<figcaption>{escape(plot.caption)} "
-        f"<code>figures/{escape(plot.name)}</code></figcaption></figure>\n"
+        f"<code>{place}{escape(plot.name)}</code></figcaption></figure>\n"
         for plot in drawn
     )
     return f'<div class="figures">\n{"".join(items)}</div>\n'

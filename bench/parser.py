@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from bench import registry, scaffold
 from bench.core import PRECISIONS, PROTOCOLS, UserError
-from bench.options import METRIC_NAMES, PROTOCOL
+from bench.options import FIGURE_FORMATS, METRIC_NAMES, PROTOCOL
 
 
 class Once(argparse.Action):
@@ -68,7 +68,9 @@ def make_parser(verb: str, about: str, benchmark: str, verbs: Sequence[str] = ()
     if verb == "table":
         add_presentation(add)
     if verb == "report":
-        add("--to", type=Path, metavar="FILE", help="the page; its figures go beside it (default: OUT/report.html)")
+        add("--to", type=Path, metavar="FILE", help="the page, which holds its figures (default: OUT/report.html)")
+        formats = ",".join(FIGURE_FORMATS)
+        add("--figures", metavar="F,G", help=f"also each figure as a file in figures/ beside the page, of {formats}")
     if verb == "data":
         add("--bench", default="all", metavar="A,B", help="benchmarks by name, or all (default)")
         add(
@@ -121,7 +123,7 @@ def add_resources(add: Callable[..., Any]) -> None:
     known = "; ".join(f"{name}: {what}" for name, what in PRECISIONS.items())
     add("--precision", default="fp32", metavar="P", help=f"{known} (default: %(default)s)")
     add("--tf32", action="store_true", help="on a GPU, round what is multiplied to TF32: other numbers, sooner")
-    add("--dry-run", action="store_true", help="list what would run and stop")
+    add("--dry-run", action="store_true", help="list what would run, say how long it may take, and stop")
 
 
 def add_tuning(add: Callable[..., Any], benchmark: str) -> None:

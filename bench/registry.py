@@ -25,6 +25,8 @@ from typing import Any, Literal
 from bench.config import build, nearest
 from bench.contract import demand_fit
 from bench.core import PROTOCOLS, Benchmark, UserError
+from bench.declarations import declared
+from bench.method import Method
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -74,6 +76,22 @@ def summary(path: Path) -> str:
 def get_method(name: str, plugins: Sequence[Path] = ()) -> Any:
     """The method's class; of a variant, `method+word`, that of the method."""
     return _load(_find("Method", name, plugins), "Method")
+
+
+def get_declaration(name: str, plugins: Sequence[Path] = ()) -> Any:
+    """The method's class, for planning alone: without torch, where torch is not imported yet, if that can be."""
+    path = _find("Method", name, plugins)
+    outlined = None if "torch" in sys.modules else _outlined(path)
+    return outlined or _load(path, "Method")
+
+
+def import_methods(names: Sequence[str], plugins: Sequence[Path] = ()) -> None:
+    """Import the whole files of methods that are about to run, and torch with them: plans are then made with them.
+
+    Raises `UserError` where one does not import.
+    """
+    for name in names:
+        get_method(name, plugins)
 
 
 def get_benchmark(name: str, plugins: Sequence[Path] = (), options: Mapping[str, Any] | None = None) -> Benchmark:
@@ -196,15 +214,21 @@ def _load(path: Path, kind: Kind) -> Any:
         module = _import(path)
     except (Exception, SystemExit) as error:
         raise UserError(f"{path} does not import: {reason(error, path)}") from error
-    base: type = Benchmark
-    if kind == "Method":
-        from bench.method import Method  # torch comes with it
-
-        base = Method
     node = _class_in(path, kind)
     assert node is not None
     cls = getattr(module, node.name)
-    demand_fit(cls, base, path, node)
+    demand_fit(cls, Method if kind == "Method" else Benchmark, path, node)
+    return cls
+
+
+@cache
+def _outlined(path: Path) -> Any:
+    """The class in a method's file with what it declares, known to fit; None where the whole file is needed."""
+    node = _class_in(path, "Method")
+    assert node is not None
+    cls = declared(path, node.name)
+    if cls is not None:
+        demand_fit(cls, Method, path, node)
     return cls
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
 from tabulate import tabulate
 
 from bench import store
@@ -131,12 +130,23 @@ def _s_column(table: Table, column: Column) -> str:
 
 def to_csv(table: Table) -> str:
     """One line per entry: benchmark, method, metric, mean, sd, n, wanted, failed. Qualities are in percent."""
-    records = [
-        {"benchmark": benchmark, "method": row, "metric": metric, **asdict(entry)}
-        for (row, (benchmark, metric)), entry in table.entries.items()
-    ]
-    hidden = ["undefined", "best", "values", *([] if any(r["differs"] for r in records) else ["differs"])]
-    return pd.DataFrame(records).drop(columns=hidden).to_csv(index=False).rstrip("\n")
+    fields = ["mean", "sd", "n", "wanted", "failed"]
+    fields += ["differs"] if any(entry.differs for entry in table.entries.values()) else []
+    lines = [["benchmark", "method", "metric", *fields]]
+    for (row, (benchmark, metric)), entry in table.entries.items():
+        lines.append([benchmark, row, metric, *(_bare(getattr(entry, field)) for field in fields)])
+    return _comma_separated(lines)
+
+
+def _bare(value: float | str) -> str:
+    """A number with all its digits; nothing where it is missing."""
+    return "" if isinstance(value, float) and math.isnan(value) else str(value)
+
+
+def _comma_separated(lines: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().rstrip("\n")
 
 
 FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
@@ -145,9 +155,7 @@ FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
 def show_listing(listing: Listing, form: str) -> str:
     """A small table in one of the FORMATS."""
     if form == "csv":
-        lines = io.StringIO()
-        csv.writer(lines, lineterminator="\n").writerows([listing.header, *listing.rows])
-        return lines.getvalue().rstrip("\n")
+        return _comma_separated([listing.header, *listing.rows])
     if form == "md":
         return "\n".join([_pipes(listing.header, listing.rows, listing.left), "", listing.caption])
     header, *body = [" & ".join(map(escape, row)) + r" \\" for row in (listing.header, *listing.rows)]

@@ -24,22 +24,23 @@ def write(
     chosen: Sequence[str] = ("acc", "bwt", "state"),
     streams: Mapping[str, str] | None = None,
     commands: Sequence[str] = (),
+    formats: Sequence[str] = (),
     **options: Any,
 ) -> None:
-    """Write the page and, in `figures/` beside it, each figure as PDF and PNG, and their captions.
+    """Write the page, each figure drawn once, as SVG inside it.
 
+    Where `formats` are given, "pdf" or "png", write each figure in them, and the captions, to `figures/` beside it.
     `options` are those of `summarise`; `commands` are what was typed to get the results.
     """
-    folder = path.parent / "figures"
-    store.check_writable(folder)
+    store.check_writable(path.parent)
     table, full = (summarise(pairs, some, seeds, streams=streams, **options) for some in (chosen, list(METRICS)))
     runs = runs_of(full, pairs, seeds, streams or {})
     drawn = _draw(runs)
-    for plot in (together := [plot for group in drawn for plot in group]):
-        figure.save(plot, folder)
-    store.write_text(folder / "captions.md", "\n".join(f"**{p.name}**: {p.caption}\n" for p in together))
+    place = "figures/" if formats else ""
+    if formats:
+        _export([plot for group in drawn for plot in group], path.parent / "figures", formats)
     results = [result for _, result in pairs if result is not None]
-    sections = [_section(full, some, group) for some, group in zip(runs, drawn, strict=True)]
+    sections = [_section(full, some, group, place) for some, group in zip(runs, drawn, strict=True)]
     summary = f"{len(table.rows)} methods; {', '.join(some.name for some in runs)}; {len(results)} runs."
     body = [f"<p>{page.escape(summary)}</p>\n", page.to_html(table), _gaps(full, runs, pairs), *sections]
     store.write_text(path, page.document("Report of a comparison", "".join([*body, _manifest(results, commands)])))
@@ -110,10 +111,19 @@ def _draw(runs: Sequence[Runs]) -> list[list[Plot]]:
     return groups
 
 
-def _section(full: Table, some: Runs, drawn: Sequence[Plot]) -> str:
-    """A benchmark under a budget: all metrics, and the figures."""
+def _export(drawn: Sequence[Plot], folder: Path, formats: Sequence[str]) -> None:
+    """Each figure as a file of its own, and a file of all captions."""
+    store.check_writable(folder)
+    for plot in drawn:
+        figure.save(plot, folder, formats)
+    captions = [f"**{plot.name}**: {plot.caption}\n" for plot in drawn]
+    store.write_text(folder / "captions.md", "\n".join(captions))
+
+
+def _section(full: Table, some: Runs, drawn: Sequence[Plot], place: str) -> str:
+    """A benchmark under a budget: all metrics, and the figures; their files are in `place`."""
     table = replace(full, columns=[column for column in full.columns if column[0] == some.name])
-    shown = page.figures(drawn) if drawn else '<p class="bad">No finished run, so no figure.</p>\n'
+    shown = page.figures(drawn, place) if drawn else '<p class="bad">No finished run, so no figure.</p>\n'
     return f"<h2>{page.escape(some.name)}</h2>\n<h3>All metrics</h3>\n{page.to_html(table)}<h3>Figures</h3>\n{shown}"
 
 

@@ -28,7 +28,7 @@ def describe(benchmarks: Sequence[str], plugins: Sequence[Path]) -> Iterator[str
     yield ORDER
     yield _defaults("training", Training, Training.protocols)
     for name in registry.available("Method", plugins):
-        method = registry.get_method(name, plugins)
+        method = registry.get_declaration(name, plugins)
         yield _defaults(name, method.Config, method.protocols)
     for name in benchmarks:
         benchmark = registry.get_benchmark(name, plugins)

@@ -1,4 +1,7 @@
-"""Statistics for few seeds and few benchmarks: exact tests, bootstrap intervals, ranks. Pure functions of numbers."""
+"""Statistics for few seeds and few benchmarks: exact tests, bootstrap intervals, ranks. Pure functions of numbers.
+
+SciPy takes a second to import, so the functions that need it import it: most tables need none of them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 LIMIT = 40  # pairs that an exact test can take: 2 ** (LIMIT / 2) sums are held at a time
 
@@ -55,6 +57,8 @@ def wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
     moved = d[d != 0]
     if len(d) and not len(moved):
         return 1.0
+    from scipy import stats
+
     return sign_flip(np.sign(moved) * stats.rankdata(np.abs(moved)))
 
 
@@ -82,16 +86,22 @@ def bootstrap(
 
 def ranks(scores: np.ndarray) -> np.ndarray:
     """Ranks (benchmarks, methods) of scores of the same shape: 1 for the highest; ties share their mean rank."""
+    from scipy import stats
+
     return np.asarray(stats.rankdata(-scores, axis=1))
 
 
 def friedman(scores: np.ndarray) -> float:
     """p of Friedman's test that all methods (columns) rank alike over benchmarks (rows); chi-square approximation."""
+    from scipy import stats
+
     return float(stats.friedmanchisquare(*scores.T).pvalue)
 
 
 def critical_difference(methods: int, benchmarks: int, alpha: float = 0.05) -> float:
     """Nemenyi's: mean ranks further apart than this differ (Demšar, JMLR 2006)."""
+    from scipy import stats
+
     q = stats.studentized_range.ppf(1 - alpha, methods, np.inf) / np.sqrt(2)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * benchmarks)))
 

@@ -104,7 +104,7 @@ def plan(request: Request, search: Search, plugins: Sequence[Path] = ()) -> tupl
     for name in request.methods:
         own = replace(request, methods=[name])
         usual, unsupported = grid.expand(own, plugins)
-        if registry.get_method(name, plugins).joint:
+        if registry.get_declaration(name, plugins).joint:
             left_out[name] = "it trains on all tasks at once, an upper bound and not a competitor"
         elif unsupported:
             [left_out[name]] = unsupported.values()
@@ -116,7 +116,7 @@ def plan(request: Request, search: Search, plugins: Sequence[Path] = ()) -> tupl
 def _trials_of(
     name: str, usual: Sequence[Cell], request: Request, search: Search, plugins: Sequence[Path]
 ) -> list[Trial]:
-    space = space_of(registry.get_method(name, plugins).Config)
+    space = space_of(registry.get_declaration(name, plugins).Config)
     recipe = {**usual[0].training, **usual[0].config}
     trials = [Trial(0, {field: recipe[field] for field in space}, tuple(usual), search.tasks)]
     generator = np.random.default_rng(derive("search", search.seed, usual[0].benchmark, name))

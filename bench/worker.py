@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import registry
+from bench import machine, registry
 from bench.config import build
 from bench.core import Cell, Result, Task, Training, UserError, fingerprint
 from bench.seeding import derive
@@ -75,7 +75,7 @@ def run_cell(
     keep_memory()
     cuda = resources.device == "cuda"
     facts = environment(resources, cell.precision)
-    result = Result(cell, environment=dict(facts))
+    result = Result(cell, environment={**facts, "cpu": machine.cpu()})
     folder = resources.checkpoints  # on another node there may be no results folder to keep them in
     checkpoint = Checkpoint(folder, cell, facts) if folder and folder.parent.is_dir() else None
     start, before = time.perf_counter(), 0.0
@@ -177,7 +177,7 @@ def environment(resources: Resources, precision: str = "fp32") -> dict[str, Any]
         "python": platform.python_version(),
         "packages": {p: _version(p) for p in ("numpy", "torch", "torchvision", "scikit-learn")},
         "platform": platform.machine(),
-        "device": _device_name(resources.device),
+        "device": device_name(resources.device),
         "threads": resources.threads,
         "tf32": resources.tf32,
         "precision": precision,
@@ -215,7 +215,8 @@ def commit() -> dict[str, Any]:
         return {}
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """What a device is called: "cpu", or the model of the GPU."""
     if device != "cuda":
         return device
     import torch

@@ -38,6 +38,12 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     return call
 
 
+@pytest.fixture(autouse=True)
+def _uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for a calibration unless it asks for one: each is a process that imports torch."""
+    monkeypatch.setattr("bench.budget.LIMIT", 0.0)
+
+
 @pytest.fixture
 def plugin(tmp_path: Path) -> Callable[..., Path]:
     """`plugin(name, body)` writes a method whose class body is given; returns its file."""

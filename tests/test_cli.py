@@ -396,21 +396,43 @@ try:
     code = run_bench.main(sys.argv[2:])
 except SystemExit as exit:
     code = exit.code or 0
-heavy = sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'ray', 'sklearn', 'pandas', 'matplotlib'})
+slow = {'torch', 'ray', 'sklearn', 'pandas', 'scipy', 'matplotlib'}
+heavy = sorted({name.split('.')[0] for name in sys.modules} & slow)
 print('HEAVY', *heavy)
 sys.exit(code != int(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize(
-    ("code", "words"), [(0, ["list"]), (0, ["--help"]), (0, ["table", "--help"]), (2, ["--methods", "fintune"])]
-)
-def test_quick_answers_import_nothing_heavy(code: int, words: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, str(code), *words], cwd=registry.ROOT, capture_output=True, text=True
-    )
+QUICK_ANSWERS = [
+    (0, ["list"]),
+    (0, ["list", "--recipes"]),
+    (0, ["--help"]),
+    (0, ["table", "--help"]),
+    (0, ["--dry-run", "--device", "cpu", "--out", "{}"]),
+    (0, ["tune", "--dry-run", "--device", "cpu", "--out", "{}"]),
+    (2, ["--methods", "fintune"]),
+    (2, ["--set", "ness.epz=3"]),
+    (2, ["--set", "ness.eps=-1"]),
+    (2, ["--device", "cud"]),
+]
+
+
+@pytest.mark.parametrize(("code", "words"), QUICK_ANSWERS)
+def test_quick_answers_import_nothing_heavy(code: int, words: list[str], tmp_path: Path) -> None:
+    probe = [sys.executable, "-c", PROBE, str(code), *(word.format(tmp_path) for word in words)]
+    done = subprocess.run(probe, cwd=registry.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["HEAVY"]
+
+
+@pytest.mark.parametrize("form", [["md"], ["csv"], ["latex", "--siunitx"], ["md", "--methods", "finetune"]])
+def test_a_table_of_stored_results_imports_nothing_heavy(command: Command, tmp_path: Path, form: list[str]) -> None:
+    command("--methods", "finetune,gpm", *QUICK, "--out", tmp_path)
+    words = ["table", "--out", str(tmp_path), "--format", *form]
+    done = subprocess.run([sys.executable, "-c", PROBE, "0", *words], cwd=registry.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *table, heavy = done.stdout.rstrip("\n").split("\n")
+    assert heavy.split() == ["HEAVY"] and "\n".join(table) + "\n" == command(*words).out
 
 
 def test_help_is_for_newcomers(command: Command, capsys: pytest.CaptureFixture[str]) -> None:

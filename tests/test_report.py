@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from test_plots import made_up
 
 from bench import grid, report, store
@@ -100,16 +103,38 @@ def test_the_numbers_are_those_of_the_table(page: tuple[Path, str]) -> None:
     assert "88.00 ± 0.71" in page[1] and "−5.00 ± 0.00" in page[1]
 
 
-def test_every_figure_is_a_file_and_has_a_caption(page: tuple[Path, str]) -> None:
-    names = re.findall(r"<code>figures/([^<]+)</code></figcaption>", page[1])
-    assert len(names) == len(set(names)) == page[1].count("<figure>")
-    files = {path.name for path in (page[0].parent / "figures").iterdir()}
-    assert files == {f"{name}.{suffix}" for name in names for suffix in ("pdf", "png")} | {"captions.md"}
+def test_every_figure_has_a_name_and_a_caption_and_is_no_file(page: tuple[Path, str]) -> None:
+    names = re.findall(r"<code>([^<]+)</code></figcaption>", page[1])
+    assert len(names) == len(set(names)) == page[1].count("<figure>") > 0
+    assert [path.name for path in page[0].parent.iterdir()] == ["page.html"]
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page[1], re.DOTALL)
     assert all(
         "n = 2 (seeds 0, 1)" in caption and "2 tasks, task-il, at most 3 epochs a task, protocol published" in caption
         for caption in captions
     )
+
+
+@pytest.mark.parametrize("formats", [["png"], ["pdf", "png"], []])
+def test_figures_are_drawn_once_and_files_only_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, formats: list[str]
+) -> None:
+    drawn: list[str] = []
+    savefig = Figure.savefig
+
+    def count(self: Figure, target: Any, **options: Any) -> None:
+        drawn.append(options.get("format") or Path(target).suffix[1:])
+        savefig(self, target, **options)
+
+    monkeypatch.setattr(Figure, "savefig", count)
+    report.write(tmp_path / "page.html", report.with_gaps([made_up(0, 2)], [], []), [0], formats=formats)
+    html = (tmp_path / "page.html").read_text()
+    figures = html.count("<figure>")
+    assert Counter(drawn) == {"svg": figures, **dict.fromkeys(formats, figures)} and figures > 0
+    names = re.findall(r"<code>figures/([^<]+)</code></figcaption>", html)
+    files = {path.name for path in tmp_path.glob("figures/*")}
+    wanted = {f"{name}.{suffix}" for name in names for suffix in formats}
+    assert files == (wanted | {"captions.md"} if formats else set()) and bool(names) == bool(formats)
+    assert all(f"**{name}**: " in (tmp_path / "figures/captions.md").read_text() for name in names)
 
 
 def test_protocols_are_kept_apart(tmp_path: Path) -> None:
@@ -126,7 +151,7 @@ def test_protocols_are_kept_apart(tmp_path: Path) -> None:
     assert sections == [
         "Missing and failed", "stream", "stream (sound)", "elsewhere", "elsewhere (sound)", "Manifest"
     ]  # fmt: skip
-    figures = re.findall(r"protocol (\w+); n = [^<]*<code>figures/([^<]+)</code>", html)
+    figures = re.findall(r"protocol (\w+); n = [^<]*<code>([^<]+)</code></figcaption>", html)
     assert len(figures) == html.count("<figure>") > 0
     assert all((protocol == "sound") == ("sound" in name) for protocol, name in figures)
     text = Page(html).text
@@ -179,15 +204,24 @@ def test_the_verb(command: Callable[..., tuple[int, str, str]], tmp_path: Path) 
     out = tmp_path / "results"
     (cell,), _ = grid.expand(grid.Request(["finetune"], ["toy"], [0], epochs=1))
     store.save(replace(made_up(0, 2, report=False), cell=cell), out)
-    code, told, _ = command("report", "--out", out, "--methods", "finetune,ewc", "--bench", "toy", "--seeds", "0,1")
+    words = ("--methods", "finetune,ewc", "--bench", "toy", "--seeds", "0,1", "--figures", "pdf")
+    code, told, _ = command("report", "--out", out, *words)
     assert (code, told) == (0, f"report: {out / 'report.html'}\n")
     text = Page((out / "report.html").read_text()).text
     assert "missing: finetune on toy (1 epoch), seed 1" in text and "missing: ewc on toy (1 epoch), every seed" in text
     assert str(tmp_path) not in text
-    assert list((out / "figures").glob("toy-*-average.pdf"))
+    assert list((out / "figures").glob("toy-*-average.pdf")) and not list((out / "figures").glob("*.png"))
 
 
-@pytest.mark.parametrize(("words", "part"), [(["--out", "{}"], "no results"), (["--to", "{}"], "is a folder")])
+BAD = [
+    (["--out", "{}"], "no results"),
+    (["--to", "{}"], "is a folder"),
+    (["--figures", "pfd"], "unknown figure format 'pfd': did you mean 'pdf'? known: pdf, png"),
+    (["--figures", ""], "no figure format"),
+]
+
+
+@pytest.mark.parametrize(("words", "part"), BAD)
 def test_a_bad_request_is_one_line(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path, words: list[str], part: str
 ) -> None:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.worker import Resources
 
 
-def announce(what: str, items: Sequence[Any], done: Iterable[str], by: str, resources: Resources, listed: bool) -> None:
-    """How many of the items, cells or trials, are done and to run, and how; and, `listed`, which."""
+def announce(
+    what: str,
+    items: Sequence[Any],
+    done: Iterable[str],
+    by: str,
+    resources: Resources,
+    listed: bool,
+    time: Callable[[], str] = str,
+) -> None:
+    """How many of the items, cells or trials, are done and to run, and how; and, `listed`, which they are.
+
+    On the first line stands, too, what `time` says, which may take a while.
+    """
     done = set(done)
     finished = sum(item.key in done for item in items)
     several = f"{resources.workers or 'as many as fit'} at a time"
     how = f"{by}, {several}, {resources.device}, CPU threads each: {resources.threads}"
-    print(f"{len(items)} {what}: {finished} done, {len(items) - finished} to run ({how})", flush=True)
+    print(f"{len(items)} {what}: {finished} done, {len(items) - finished} to run ({how})", end="", flush=True)
+    said = time()
+    print(f": {said}" if said else "", flush=True)
     for item in items if listed else ():
         print(f"  {'done  ' if item.key in done else 'to run'}  {item}")
 

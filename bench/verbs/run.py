@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bench import options, registry
@@ -15,13 +16,16 @@ from bench.verbs import announce, warn, warn_if_slower
 def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table."""
     chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
-    request, resources = options.make_request(args), options.make_resources(args)
-    from bench import grid, render, repeat, store, tables
-    from bench.display import Display
-    from bench.drive import drive
+    request = options.make_request(args)
+    from bench import grid
 
-    cells, unsupported = grid.expand(request, args.plugin)
+    cells, unsupported = grid.expand(request, args.plugin)  # what is wrong is told before more is imported
+    from bench import budget, render, repeat, store, tables
+
+    resources = options.make_resources(args)
     if not args.dry_run:
+        registry.import_methods(request.methods, args.plugin)
+        cells, unsupported = grid.expand(request, args.plugin)
         store.check_writable(args.out)
     results: dict[str, Result] = {}
     for cell in cells:
@@ -33,10 +37,14 @@ def run(args: argparse.Namespace) -> int:
     pending = [cell for cell in cells if cell.key not in results]
     if pending:
         warn_if_slower(request.precision, resources)
-    announce("cells", cells, results, args.executor, resources, listed=args.dry_run)
-    if args.dry_run:
-        return 0
     try:
+        forecast = partial(budget.line, pending, resources, args.executor, args.out)
+        announce("cells", cells, results, args.executor, resources, listed=args.dry_run, time=forecast)
+        if args.dry_run:
+            return 0
+        from bench.display import Display
+        from bench.drive import drive
+
         with Display(len(pending)) as display:
             unsaved = drive(pending, results, resources, args.executor, args.out, display, warn) if pending else []
     except KeyboardInterrupt:

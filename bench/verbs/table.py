@@ -81,8 +81,9 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
 
 
 def write_report(args: argparse.Namespace) -> int:
-    """A page of stored results, and its figures."""
+    """A page of stored results, with its figures."""
     chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
+    formats = options.pick("figure format", args.figures, options.FIGURE_FORMATS) if args.figures is not None else []
     page = args.to or args.out / "report.html"
     require(not page.is_dir(), f"--to {page} is a folder: name a file in it, as in {page / 'report.html'}")
     kept, seeds, current = select(args)
@@ -92,7 +93,7 @@ def write_report(args: argparse.Namespace) -> int:
     unsupported = report.inapplicable(pairs, args.plugin)
     streams = tables.streams(registry.get_benchmark(n, args.plugin) for n in {c.benchmark for c, _ in pairs})
     commands = report.commands_behind(kept, args.out / "tables")
-    report.write(page, pairs, seeds, chosen, streams, commands, more=current, unsupported=unsupported)
+    report.write(page, pairs, seeds, chosen, streams, commands, formats, more=current, unsupported=unsupported)
     print(f"report: {page}")
     return 0
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import options
+from bench import options, registry
 from bench.config import require
 from bench.core import UserError
 from bench.verbs import announce, warn, warn_if_slower
@@ -25,6 +25,8 @@ def tune(args: argparse.Namespace) -> int:
     search, resources = options.make_search(args, request), options.make_resources(args)
     from bench import tune as tuner
 
+    if not args.dry_run:
+        registry.import_methods(request.methods, args.plugin)
     trials, left_out = tuner.plan(request, search, args.plugin)
     reasons = [f"{method} is not tuned: {reason}" for method, reason in left_out.items()]
     require(bool(trials), "; ".join(reasons))
