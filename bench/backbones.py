@@ -147,7 +147,7 @@ BACKBONES: dict[str, Callable[[Shape], nn.Module]] = {
     "resnet18": resnet18,
     "resnet18_stride2": partial(resnet18, stride=2),
 }
-CHANNELS_LAST = ("alexnet", "resnet18", "resnet18_stride2")  # faster so on a CPU; the LeNet is not
+CHANNELS_LAST = ("alexnet",)  # faster so on a CPU; the LeNet is not, and torch 2.14 can crash on a ResNet18 so
 KAIMING = ("lenet",)  # whose weights start Kaiming-uniform, those of the heads too, and not as torch has it
 
 
