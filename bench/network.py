@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class WeightBlock:
     """The matrix (o, d) that one projector governs: a Linear weight, or one group of a Conv2d kernel.
 
-    Columns of a kernel are ordered (channel, row, column), as in `activations.unfold_inputs`.
+    Columns of a kernel are ordered (channel, row, column), as in `grams.unfold_inputs`.
     """
 
     def __init__(self, name: str, layer: nn.Linear | nn.Conv2d, group: int = 0) -> None:

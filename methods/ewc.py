@@ -56,7 +56,7 @@ class EWC(Method):
         fisher = {n: torch.zeros_like(p) for n, p in parameters.items()}
         for squares in self._squares(data):
             for n, square in squares.items():
-                fisher[n] += square / len(data)
+                fisher[n].add_(square, alpha=1 / len(data))
         for n, p in parameters.items():
             old = self.memory.get(f"fisher.{n}", torch.zeros_like(p))
             anchor = self.memory.get(f"anchor.{n}", torch.zeros_like(p))
