@@ -1,7 +1,7 @@
 """Grams of layer inputs, C = XᵀX, added up batch by batch in float64 from products in the precision of the inputs.
 
-A sum of float32 products over at most ROWS rows is off by 1e-9 to 1e-7 of the largest eigenvalue. The thresholds of null
-spaces lie at 1e-6 of it or above: on CIFAR-100 the ranks are those of products in float64, at half of the cost.
+A sum of float32 products over at most ROWS rows is off by 1e-9 to 1e-7 of the largest eigenvalue. The thresholds of
+null spaces lie at 1e-6 of it or above: on CIFAR-100 the ranks are those of products in float64, at half of the cost.
 """
 
 from __future__ import annotations
