@@ -147,7 +147,8 @@ BACKBONES: dict[str, Callable[[Shape], nn.Module]] = {
     "resnet18": resnet18,
     "resnet18_stride2": partial(resnet18, stride=2),
 }
-CHANNELS_LAST = ("alexnet",)  # faster so on a CPU; the LeNet is not, and torch 2.14 can crash on a ResNet18 so
+CHANNELS_LAST = ("alexnet",)  # faster so on a CPU; the LeNet is not. Not the ResNet18, which would be, by a fifth: with
+# torch 2.14 the backward pass of a strided 1 x 1 convolution of few channels in this format can end the process
 KAIMING = ("lenet",)  # whose weights start Kaiming-uniform, those of the heads too, and not as torch has it
 
 
