@@ -33,6 +33,8 @@ def complaints(cls: type, base: type) -> Iterator[tuple[str, str]]:
         elif callable(getattr(cls, name)) and not name.startswith("_"):
             for close in difflib.get_close_matches(name, hooks, 1, 0.8):
                 yield name, f"unknown hook '{name}': did you mean '{close}'? a helper of your own starts with _"
+    if type(cls.version) is not int:  # type: ignore[attr-defined]
+        yield "version", f"version is {cls.version!r}, not a whole number"  # type: ignore[attr-defined]
     for name in REQUIRED.get(base.__name__, ()):
         if getattr(cls, name, None) is getattr(base, name, None):
             yield "", f"{cls.__name__} does not define {name}"

@@ -20,7 +20,9 @@ PRECISIONS = {  # what a network's forward passes are computed in
     "fp32": "float32 throughout",
     "bf16": "training and evaluation under autocast to bfloat16",
 }
-SCHEMA = 1  # of a result file; raised whenever the meaning of a stored number changes
+SCHEMA = 2  # of a result file; raised whenever the meaning of a stored number changes
+SUITE_VERSION = 2  # part of a cell's identity; raised when the library gives other numbers to the same request
+# 1: until November 2026. 2: dropout masks of sixteen random bits, another random stream.
 
 
 class UserError(Exception):
@@ -76,6 +78,7 @@ class Benchmark:
 
     name: str = ""  # set by the registry, as `config` is
     config: Any = Config()
+    version: ClassVar[int] = 1  # part of a cell's identity; raised when the stream changes its meaning
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options under a protocol, where not the defaults
     scenario: ClassVar[Literal["task-il", "domain-il"]] = "task-il"  # a head per task, or one shared head
     num_tasks: ClassVar[int]
@@ -155,17 +158,29 @@ class Cell:
     seed: int
     training: dict[str, Any]  # resolved `Training`
     config: dict[str, Any]  # resolved `Config` of the method
-    source: dict[str, str] = field(default_factory=dict)  # digests of the method's and the benchmark's code
+    source: dict[str, str] = field(default_factory=dict)  # digests of method, benchmark and recipe; not in the key
     overrides: dict[str, Any] = field(default_factory=dict)  # name: [the recipe's value, the user's]; not in the key
-    traits: dict[str, bool] = field(default_factory=dict)  # of the method: joint, reads_old_data; not in the key
+    traits: dict[str, Any] = field(default_factory=dict)  # of the method: joint, reads_old_data; not in the key
     options: dict[str, Any] = field(default_factory=dict)  # resolved `Config` of the benchmark
     protocol: str = "published"  # one of PROTOCOLS
     precision: str = "fp32"  # one of PRECISIONS
+    versions: dict[str, int] = field(default_factory=dict)  # of the suite, the method and the benchmark
 
     @property
     def key(self) -> str:
-        """Identity: 12 hex digits over all that decides a number. Equal keys mean interchangeable results."""
-        identity = {k: v for k, v in asdict(self).items() if k not in ("overrides", "traits")}
+        """Identity: 12 hex digits over the request and the declared versions. Equal keys mean interchangeable results.
+
+        Code is not part of it, so that a move or a comment orphans no number; `bench.identity` tells what has changed.
+        """
+        return self._digest("overrides", "traits", "source")
+
+    @property
+    def group(self) -> str:
+        """Identity of the cells that differ in their seed alone, 12 hex digits: what may be averaged."""
+        return self._digest("overrides", "traits", "source", "seed")
+
+    def _digest(self, *without: str) -> str:
+        identity = {name: value for name, value in asdict(self).items() if name not in without}
         if self.precision == "fp32":
             del identity["precision"]  # so that cells from before there was a choice keep their keys
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]

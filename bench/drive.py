@@ -54,10 +54,12 @@ def drive(
     folder: Path,
     watcher: Watcher,
     warn: Callable[[str], None],
+    answers: Callable[[Result], bool],
 ) -> list[Result]:
     """Run the pending cells. Every outcome joins `results`, by key, as it comes, which already hold what is done.
 
-    Returns the results that could not be written.
+    `answers` tells whether a result that another process stored in the meantime will do. Returns the results that could
+    not be written.
     """
     estimate = Estimate()
     for done in results.values():
@@ -76,7 +78,7 @@ def drive(
             watcher.progress(cell, task, epoch)
 
         ready, failed = (list(pending), []) if resources.address else grid.prepare(pending, resources)
-        agenda = journal.agenda = Agenda(estimate.longest_first(ready), folder, claims, arrived)
+        agenda = journal.agenda = Agenda(estimate.longest_first(ready), folder, claims, arrived, answers)
         try:
             for result in chain(failed, grid.EXECUTORS[executor](agenda, resources, progress) if ready else ()):
                 keeper.keep(result)

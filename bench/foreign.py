@@ -62,7 +62,7 @@ def as_result(matrix: Matrix, method: str, benchmark: Benchmark, seed: int, orig
         f"{origin}: {len(matrix)} x {len(matrix)}, but {benchmark.name} has {benchmark.num_tasks} tasks",
     )
     digest = hashlib.sha256(json.dumps(matrix).encode()).hexdigest()[:12]
-    cell = Cell(benchmark.name, method, seed, {}, {}, {"matrix": digest}, traits={"imported": True})
+    cell = Cell(benchmark.name, method, seed, {}, {"matrix": digest}, traits={"imported": True})
     return Result(cell, matrix, environment={"imported_from": origin})
 
 

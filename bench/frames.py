@@ -9,34 +9,32 @@ from typing import Any
 
 import pandas as pd
 
-from bench import grid, store
+from bench import store
 from bench.core import Result, UserError
+from bench.identity import Today
 from bench.tables import METRICS
 
 SCORES = [name for name, metric in METRICS.items() if metric.quality and not metric.against_joint]
-CELL = ["benchmark", "protocol", "precision", "method", "settings", "seed", "key"]
+CELL = ["benchmark", "protocol", "precision", "method", "settings", "seed", "key", "group"]
 
 
-def load_results(
-    path: str | Path = "results", plugins: Sequence[str | Path] = (), outdated: bool = False
-) -> pd.DataFrame:
+def load_results(path: str | Path = "results", plugins: Sequence[str | Path] = ()) -> pd.DataFrame:
     """One row a cell: what it was, its metrics (NaN where undefined), its costs, its error or None.
 
-    Left aside, with a warning that counts them, are results whose method, benchmark or recipe has changed since, or is
-    found only with `plugins`; `outdated` keeps them.
+    Only rows of one `group` may be averaged: they differ in their seed alone. `changed` tells what has changed since
+    the cell was run (code, recipe, version); it is empty where nothing has, or where the method is not known here.
     """
+    today = Today([Path(plugin) for plugin in plugins])
     columns = [*CELL, *SCORES, "state_bytes", "trainable", "old_samples_read", "seconds", "error"]
-    columns += ["epochs", "joint", "reads_old_data", "imported"]
-    return pd.DataFrame([_row(result) for result in _results(path, plugins, outdated)], columns=columns)
+    columns += ["epochs", "joint", "reads_old_data", "imported", "changed"]
+    return pd.DataFrame([_row(result, today) for result in _results(path)], columns=columns)
 
 
-def load_matrices(
-    path: str | Path = "results", plugins: Sequence[str | Path] = (), outdated: bool = False
-) -> pd.DataFrame:
+def load_matrices(path: str | Path = "results") -> pd.DataFrame:
     """One row a measured entry of an accuracy matrix: `accuracy` on task `task` after task `after`, both from 0."""
     rows = [
         {**_cell(result), "after": i, "task": j, "accuracy": accuracy}
-        for result in _results(path, plugins, outdated)
+        for result in _results(path)
         for i, row in enumerate(result.matrix)
         for j, accuracy in enumerate(row)
         if accuracy is not None
@@ -44,19 +42,15 @@ def load_matrices(
     return pd.DataFrame(rows, columns=[*CELL, "after", "task", "accuracy"])
 
 
-def _results(path: str | Path, plugins: Sequence[str | Path], outdated: bool) -> Iterator[Result]:
-    folder, left = Path(path), 0
+def _results(path: str | Path) -> Iterator[Result]:
+    folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"no results folder at {folder}")
     for found in store.load_all(folder):
         if isinstance(found, str):
             warnings.warn(found, stacklevel=3)
-        elif outdated or grid.is_current(found.cell, [Path(p) for p in plugins]):
-            yield found
         else:
-            left += 1
-    if left:
-        warnings.warn(f"{left} results left aside: their method, benchmark or recipe is another now", stacklevel=3)
+            yield found
 
 
 def _cell(result: Result) -> dict[str, Any]:
@@ -70,10 +64,11 @@ def _cell(result: Result) -> dict[str, Any]:
         "settings": ", ".join(f"{name}={value}" for name, (_, value) in cell.overrides.items()),
         "seed": cell.seed,
         "key": cell.key,
+        "group": cell.group,
     }
 
 
-def _row(result: Result) -> dict[str, Any]:
+def _row(result: Result, today: Today) -> dict[str, Any]:
     last = result.tasks[-1] if result.tasks else {}
     good = result.error is None
     return {
@@ -86,4 +81,5 @@ def _row(result: Result) -> dict[str, Any]:
         "error": result.error,
         "epochs": result.cell.training.get("epochs"),
         **{trait: result.cell.traits.get(trait, False) for trait in ("joint", "reads_old_data", "imported")},
+        "changed": ", ".join(today.changes(result.cell)),
     }

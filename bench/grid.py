@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import signal
 import sys
@@ -11,15 +10,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import identity, registry
 from bench.cluster import on_ray
 from bench.config import build, describe, names, nearest
-from bench.core import PRECISIONS, PROTOCOLS, Cell, DataError, Result, Training, UserError
+from bench.core import SUITE_VERSION, Cell, DataError, Result, Training, UserError
 from bench.worker import Progress, Resources, TimeLimitError, environment, run_cell, time_limit_reached
 
 
@@ -74,15 +72,13 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, p
     training, config = resolve(name, method, recipe, user, protocol)
     if reason := method.unsupported(benchmark, training):
         raise UnsupportedError(reason)
-    source = {
-        "method": registry.digest("Method", name, plugins),
-        "benchmark": registry.digest("Benchmark", benchmark_name, plugins),
-    }
+    source = identity.sources(name, benchmark_name, protocol, plugins)
+    versions = {"suite": SUITE_VERSION, "method": method.version, "benchmark": benchmark.version}
     traits = {"joint": method.joint, "reads_old_data": method.reads_old_data(config)}
     plain = resolve(name, method, recipe, {}, protocol)
     now, before = (asdict(t) | asdict(c) for t, c in ((training, config), plain))
     overrides = _changed(now, before) | _changed(options, usual, f"{benchmark_name}.")
-    rest = (asdict(training), asdict(config), source, overrides, traits, options, protocol, request.precision)
+    rest = (asdict(training), asdict(config), source, overrides, traits, options, protocol, request.precision, versions)
     return [Cell(benchmark_name, name, seed, *rest) for seed in request.seeds]
 
 
@@ -118,34 +114,6 @@ def resolve_options(
 def _changed(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """What differs from the recipe: name -> [the recipe's value, the user's]."""
     return {f"{prefix}{name}": [before[name], value] for name, value in now.items() if value != before[name]}
-
-
-def is_current(cell: Cell, plugins: Sequence[Path] = ()) -> bool:
-    """Whether the same request, made today, is the same cell: neither code nor recipe has changed since.
-
-    An imported matrix depends on neither.
-    """
-    if cell.traits.get("imported"):
-        return True
-    twin = replace(cell, seed=0)  # for all seeds at once: a folder may hold thousands
-    return _is_current(json.dumps(asdict(twin), sort_keys=True), tuple(plugins))
-
-
-@lru_cache(maxsize=10_000)
-def _is_current(text: str, plugins: tuple[Path, ...]) -> bool:
-    cell = Cell(**json.loads(text))
-    settings: dict[str, dict[str, Any]] = {cell.method: {}, cell.benchmark: {}}
-    for name, (_, user) in cell.overrides.items():
-        of, dot, option = name.partition(".")
-        settings[of if dot else cell.method][option if dot else name] = user
-    if cell.protocol not in PROTOCOLS or cell.precision not in PRECISIONS:
-        return False
-    request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, [cell.protocol], cell.precision)
-    try:
-        cells, _ = expand(request, plugins)
-    except UserError:
-        return False
-    return [c.key for c in cells] == [cell.key]
 
 
 def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], list[Result]]:

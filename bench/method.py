@@ -97,6 +97,7 @@ class Method:
 
         space: ClassVar[Mapping[str, Range]] = {}  # where `tune` searches beside `bench.space.TRAINING`
 
+    version: ClassVar[int] = 1  # part of a cell's identity; raised when the method changes its meaning
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings under a protocol, where not the defaults
     joint: ClassVar[bool] = False  # trains once, on all tasks together: an upper bound, not a competitor
     config: Config

@@ -7,7 +7,7 @@ from html import escape
 
 from bench import figure, render
 from bench.figure import Plot
-from bench.tables import METRICS, Entry, Table
+from bench.tables import CHANGED, METRICS, Entry, Table
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #57606a; --line: #d0d7de; --shade: #f3f5f7;
@@ -62,7 +62,8 @@ def show(entry: Entry, metric: str) -> str:
         return f'<span class="{"soft" if entry.undefined else "bad"}">{words}</span>'
     text = render.show(entry, METRICS[metric], "±").replace("-", "\N{MINUS SIGN}")
     partial = f' <span class="bad">(n={entry.n})</span>' if entry.n < entry.wanted else ""
-    return (f"<strong>{text}</strong>" if entry.best else text) + partial
+    changed = f" {CHANGED}" if entry.changed else ""
+    return (f"<strong>{text}</strong>" if entry.best else text) + partial + changed
 
 
 def to_html(table: Table) -> str:

@@ -110,6 +110,7 @@ def add_execution(add: Callable[..., Any]) -> None:
     add("--memory-per-cell", type=float, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
     add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
     add("--time-limit", type=float, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    add("--rerun", default="", metavar="WHICH", help="changed: run again what was run by other code or another recipe")
     add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
 
 

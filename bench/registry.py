@@ -103,8 +103,19 @@ def get_benchmark(name: str, plugins: Sequence[Path] = (), options: Mapping[str,
 
 
 def digest(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> str:
-    """Of the code behind a name, 12 hex digits; comments, docstrings, layout and where to search do not count."""
-    return _digest(_find(kind, name, plugins))
+    """Of the code behind a name, 12 hex digits; comments, docstrings, layout and imports do not count."""
+    return digest_of(_find(kind, name, plugins).read_text(encoding="utf-8"))
+
+
+def version(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> int:
+    """What the class behind a name declares as its `version`, read without running it; 1 where it declares none."""
+    node = _class_in(_find(kind, name, plugins), kind)
+    assert node is not None
+    for inner in node.body:
+        targets = getattr(inner, "targets", [getattr(inner, "target", None)])
+        if [getattr(target, "id", None) for target in targets] == ["version"]:
+            return int(ast.literal_eval(inner.value))  # type: ignore[attr-defined]
+    return 1
 
 
 def recipe(benchmark: str, plugins: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
@@ -181,8 +192,18 @@ def _place_of(dotted: str) -> Path | None:
     return Path(place).resolve() if place and Path(place).exists() else None
 
 
-@cache
+def _stamp(path: Path) -> tuple[int, int]:
+    """What tells an edited file from what it was: caches hold to it, so that an edit counts while a process lives."""
+    facts = path.stat()
+    return facts.st_mtime_ns, facts.st_size
+
+
 def _parse(path: Path) -> ast.Module:
+    return _parse_at(path, _stamp(path))
+
+
+@cache
+def _parse_at(path: Path, stamp: tuple[int, int]) -> ast.Module:
     try:
         return ast.parse(path.read_text())
     except SyntaxError as error:
@@ -191,9 +212,13 @@ def _parse(path: Path) -> ast.Module:
         raise UserError(f"{path} is no Python: {error}") from error
 
 
-@cache
 def _class_in(path: Path, kind: str) -> ast.ClassDef | None:
     """The class in a file that derives from `kind`."""
+    return _class_at(path, kind, _stamp(path))
+
+
+@cache
+def _class_at(path: Path, kind: str, stamp: tuple[int, int]) -> ast.ClassDef | None:
     found: dict[str, ast.ClassDef] = {}
     for node in _parse(path).body:
         if isinstance(node, ast.ClassDef) and {ast.unparse(b).split(".")[-1] for b in node.bases} & {kind, *found}:
@@ -207,9 +232,13 @@ def _class_in(path: Path, kind: str) -> ast.ClassDef | None:
     return next(iter(found.values()), None)
 
 
-@cache
 def _load(path: Path, kind: Kind) -> Any:
     """The class in a file, known to fit."""
+    return _load_at(path, kind, _stamp(path))
+
+
+@cache
+def _load_at(path: Path, kind: Kind, stamp: tuple[int, int]) -> Any:
     try:
         module = _import(path)
     except (Exception, SystemExit) as error:
@@ -239,7 +268,8 @@ def _import(path: Path) -> ModuleType:
         parts, folder = [folder.name, *parts], folder.parent
     name = ".".join(parts)
     if path.parent != folder and _place_of(name) in (path, path.parent):
-        return importlib.import_module(name)
+        loaded = sys.modules.get(name)
+        return importlib.reload(loaded) if loaded else importlib.import_module(name)
     name = f"ness_bench_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
@@ -250,18 +280,21 @@ def _import(path: Path) -> ModuleType:
 
 
 @cache
-def _digest(path: Path) -> str:
-    tree = ast.parse(path.read_text())
+def digest_of(code: str) -> str:
+    """Return the digest of code, 12 hex digits, of what decides a number in it."""
+    tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             rest = node.body[1:] if ast.get_docstring(node) is not None else node.body
-            node.body = [inner for inner in rest if not _of_search(inner, node)] or [ast.Pass()]
+            node.body = [inner for inner in rest if not _decides_nothing(inner, node)] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
-def _of_search(node: ast.stmt, parent: ast.AST) -> bool:
-    """Whether a statement only says where to search, which decides no number: `space` of a Config, and its import."""
-    if isinstance(node, ast.ImportFrom):
-        return node.module == "bench.space"
+def _decides_nothing(node: ast.stmt, parent: ast.AST) -> bool:
+    """Whether a statement decides no number: where a name is imported from, what version the code has, and where to
+    search, the `space` of a Config."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return True
     targets = getattr(node, "targets", [getattr(node, "target", None)])
-    return getattr(parent, "name", "") == "Config" and [getattr(t, "id", None) for t in targets] == ["space"]
+    names = [getattr(target, "id", None) for target in targets]
+    return names == ["version"] or (getattr(parent, "name", "") == "Config" and names == ["space"])

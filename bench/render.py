@@ -15,7 +15,7 @@ from tabulate import tabulate
 from bench import store
 from bench.compare import Listing
 from bench.core import Result
-from bench.tables import METRICS, Column, Entry, Metric, Table
+from bench.tables import CHANGED, METRICS, Column, Entry, Metric, Table
 
 
 def show(entry: Entry, metric: Metric, pm: str) -> str:
@@ -32,7 +32,8 @@ def show(entry: Entry, metric: Metric, pm: str) -> str:
 def _after(entry: Entry) -> str:
     """What follows a number: how it differs from the reference, and its n where seeds are missing."""
     partial = f" (n={entry.n})" if 0 < entry.n < entry.wanted else ""
-    return (f" {entry.differs}" if entry.differs else "") + partial
+    changed = f" {CHANGED}" if entry.changed else ""
+    return (f" {entry.differs}" if entry.differs else "") + partial + changed
 
 
 def to_markdown(table: Table) -> str:
@@ -61,7 +62,7 @@ def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> s
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "¶": r"\P{}",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}",
+    "°": r"$^{\circ}$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
 
 

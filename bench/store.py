@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.core import SCHEMA, Cell, Result, UserError
@@ -65,7 +65,8 @@ def load(path: Path) -> Result:
     try:
         raw = json.loads(path.read_text())
         if raw["schema"] != SCHEMA:
-            raise ValueError(f"{path} has schema {raw['schema']}, this version reads {SCHEMA}")
+            older = f": python -m bench.rekey {path.parents[2]} brings it over" if raw["schema"] == 1 else ""
+            raise ValueError(f"{path} has schema {raw['schema']}, this version reads {SCHEMA}{older}")
         return Result(**{**raw, "cell": Cell(**raw["cell"])})
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
@@ -89,5 +90,5 @@ def stored(cell: Cell, folder: Path) -> Result | str | None:
         result = load(path)
     except ValueError as error:
         return f"{error}; the cell runs again"
-    result.cell = cell  # the file may have been written by the same request with other words
+    result.cell = replace(cell, source=result.cell.source)  # the same request, perhaps in other words; the code it ran
     return result

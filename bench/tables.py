@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -76,6 +76,7 @@ class Entry:
     undefined: bool = False  # the metric, or the method on this benchmark
     best: bool = False
     differs: Literal["", "↑", "↓"] = ""  # from the reference of a comparison: above, below
+    changed: bool = False  # the code or the recipe, since one of its runs
     values: Mapping[int, float] = field(default_factory=dict)  # by seed
 
     @property
@@ -102,7 +103,8 @@ def row_label(cell: Cell) -> str:
     """The method, what the user changed of it, and the marks of its traits."""
     changed = ", ".join(f"{k}={v[1]}" for k, v in cell.overrides.items() if k != "epochs" and "." not in k)
     marks = "".join(f" {mark}" for trait, (mark, _) in MARKS.items() if cell.traits.get(trait))
-    return cell.method + (f" ({changed})" if changed else "") + marks
+    other = f" [{cell.traits['other']}]" if "other" in cell.traits else ""
+    return cell.method + (f" ({changed})" if changed else "") + other + marks
 
 
 def bare(row: str) -> str:
@@ -127,11 +129,14 @@ def summarise(
     unsupported: Mapping[tuple[str, str], str] | None = None,
     more: Iterable[Result] = (),
     streams: Mapping[str, str] | None = None,
+    changed: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
     """A table over the wanted cells, each with its result if there is one, and over the wanted `seeds`.
 
-    `more` are results that are no rows but may hold the joint ones; `streams` are for the caption.
+    `more` are results that are no rows but may hold the joint ones; `streams` are for the caption; `changed` tells what
+    has changed since a cell was run, by key.
     """
+    stale = {key for key, what in (changed or {}).items() if what}
     seeds = sorted({cell.seed for cell, _ in pairs}) if seeds is None else list(seeds)
     groups: dict[tuple[str, str], list[Result | None]] = {}
     for cell, result in pairs:
@@ -148,7 +153,7 @@ def summarise(
     entries = {
         (row, column): Entry(undefined=True)
         if (row, column[0]) in closed
-        else _entry(groups.get((row, column[0]), []), METRICS[column[1]], len(seeds), joint)
+        else _entry(groups.get((row, column[0]), []), METRICS[column[1]], len(seeds), joint, stale)
         for row in rows
         for column in columns
     }
@@ -156,7 +161,8 @@ def summarise(
     for column in columns:
         _mark_best(entries, [row for row in rows if row not in upper], column)
     caption = _caption(pairs, seeds, chosen) + _streams(cells, streams or {}) + _protocols(cells) + _precisions(cells)
-    return Table(rows, columns, entries, caption, _notes(pairs, chosen, joint, reasons), upper)
+    notes = _notes(pairs, chosen, joint, reasons) + _remarks(pairs, changed or {})
+    return Table(rows, columns, entries, caption, notes, upper)
 
 
 def _places(cells: Sequence[Cell]) -> dict[str, list[str]]:
@@ -175,7 +181,11 @@ def _joint(results: Iterable[Result]) -> dict[tuple[str, int], Result]:
 
 
 def _entry(
-    results: Sequence[Result | None], metric: Metric, wanted: int, joint: Mapping[tuple[str, int], Result]
+    results: Sequence[Result | None],
+    metric: Metric,
+    wanted: int,
+    joint: Mapping[tuple[str, int], Result],
+    stale: Container[str],
 ) -> Entry:
     there = [r for r in results if r is not None]
     good = [r for r in there if r.error is None]
@@ -190,7 +200,8 @@ def _entry(
         return Entry(wanted=wanted, failed=failed, undefined=bool(len(values)))
     sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     by_seed = dict(zip(by_seed, values.tolist(), strict=True))
-    return Entry(float(values.mean()), sd, len(values), wanted, failed, values=by_seed)
+    changed = any(r.cell.key in stale for r in good)
+    return Entry(float(values.mean()), sd, len(values), wanted, failed, values=by_seed, changed=changed)
 
 
 def _mark_best(entries: dict[tuple[str, Column], Entry], rows: Sequence[str], column: Column) -> None:
@@ -256,3 +267,15 @@ def _notes(
     if alone and any(METRICS[name].against_joint for name in chosen):
         notes.append("I lacks a finished run of joint training on some benchmark and seed, under the same budget")
     return notes + [f"{row} does not apply to {benchmark}: {why}" for (row, benchmark), why in unsupported.items()]
+
+
+CHANGED = "°"  # after an entry
+
+
+def _remarks(pairs: Sequence[tuple[Cell, Result | None]], changed: Mapping[str, Sequence[str]]) -> list[str]:
+    """What has changed since some runs, and rows that are set apart."""
+    what = {reason for cell, result in pairs if result for reason in changed.get(cell.key, ())}
+    notes = [f"{CHANGED} changed since it was run: {', '.join(sorted(what))}"] if what else []
+    others = sorted({cell.traits["other"] for cell, _ in pairs if "other" in cell.traits})
+    rows = ", ".join(f"[{name}]" for name in others)
+    return notes + ([f"{rows}: run under other settings or an older version than the row of that name"] if rows else [])

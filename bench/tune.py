@@ -158,6 +158,8 @@ def stored(trial: Trial, folder: Path) -> Outcome | str | None:
         results = [Result(**{**own, "cell": cell}) for own, cell in zip(raw, trial.cells, strict=True)]
         if any(result.schema != SCHEMA for result in results):
             raise ValueError(f"another schema than {SCHEMA}")
+        if any(own["cell"]["source"] != cell.source for own, cell in zip(raw, trial.cells, strict=True)):
+            return f"{path}: the code or the recipe has changed since; the trial runs again"
         return _outcome(trial, results)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         return f"{path} is damaged ({type(error).__name__}: {error}); the trial runs again"

@@ -77,7 +77,8 @@ def run_cell(
     facts = environment(resources, cell.precision)
     result = Result(cell, environment={**facts, "cpu": machine.cpu()})
     folder = resources.checkpoints  # on another node there may be no results folder to keep them in
-    checkpoint = Checkpoint(folder, cell, facts) if folder and folder.parent.is_dir() else None
+    own = {**facts, "source": cell.source}  # an edited method does not go on from what it was before
+    checkpoint = Checkpoint(folder, cell, own) if folder and folder.parent.is_dir() else None
     start, before = time.perf_counter(), 0.0
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -186,10 +187,11 @@ def environment(resources: Resources, precision: str = "fp32") -> dict[str, Any]
 
 @cache
 def library() -> str:
-    """Digest of the code of the library, 12 hex digits: it tells what a commit does not, such as local changes."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    """Digest of every file of the library, 12 hex digits: it tells what a commit does not, such as local changes."""
+    digest, folder = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from bench import options, registry
+from bench import identity, options, registry
+from bench.config import nearest
 from bench.core import Result
 from bench.verbs import announce, warn, warn_if_slower
 
@@ -27,13 +28,23 @@ def run(args: argparse.Namespace) -> int:
         registry.import_methods(request.methods, args.plugin)
         cells, unsupported = grid.expand(request, args.plugin)
         store.check_writable(args.out)
+    if args.rerun not in ("", "changed"):
+        raise nearest("--rerun", args.rerun, ["changed"])
+    today = identity.Today(args.plugin)
+
+    def answers(result: Result) -> bool:
+        return result.error is None and not (args.rerun and today.changes(result.cell))
+
     results: dict[str, Result] = {}
     for cell in cells:
         found = store.stored(cell, args.out)
         if isinstance(found, str):
             warn(found)
-        elif found is not None and found.error is None:
+        elif found is not None and answers(found):
             results[cell.key] = found
+    changed = {key: today.changes(result.cell) for key, result in results.items()}
+    if stale := sum(map(bool, changed.values())):
+        warn(f"the code or the recipe has changed since {stale} of the results: --rerun changed runs them again")
     pending = [cell for cell in cells if cell.key not in results]
     if pending:
         warn_if_slower(request.precision, resources)
@@ -46,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
         from bench.drive import drive
 
         with Display(len(pending)) as display:
-            unsaved = drive(pending, results, resources, args.executor, args.out, display, warn) if pending else []
+            unsaved = (
+                drive(pending, results, resources, args.executor, args.out, display, warn, answers) if pending else []
+            )
     except KeyboardInterrupt:
         kept = sum(isinstance(found := store.stored(cell, args.out), Result) and not found.error for cell in cells)
         rest = len(cells) - kept
@@ -54,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         return 130
     pairs = [(cell, results.get(cell.key)) for cell in cells]
     streams = tables.streams(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
-    table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams)
+    table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
     facts = [f"{request.epochs}epochs"] if request.epochs else []
     facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
     facts += [request.precision] if request.precision != "fp32" else []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from bench import options, registry
+from bench import identity, options, registry
 from bench.config import nearest, require
 from bench.core import PROTOCOLS, Result, UserError
 from bench.verbs import warn
@@ -30,10 +30,10 @@ def show_table(args: argparse.Namespace) -> int:
     require(args.paper_table is None, "--paper-table goes with --paper")
     from bench import tables
 
-    kept, seeds, current = select(args)
+    kept, seeds, others, changed = select(args)
     streams = tables.streams(registry.get_benchmark(n, args.plugin) for n in {r.cell.benchmark for r in kept})
     pairs = [(result.cell, result) for result in kept]
-    present(tables.summarise(pairs, chosen, seeds, more=current, streams=streams), chosen, args)
+    present(tables.summarise(pairs, chosen, seeds, more=others, streams=streams, changed=changed), chosen, args)
     if args.tensorboard:
         from bench.scalars import write_scalars
 
@@ -72,7 +72,8 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
     ]
     require(bool(rows), f"no line of that table of {args.paper} is about these benchmarks and methods")
     seeds = options.parse_seeds(args.seeds) if args.seeds else None
-    results = [r for r in current_results(args.out, args.plugin) if seeds is None or r.cell.seed in seeds]
+    everything = stored_results(args.out, identity.Today(args.plugin))
+    results = [r for r in everything if (seeds is None or r.cell.seed in seeds) and "other" not in r.cell.traits]
     metrics = [name for name in chosen if name in paper.PRINTED]
     lines = paper.compare(rows, results, protocols[0], metrics, benchmarks, methods)
     listings = paper_table.listings(lines, protocols[0], args.format)
@@ -86,31 +87,42 @@ def write_report(args: argparse.Namespace) -> int:
     formats = options.pick("figure format", args.figures, options.FIGURE_FORMATS) if args.figures is not None else []
     page = args.to or args.out / "report.html"
     require(not page.is_dir(), f"--to {page} is a folder: name a file in it, as in {page / 'report.html'}")
-    kept, seeds, current = select(args)
+    kept, seeds, others, changed = select(args)
     from bench import report, tables
 
     pairs = report.with_gaps(kept, options.named(args.methods), options.named(args.bench))
     unsupported = report.inapplicable(pairs, args.plugin)
     streams = tables.streams(registry.get_benchmark(n, args.plugin) for n in {c.benchmark for c, _ in pairs})
     commands = report.commands_behind(kept, args.out / "tables")
-    report.write(page, pairs, seeds, chosen, streams, commands, formats, more=current, unsupported=unsupported)
+    options_of_table = {"more": others, "unsupported": unsupported, "changed": changed}
+    report.write(page, pairs, seeds, chosen, streams, commands, formats, **options_of_table)
     print(f"report: {page}")
     return 0
 
 
-def select(args: argparse.Namespace) -> tuple[list[Result], list[int], list[Result]]:
-    """The stored results that were asked for, at least one; the seeds asked for; and all that is current."""
+class Selection(NamedTuple):
+    """What a table or a report is made of."""
+
+    results: list[Result]  # those that were asked for, at least one
+    seeds: list[int]  # asked for
+    everything: list[Result]  # all that is stored
+    changed: dict[str, tuple[str, ...]]  # what has changed since a result was run, by the key of its cell
+
+
+def select(args: argparse.Namespace) -> Selection:
+    """The stored results that were asked for. Raises `UserError` where there are none."""
     seeds = options.parse_seeds(args.seeds) if args.seeds else None
     benchmarks = options.pick("benchmark", args.bench, registry.available("Benchmark", args.plugin))
-    current = list(current_results(args.out, args.plugin))
-    imported = [result.cell.method for result in current if result.cell.traits.get("imported")]
+    today = identity.Today(args.plugin)
+    stored = stored_results(args.out, today)
+    imported = [result.cell.method for result in stored if result.cell.traits.get("imported")]
     methods = options.pick_methods(args.methods, args.plugin, imported)
     protocols = options.pick("protocol", args.protocol or "all", PROTOCOLS)
     if args.methods == "all":
         methods += registry.variants(args.plugin)
     kept = [
         result
-        for result in current
+        for result in stored
         if result.cell.method in methods
         and result.cell.benchmark in benchmarks
         and (seeds is None or result.cell.seed in seeds)
@@ -118,23 +130,27 @@ def select(args: argparse.Namespace) -> tuple[list[Result], list[int], list[Resu
     ]
     if not kept:
         raise UserError(f"no results of these in {args.out}: run them first, as in `python run_bench.py`")
-    return kept, seeds or sorted({result.cell.seed for result in kept}), current
+    changed = {result.cell.key: today.changes(result.cell) for result in kept}
+    return Selection(kept, seeds or sorted({result.cell.seed for result in kept}), stored, changed)
 
 
-def current_results(folder: Path, plugins: Sequence[Path]) -> Iterator[Result]:
-    """The stored results that today's code and recipes would give; says how many were left aside, and why."""
-    from bench import grid, store
+def stored_results(folder: Path, today: identity.Today) -> list[Result]:
+    """All stored results, those apart that may not be averaged; warns of files that cannot be read, and of results
+    whose method or benchmark is unknown."""
+    from bench import store, tables
 
-    outdated = 0
-    for found in store.load_all(folder):
-        if isinstance(found, str):
-            warn(found)
-        elif grid.is_current(found.cell, plugins):
-            yield found
+    found: list[Result] = []
+    unknown: dict[str, None] = {}
+    for result in store.load_all(folder):
+        if isinstance(result, str):
+            warn(result)
+        elif today.knows(result.cell):
+            found.append(result)
         else:
-            outdated += 1
-    if outdated:
-        warn(f"{outdated} results left aside: their method, benchmark or recipe is another now")
+            unknown[f"{result.cell.method} on {result.cell.benchmark}"] = None
+    if unknown:
+        warn(f"left aside, unknown here without their --plugin: {', '.join(unknown)}")
+    return identity.tell_apart(found, lambda cell: (tables.row_label(cell), tables.column_label(cell)), today)
 
 
 def import_matrix(args: argparse.Namespace) -> int:
