@@ -47,7 +47,9 @@ def translated(kind: str, name: str, digest: str, commit: str) -> str:
 
 
 def file_at(commit: str, path: str) -> str:
-    """The content of a file at a commit; empty where there is none, or no git."""
+    """The content of a file at a commit; empty where there is none, no commit or no git."""
+    if not commit:
+        return ""
     words = ["git", "show", f"{commit}:{path}"]
     try:
         return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout

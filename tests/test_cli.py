@@ -173,16 +173,39 @@ def test_a_setting_that_is_the_recipes_is_the_same_cell(command: Command, ran: l
     assert len(ran) == 1
 
 
-def test_an_edited_method_never_reuses_an_old_number(
+def test_results_of_an_edited_method_are_marked_and_can_be_run_again(
     command: Command, ran: list[str], plugin: Callable[..., Path], tmp_path: Path
 ) -> None:
-    for folder, body in (("old", "x = 1"), ("new", "x = 2")):
-        file = plugin("mine", body, folder)
-        assert command("--methods", "mine", *QUICK, "--out", tmp_path / "out", "--plugin", file).code == 0
-    assert len(ran) == 4
-    table = command("table", "--methods", "mine", "--out", tmp_path / "out", "--plugin", file)
-    assert "2 results left aside" in table.err
-    assert "n = 2" in table.out
+    words = ("--methods", "mine", *QUICK, "--out", tmp_path / "out", "--plugin")
+    old, new = (plugin("mine", body, folder) for folder, body in (("old", "x = 1"), ("new", "x = 2")))
+    assert "°" not in command(*words, old).out
+    answer = command(*words, new)
+    assert (answer.code, len(ran)) == (0, 2)
+    assert "changed since 2 of the results: --rerun changed" in answer.err
+    assert "° changed since it was run: the method's code." in answer.out
+    assert "°" in command("table", "--methods", "mine", "--out", tmp_path / "out", "--plugin", new).out
+    again = command(*words, new, "--rerun", "changed")
+    assert (again.code, len(ran)) == (0, 4)
+    assert "°" not in again.out and "changed" not in again.err
+    assert len(list((tmp_path / "out").glob("toy/mine/*.json"))) == 2  # in the place of the old ones
+    assert command(*words, new, "--rerun", "changd").code == 2
+
+
+def test_results_of_another_version_are_never_averaged(
+    command: Command, ran: list[str], plugin: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    old, new = (plugin("mine", f"version = {n}", folder) for folder, n in (("old", 1), ("new", 2)))
+    command("--methods", "mine", *quick(seeds="0,1"), "--out", out, "--plugin", old)
+    answer = command("--methods", "mine", *quick(seeds="1"), "--out", out, "--plugin", new)
+    assert len(ran) == 3 and "°" not in answer.out
+    table = command("table", "--methods", "mine", "--out", out, "--plugin", new).out
+    rows = re.findall(r"^\| (mine[^|]*?) *\| *([^|]*)", table, re.M)
+    assert [name.partition(" [")[0] for name, _ in rows] == ["mine", "mine"]
+    plain, other = sorted(rows, key=lambda row: "[" in row[0])
+    assert "(n=1)" in plain[1] and "°" not in plain[1]
+    assert "(n=" not in other[1] and "°" in other[1]
+    assert "the method's version" in table and "under other settings or an older version" in table
 
 
 # What goes wrong while running

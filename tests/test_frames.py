@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import bench
-from bench import foreign, frames, grid, registry, store
+from bench import foreign, frames, registry, store
 from bench.core import Result, UserError
+from bench.identity import Today
 from bench.scalars import write_scalars
 
 Make = Callable[..., Result]
@@ -35,7 +36,7 @@ def folder(tmp_path: Path, make_result: Make) -> Path:
 
 
 def load(folder: Path) -> pd.DataFrame:
-    return bench.load_results(folder, outdated=True)
+    return bench.load_results(folder)
 
 
 def test_one_row_a_cell(folder: Path, make_result: Make) -> None:
@@ -57,7 +58,7 @@ def test_the_precision_is_a_column(folder: Path, make_result: Make) -> None:
     store.save(reduced, folder)
     rows = load(folder)
     assert sorted(rows[(rows["method"] == "a") & (rows["seed"] == 0)]["precision"]) == ["bf16", "fp32"]
-    assert set(bench.load_matrices(folder, outdated=True)["precision"]) == {"fp32", "bf16"}
+    assert set(bench.load_matrices(folder)["precision"]) == {"fp32", "bf16"}
 
 
 def test_a_result_without_a_cost_record(folder: Path, make_result: Make) -> None:
@@ -69,20 +70,23 @@ def test_a_result_without_a_cost_record(folder: Path, make_result: Make) -> None
 
 
 def test_matrices_in_long_form(folder: Path) -> None:
-    frame = bench.load_matrices(folder, outdated=True)
+    frame = bench.load_matrices(folder)
     assert len(frame) == 9  # three results, three measured entries each
     one = frame[(frame["method"] == "a") & (frame["seed"] == 0)]
     assert one[["after", "task"]].to_numpy().tolist() == [[0, 0], [1, 0], [1, 1]]
     assert one[one["after"] == 1]["accuracy"].mean() == pytest.approx(0.6)
 
 
-def test_outdated_and_damaged_results_are_left_aside_with_a_warning(folder: Path) -> None:
-    with pytest.warns(UserWarning, match="3 results left aside"):
-        frame = bench.load_results(folder)
-    assert frame["method"].tolist() == ["c"]
+def test_what_has_changed_since_is_a_column_and_damaged_files_are_a_warning(folder: Path, make_result: Make) -> None:
+    edited = make_result("gpm", 0, benchmark="toy", source={"method": "another"})
+    edited.tasks = []
+    store.save(edited, folder)
+    changed = load(folder).set_index("method")["changed"]
+    assert "the method's code" in changed["gpm"]
+    assert set(changed[["a", "b", "c"]].tolist()) == {""}  # imported, or not known here
     next(folder.glob("bench/a/*.json")).write_text("{")
     with pytest.warns(UserWarning, match="damaged"):
-        assert len(load(folder)) == 3
+        assert len(load(folder)) == 4
 
 
 def test_an_empty_folder_has_all_columns_and_none_is_an_error(tmp_path: Path) -> None:
@@ -139,7 +143,7 @@ def test_an_imported_matrix_is_a_marked_row(command: Command, tmp_path: Path) ->
     path = Path(answer.out.split(": ")[1].strip())
     result = store.load(path)
     assert result.matrix == [[0.9, None, None], [0.8, 0.85, None], [0.7, 0.88, 0.95]]
-    assert grid.is_current(result.cell)
+    assert Today().changes(result.cell) == ()
     assert str(tmp_path) not in path.read_text()  # no path of this machine
     assert path == tmp_path / "out" / result.cell.path
     table = command("table", "--out", tmp_path / "out", "--metric", "acc,bwt,state,trainable,old,seconds")

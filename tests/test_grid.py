@@ -1,6 +1,5 @@
 """Requests become cells; executors are interchangeable; a cell's failure is a value."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -78,14 +77,6 @@ def test_settings_resolve_in_order():
     assert changed.overrides["eps"] == [recipe["ness"]["eps"], 0.5]
     assert plain.overrides == {"epochs": [recipe["training"]["epochs"], 2]}
     assert plain.key != changed.key
-
-
-def test_a_result_is_current_until_code_or_recipe_change():
-    [cell] = cells_of("ness", ness={"eps": 0.5})
-    assert grid.is_current(cell)
-    assert not grid.is_current(dataclasses.replace(cell, source={**cell.source, "method": "0" * 12}))
-    assert not grid.is_current(dataclasses.replace(cell, training={**cell.training, "lr": 9.0}))
-    assert not grid.is_current(dataclasses.replace(cell, method="gone"))
 
 
 def test_a_method_says_why_it_does_not_apply(plugin):

@@ -7,6 +7,7 @@ import torch
 
 from bench import backbones, grid, normalisation, registry, trainer
 from bench.core import PROTOCOLS, UserError
+from bench.identity import Today
 from bench.method import Method
 from bench.network import Network
 from bench.seeding import derive
@@ -44,7 +45,11 @@ def test_a_variant_is_its_method_with_settings_of_its_own():
     [published, sound] = cells("ness+sam", "split_cifar100", list(PROTOCOLS))
     assert (published.training["sam"], sound.training["sam"]) == ("first", "all")
     assert published.training["momentum"] == 0 and published.training["weight_decay"] == 1e-4
-    assert published.source == cells("ness", "split_cifar100")[0].source
+    plain = cells("ness", "split_cifar100")[0].source
+    assert {kind: published.source[kind] for kind in ("method", "benchmark")} == {
+        k: plain[k] for k in ("method", "benchmark")
+    }
+    assert published.source["recipe"] != plain["recipe"]
     assert "ness+sam" in registry.variants() and published.path.parent.name == "ness+sam"
 
 
@@ -97,7 +102,7 @@ def test_options_of_a_benchmark_follow_the_protocol_and_the_user(tmp_path: Path)
     changed = grid.Request(["finetune"], ["optioned"], [0], 1, {"optioned": {"flip": False}})
     [cell] = grid.expand(changed, [path])[0]
     assert cell.options == {"flip": False} and cell.overrides["optioned.flip"] == [True, False]
-    assert grid.is_current(cell, [path])
+    assert Today([path]).changes(cell) == ()
     with pytest.raises(UserError, match="flip"):
         grid.expand(grid.Request(["finetune"], ["optioned"], [0], 1, {"optioned": {"flop": 1}}), [path])
 

@@ -127,6 +127,8 @@ def digest_of(tmp_path: Path, code: str) -> str:
         CODE.replace("    def", '    """What."""\n\n    def'),
         CODE.replace("return 1", '"""What."""\n        return (1)  # why'),
         CODE.replace("\n", "\n\n"),
+        CODE.replace("from bench.method import", "from somewhere.moved import"),
+        CODE.replace("    def f", "    version = 3\n\n    def f"),
     ],
 )
 def test_the_digest_ignores_words_and_layout(tmp_path: Path, same: str) -> None:
@@ -236,7 +238,7 @@ def test_only_the_verbs_and_their_display_print() -> None:
         )
 
     printing = {path.name for path in EVERYTHING if prints(path) and path not in VERBS}
-    assert printing == {"run_bench.py", "display.py", "perf.py"}
+    assert printing == {"run_bench.py", "display.py", "perf.py", "rekey.py"}
 
 
 def test_the_library_does_not_know_the_verbs() -> None:
