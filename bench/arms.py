@@ -10,7 +10,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import backbones, grid, registry
 from bench.config import build, parse, require
 from bench.core import Benchmark, DataError, Split, Task, Training
+from bench.generated import random_task
 from bench.layers import Dropout, LocalResponseNorm
 from bench.method import Method, TrainingData
 from bench.seeding import derive
@@ -156,14 +156,3 @@ def tasks_of(setting: Setting) -> tuple[Benchmark, list[Task], str]:
     n = setting.samples
     cut = [Task(t.index, t.classes, Split(t.train.x[:n], t.train.y[:n]), t.validation, t.test) for t in tasks]
     return benchmark, cut, source
-
-
-def random_task(benchmark: Benchmark, t: int, train: int, validation: int = 0, test: int = 0) -> Task:
-    """A task of random images of the benchmark's shape, so many in each split, with random labels."""
-    generator = np.random.default_rng(t)
-
-    def split(n: int) -> Split:
-        x = generator.normal(size=(n, *benchmark.input_shape)).astype(np.float32)
-        return Split(x, generator.integers(0, benchmark.num_classes, n))
-
-    return Task(t, (), split(train), split(validation), split(test))

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from bench import machine, options, registry, store
+from bench import machine, registry, store
 from bench.calibration import Answer, Order, calibrate
 from bench.core import Cell, Result
 from bench.journal import duration
@@ -242,7 +242,7 @@ def _gpu(forecast: Forecast, resources: Resources) -> str:
     seconds = forecast.with_speed("gpu")
     if seconds is not None:
         return f"on the GPU {duration(seconds)}"
-    return "there is a GPU: --device cuda" if options.has_cuda() else "no GPU here"
+    return "there is a GPU: --device cuda" if machine.has_cuda() else "no GPU here"
 
 
 def _unknown(why: str, pairs: Sequence[str]) -> str:

@@ -151,7 +151,7 @@ def learn_little(cell: Cell, benchmark: Benchmark, training: Training, resources
     import torch
 
     from bench import backbones
-    from bench.arms import random_task
+    from bench.generated import random_task
     from bench.method import TrainingData
     from bench.trainer import learn, on_device
 
@@ -228,7 +228,7 @@ def step_seconds(net: Bare, resources: Resources, device: str, bf16: bool) -> fl
     import torch
 
     from bench import backbones
-    from bench.arms import random_task
+    from bench.generated import random_task
     from bench.method import Method
     from bench.trainer import make_optimizer, now, on_device, training_step
 

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -42,6 +43,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
+
+
+def slices(n: int, size: int) -> list[slice]:
+    """Consecutive slices of `size`, the last one smaller; a last one of a single sample joins the one before it,
+    for normalisation by batch statistics is undefined on one sample."""
+    cuts = [*range(0, n, size), n]
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
+        del cuts[-2]
+    return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from bench import grid, store
+from bench import registry, store
 from bench.agenda import Agenda, Claims, Estimate
-from bench.core import Cell, Result
+from bench.core import Cell, DataError, Result
+from bench.executors import EXECUTORS
 from bench.journal import Journal
-from bench.worker import Resources
+from bench.worker import Resources, environment
 
 
 class Watcher(Protocol):
@@ -77,12 +78,34 @@ def drive(
             journal.progress(cell, task, epoch)
             watcher.progress(cell, task, epoch)
 
-        ready, failed = (list(pending), []) if resources.address else grid.prepare(pending, resources)
+        ready, failed = (list(pending), []) if resources.address else prepare(pending, resources)
         agenda = journal.agenda = Agenda(estimate.longest_first(ready), folder, claims, arrived, answers)
         try:
-            for result in chain(failed, grid.EXECUTORS[executor](agenda, resources, progress) if ready else ()):
+            for result in chain(failed, EXECUTORS[executor](agenda, resources, progress) if ready else ()):
                 keeper.keep(result)
                 arrived(result)
         finally:  # interrupted or done: there may be room now
             keeper.keep()
         return keeper.unsaved
+
+
+def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], list[Result]]:
+    """Get the data of every benchmark ready, once. Returns the cells that can run, and failures for the others."""
+    failures: dict[str, DataError] = {}
+    wanted = {_stream_of(cell): cell for cell in cells}
+    for stream, cell in wanted.items():
+        try:
+            registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
+        except DataError as error:
+            failures[stream] = error
+    lost = [cell for cell in cells if _stream_of(cell) in failures]
+    failed = [
+        Result(cell, error=str(failures[_stream_of(cell)]), environment=environment(resources, cell.precision))
+        for cell in lost
+    ]
+    return [cell for cell in cells if _stream_of(cell) not in failures], failed
+
+
+def _stream_of(cell: Cell) -> str:
+    """A benchmark with its options: what its data depend on, the seed aside."""
+    return f"{cell.benchmark} {sorted(cell.options.items())}"

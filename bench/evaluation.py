@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.activations import evaluating
-from bench.core import Training
-from bench.method import slices
+from bench.core import Training, slices
 from bench.network import Network
 from bench.precision import logits
 from bench.seeding import derive

@@ -1,24 +1,16 @@
-"""From a request to results: expand it into cells, get their data ready, run them one after the other or with Ray."""
+"""From a request to cells: every name, setting and version resolved, before any work."""
 
 from __future__ import annotations
 
 import itertools
-import math
-import signal
-import sys
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench import identity, registry
-from bench.cluster import on_ray
 from bench.config import build, describe, names, nearest
-from bench.core import SUITE_VERSION, Cell, DataError, Result, Training, UserError
-from bench.worker import Progress, Resources, TimeLimitError, environment, run_cell, time_limit_reached
+from bench.core import SUITE_VERSION, Cell, Training, UserError
 
 
 @dataclass(frozen=True)
@@ -114,61 +106,3 @@ def resolve_options(
 def _changed(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """What differs from the recipe: name -> [the recipe's value, the user's]."""
     return {f"{prefix}{name}": [before[name], value] for name, value in now.items() if value != before[name]}
-
-
-def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], list[Result]]:
-    """Get the data of every benchmark ready, once. Returns the cells that can run, and failures for the others."""
-    failures: dict[str, DataError] = {}
-    wanted = {_stream_of(cell): cell for cell in cells}
-    for stream, cell in wanted.items():
-        try:
-            registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
-        except DataError as error:
-            failures[stream] = error
-    lost = [cell for cell in cells if _stream_of(cell) in failures]
-    failed = [
-        Result(cell, error=str(failures[_stream_of(cell)]), environment=environment(resources, cell.precision))
-        for cell in lost
-    ]
-    return [cell for cell in cells if _stream_of(cell) not in failures], failed
-
-
-def _stream_of(cell: Cell) -> str:
-    """A benchmark with its options: what its data depend on, the seed aside."""
-    return f"{cell.benchmark} {sorted(cell.options.items())}"
-
-
-def serial(cells: Iterable[Cell | None], resources: Resources, progress: Progress) -> Iterator[Result]:
-    """One cell after the other, in this process. None among the cells means: none is free now."""
-    for cell in cells:
-        if cell is None:
-            time.sleep(1)
-            continue
-        try:
-            with redirect_stdout(sys.stderr), _time_limit(resources):  # standard output is the table's
-                result = run_cell(cell, resources, progress)
-        except TimeLimitError as error:  # the bell rang before or after the work
-            result = Result(cell, error=str(error), environment=environment(resources, cell.precision))
-        yield result
-
-
-@contextmanager
-def _time_limit(resources: Resources) -> Iterator[None]:
-    """A signal interrupts a cell that takes too long; signals reach the main thread only."""
-    if math.isinf(resources.time_limit) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(*signal: object) -> None:
-        raise TimeLimitError(time_limit_reached(resources))
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, resources.time_limit)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-EXECUTORS = {"serial": serial, "ray": on_ray}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,15 @@ def has_bf16() -> bool:
 def may_have_gpu(dev: Path = Path("/dev")) -> bool:
     """Whether there is a driver through which PyTorch could reach a GPU: where there is none, it need not be asked."""
     return any((dev / name).exists() for name in GPU_DRIVERS)
+
+
+def has_cuda() -> bool:
+    """Whether PyTorch has a GPU to work on. It is asked only where there may be one, or where it is imported."""
+    if "torch" not in sys.modules and not may_have_gpu():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @cache

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.core import Benchmark, Training
+from bench.core import Benchmark, Training, slices
 from bench.space import Range
 
 if TYPE_CHECKING:  # what a method declares can be read without torch, see `bench.declarations`
@@ -15,15 +14,6 @@ if TYPE_CHECKING:  # what a method declares can be read without torch, see `benc
     from torch import Tensor, nn
 
     from bench.network import Network
-
-
-def slices(n: int, size: int) -> list[slice]:
-    """Consecutive slices of `size`, the last one smaller; a last one of a single sample joins the one before it,
-    for normalisation by batch statistics is undefined on one sample."""
-    cuts = [*range(0, n, size), n]
-    if len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
-        del cuts[-2]
-    return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 UNDECLARED = "the method reads earlier tasks' data, but its `reads_old_data` does not say so"

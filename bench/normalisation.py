@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.activations import evaluating
-from bench.evaluation import Data
-from bench.method import slices
+from bench.core import slices
 from bench.network import Network
 
 
@@ -25,7 +24,7 @@ def track_statistics(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def settle_statistics(network: Network, train: Sequence[Data], batch_size: int) -> None:
+def settle_statistics(network: Network, train: Sequence[tuple[int, Tensor, Tensor]], batch_size: int) -> None:
     """Where normalisation tracks statistics: those of the training data under the weights at hand, without dropout.
 
     What it tracks in training is measured behind dropout, whose outputs vary more than what evaluation will see (Li et

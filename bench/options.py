@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +99,7 @@ def make_resources(args: argparse.Namespace) -> Resources:
             raise UserError(f"--{option.replace('_', '-')} must be greater than 0, not {value:g}")
     from bench.worker import Resources
 
-    cuda = has_cuda() or (args.device == "cuda" and bool(args.ray_address))  # the cluster will tell
+    cuda = machine.has_cuda() or (args.device == "cuda" and bool(args.ray_address))  # the cluster will tell
     if args.device == "cuda" and not cuda:
         raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
     device = "cuda" if cuda and args.device != "cpu" else "cpu"
@@ -118,15 +117,6 @@ def make_resources(args: argparse.Namespace) -> Resources:
         memory_per_cell=1e9 * (args.memory_per_cell or 0),
         tf32=args.tf32,
     )  # fmt: skip
-
-
-def has_cuda() -> bool:
-    """Whether PyTorch has a GPU to work on. It is asked only where there may be one, or where it is imported."""
-    if "torch" not in sys.modules and not machine.may_have_gpu():
-        return False
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def named(text: str) -> list[str]:

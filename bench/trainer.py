@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.core import Split, Task, Training
+from bench.core import Split, Task, Training, slices
 from bench.evaluation import Data, measure, validation_loss
-from bench.method import Method, TrainingData, slices
+from bench.method import Method, TrainingData
 from bench.network import Network
 from bench.normalisation import settle_statistics, steady_statistics
 from bench.precision import logits

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import budget, grid, machine, options, registry, store
+from bench import budget, grid, machine, registry, store
 from bench.budget import CALIBRATED, ELSEWHERE, HERE, Forecast, Guess, describe, foresee, measured, shared
 from bench.core import Cell, Result
 from bench.worker import Resources
@@ -200,7 +200,7 @@ def test_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_that_is_not_used_is_named_and_one_that_is_used_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "has_cuda", lambda: True)
+    monkeypatch.setattr(machine, "has_cuda", lambda: True)
     assert describe(forecast_of(20), Resources(), "serial").endswith("there is a GPU: --device cuda")
     assert (
         describe(forecast_of(20), Resources(device="cuda"), "serial")

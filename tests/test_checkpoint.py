@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import grid, registry, store
+from bench import grid, registry, store, worker
 from bench.core import Result
 
 METHODS = [name for name in registry.available("Method") if not registry.get_method(name).joint]
@@ -37,13 +37,13 @@ def killed(cell, folder: Path, task: int) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        grid.run_cell(cell, grid.Resources(checkpoints=folder), kill)
+        worker.run_cell(cell, worker.Resources(checkpoints=folder), kill)
 
 
 def resumed(cell, folder: Path) -> tuple[Result, list[int]]:
     """The result, and the tasks that were trained for it."""
     tasks: list[int] = []
-    return grid.run_cell(cell, grid.Resources(checkpoints=folder), lambda c, t, e: tasks.append(t)), tasks
+    return worker.run_cell(cell, worker.Resources(checkpoints=folder), lambda c, t, e: tasks.append(t)), tasks
 
 
 @pytest.mark.parametrize("task", [1, 2])
@@ -53,14 +53,14 @@ def test_a_killed_cell_goes_on_with_the_same_bits(method: str, task: int, tmp_pa
     killed(cell, tmp_path, task)
     result, trained = resumed(cell, tmp_path)
     assert min(trained) == task and result.environment["resumed_after"] == task
-    assert result.error is None and bits(result) == bits(grid.run_cell(cell, grid.Resources()))
+    assert result.error is None and bits(result) == bits(worker.run_cell(cell, worker.Resources()))
 
 
 @pytest.mark.parametrize("protocol", ["published", "sound"])
 def test_a_shared_head_goes_on_with_the_same_bits(protocol: str, tmp_path: Path) -> None:
     cell = cell_of("gpm", "permuted_digits", protocol)
     killed(cell, tmp_path, 2)
-    assert bits(resumed(cell, tmp_path)[0]) == bits(grid.run_cell(cell, grid.Resources()))
+    assert bits(resumed(cell, tmp_path)[0]) == bits(worker.run_cell(cell, worker.Resources()))
 
 
 def test_the_time_before_counts(tmp_path: Path) -> None:
@@ -82,14 +82,14 @@ def test_a_damaged_checkpoint_costs_time_only(damage, tmp_path: Path) -> None:
     path.write_bytes(damage(path.read_bytes()))
     result, trained = resumed(cell, tmp_path)
     assert min(trained) == 0 and "damaged" in result.environment["checkpoint"]
-    assert bits(result) == bits(grid.run_cell(cell, grid.Resources()))
+    assert bits(result) == bits(worker.run_cell(cell, worker.Resources()))
 
 
 def test_a_checkpoint_of_other_code_or_another_machine_is_not_used(tmp_path: Path) -> None:
     cell = cell_of("finetune")
     killed(cell, tmp_path, 2)
     tasks: list[int] = []
-    grid.run_cell(cell, grid.Resources(checkpoints=tmp_path, threads=2), lambda c, t, e: tasks.append(t))
+    worker.run_cell(cell, worker.Resources(checkpoints=tmp_path, threads=2), lambda c, t, e: tasks.append(t))
     assert min(tasks) == 0
 
 
@@ -101,14 +101,14 @@ def test_another_cell_does_not_find_it(tmp_path: Path) -> None:
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    grid.run_cell(cell_of("finetune"), grid.Resources())
+    worker.run_cell(cell_of("finetune"), worker.Resources())
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failing_method_leaves_no_checkpoint(plugin, tmp_path: Path) -> None:
     path = plugin("breaks", "def begin_task(self, task, data):\n    assert task < 2")
     [cell] = grid.expand(grid.Request(["breaks"], ["toy"], [0], 1), [path])[0]
-    result = grid.run_cell(cell, grid.Resources(plugins=(path,), checkpoints=tmp_path / "c"))
+    result = worker.run_cell(cell, worker.Resources(plugins=(path,), checkpoints=tmp_path / "c"))
     assert "AssertionError" in str(result.error) and not list((tmp_path / "c").glob("*"))
 
 
@@ -118,7 +118,7 @@ def full_disk(*_: object) -> None:
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "write_bytes", full_disk)
-    result = grid.run_cell(cell_of("finetune"), grid.Resources(checkpoints=tmp_path))
+    result = worker.run_cell(cell_of("finetune"), worker.Resources(checkpoints=tmp_path))
     assert result.error is None and "No space left" in result.environment["checkpoint"]
 
 
@@ -130,4 +130,4 @@ def test_a_grid_deletes_the_checkpoint_once_the_result_is_stored(command, tmp_pa
     assert answer.code == 0 and not list(store.checkpoints(tmp_path).glob("*"))
     result = store.load(tmp_path / cell.path)
     assert result.environment["resumed_after"] == 2
-    assert bits(result) == bits(grid.run_cell(cell, grid.Resources()))
+    assert bits(result) == bits(worker.run_cell(cell, worker.Resources()))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import grid, registry
+from bench import registry, worker
 from bench.tables import METRICS
 
 Command = Callable[..., Any]
@@ -30,13 +30,13 @@ QUICK = quick()
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The cells that were trained, in order."""
     trained: list[str] = []
-    run_cell = grid.run_cell
+    run_cell = worker.run_cell
 
     def record(cell: Any, *rest: Any) -> Any:
         trained.append(str(cell))
         return run_cell(cell, *rest)
 
-    monkeypatch.setattr(grid, "run_cell", record)
+    monkeypatch.setattr("bench.serial.run_cell", record)
     return trained
 
 
@@ -360,8 +360,8 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise AssertionError("work was done")
 
-    monkeypatch.setattr(grid, "run_cell", fail)
-    monkeypatch.setattr(grid, "prepare", fail)
+    monkeypatch.setattr("bench.serial.run_cell", fail)
+    monkeypatch.setattr("bench.drive.prepare", fail)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import grid, registry, worker
+from bench import cluster, drive, executors, grid, registry, worker
 from bench.core import Result, UserError
 
 METHODS = list(registry.available("Method"))
@@ -17,9 +17,9 @@ def cells_of(*methods: str, seeds=(0,), plugins=(), **settings):
 
 
 def run(executor: str, cells, **resources) -> dict[str, Result]:
-    ready, failed = grid.prepare(cells, grid.Resources(**resources))
+    ready, failed = drive.prepare(cells, worker.Resources(**resources))
     assert not failed
-    results = grid.EXECUTORS[executor](ready, grid.Resources(**resources), lambda *progress: None)
+    results = executors.EXECUTORS[executor](ready, worker.Resources(**resources), lambda *progress: None)
     return {r.cell.key: r for r in results}
 
 
@@ -47,9 +47,9 @@ def test_products_are_rounded_only_where_that_was_asked_for(tf32):
 
     torch.backends.cudnn.allow_tf32 = not tf32
     try:
-        result = grid.run_cell(cells_of("finetune")[0], grid.Resources(tf32=tf32), look)
+        result = worker.run_cell(cells_of("finetune")[0], worker.Resources(tf32=tf32), look)
     finally:
-        worker.set_arithmetic(grid.Resources())
+        worker.set_arithmetic(worker.Resources())
     assert set(seen) == {(tf32, tf32)} and result.environment["tf32"] == tf32
 
 
@@ -57,8 +57,8 @@ def test_ray_reports_progress_and_failures(plugin):
     path = plugin("dies", "def begin_task(self, task, data):\n    import os\n    os._exit(1)")
     cells = cells_of("dies", "finetune", plugins=[path])
     seen = []
-    resources = grid.Resources(workers=1, plugins=(path,))
-    results = {r.cell.method: r for r in grid.on_ray(cells, resources, lambda *event: seen.append(event))}
+    resources = worker.Resources(workers=1, plugins=(path,))
+    results = {r.cell.method: r for r in cluster.on_ray(cells, resources, lambda *event: seen.append(event))}
     assert "worker was lost" in str(results["dies"].error) and results["finetune"].error is None
     assert {(cell.method, task) for cell, task, _ in seen} >= {("finetune", 0), ("finetune", 2)}
 
@@ -100,7 +100,7 @@ def test_settings_out_of_range_fail_before_work(method, setting):
 def test_a_failing_cell_is_a_value_with_its_traceback(plugin):
     path = plugin("broken", "def end_task(self, task, data):\n    raise RuntimeError('on purpose')")
     [cell] = cells_of("broken", plugins=[path])
-    result = grid.run_cell(cell, grid.Resources(plugins=(path,)))
+    result = worker.run_cell(cell, worker.Resources(plugins=(path,)))
     assert result.error == "RuntimeError: on purpose" and "end_task" in str(result.traceback)
     assert result.environment["seconds"] > 0
 
@@ -113,7 +113,7 @@ def test_missing_data_fails_the_cells_of_that_benchmark_only(tmp_path, monkeypat
 
     monkeypatch.setattr(downloads, "download_url", offline)
     request = grid.Request(["finetune"], ["toy", "split_cifar100"], [0])
-    ready, failed = grid.prepare(grid.expand(request)[0], grid.Resources(data=tmp_path))
+    ready, failed = drive.prepare(grid.expand(request)[0], worker.Resources(data=tmp_path))
     assert [c.benchmark for c in ready] == ["toy"]
     [lost] = failed
     assert all(part in str(lost.error) for part in ("cifar-100-python.tar.gz", "169 MB", str(tmp_path), "no network"))

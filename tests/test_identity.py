@@ -110,7 +110,7 @@ def test_an_edited_file_is_loaded_anew_in_one_process(plugin: Callable[..., Path
 def test_an_edited_method_does_not_go_on_from_an_old_checkpoint(plugin: Callable[..., Path], tmp_path: Path) -> None:
     body = "def end_task(self, task, data):\n    if task == 1 and {stop}:\n        raise KeyboardInterrupt"
     path = plugin("mine", body.format(stop=True))
-    resources = grid.Resources(plugins=(path,), checkpoints=store.checkpoints(tmp_path))
+    resources = worker.Resources(plugins=(path,), checkpoints=store.checkpoints(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         worker.run_cell(cell_of("mine", (path,)), resources)
     assert list(store.checkpoints(tmp_path).glob("*.npz"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import grid, registry
+from bench import cluster, grid, registry, worker
 from bench.core import UserError
 
 METHOD = "from bench.method import Method\n\n\nclass Own(Method):\n"
@@ -107,10 +107,10 @@ def test_a_package_travels_to_the_workers_of_ray(package: Path) -> None:
     plugins = (registry.locate(Path("lab.ideas")),)
     request = grid.Request(["pull"], ["toy"], [0], epochs=1)
     cells, _ = grid.expand(request, plugins)
-    resources = grid.Resources(plugins=plugins)
-    [result] = grid.on_ray(cells, resources, lambda *_: None)
+    resources = worker.Resources(plugins=plugins)
+    [result] = cluster.on_ray(cells, resources, lambda *_: None)
     assert result.error is None
-    assert result.matrix == grid.run_cell(cells[0], resources).matrix
+    assert result.matrix == worker.run_cell(cells[0], resources).matrix
 
 
 FROZEN = "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config(Method.Config):\n"

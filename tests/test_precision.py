@@ -13,7 +13,20 @@ import pytest
 import torch
 from test_protocols import frozen_network
 
-from bench import activations, backbones, evaluation, grid, normalisation, precision, registry, repeat, trainer, verbs
+from bench import (
+    activations,
+    backbones,
+    evaluation,
+    executors,
+    grid,
+    normalisation,
+    precision,
+    registry,
+    repeat,
+    trainer,
+    verbs,
+    worker,
+)
 from bench.checks import Run, difference
 from bench.core import Result
 from bench.method import Method
@@ -82,7 +95,7 @@ def end_task(self, task, data):
 
 def test_hooks_and_the_backward_pass_are_outside(plugin: Any) -> None:
     path = plugin("looks", HOOKS)
-    result = grid.run_cell(*cells_of("looks", plugins=(path,)), grid.Resources(plugins=(path,)))
+    result = worker.run_cell(*cells_of("looks", plugins=(path,)), worker.Resources(plugins=(path,)))
     assert result.error is None, result.traceback
 
 
@@ -162,7 +175,7 @@ def test_sharpness_aware_steps_with_frozen_statistics() -> None:
 def test_serial_and_ray_give_the_same_bits() -> None:
     cells = cells_of(*METHODS)
     results = [
-        {r.cell.key: r for r in grid.EXECUTORS[executor](cells, grid.Resources(workers=2), lambda *_: None)}
+        {r.cell.key: r for r in executors.EXECUTORS[executor](cells, worker.Resources(workers=2), lambda *_: None)}
         for executor in ("serial", "ray")
     ]
     assert set(results[0]) == set(results[1]) == {cell.key for cell in cells}
@@ -177,7 +190,7 @@ def test_serial_and_ray_give_the_same_bits() -> None:
 def test_a_result_says_which_it_was_and_was_computed_so() -> None:
     losses = []
     for how in ("fp32", "bf16"):
-        result = grid.run_cell(*cells_of("finetune", how=how), grid.Resources())
+        result = worker.run_cell(*cells_of("finetune", how=how), worker.Resources())
         assert result.environment["precision"] == how == dataclasses.asdict(result.cell)["precision"]
         losses.append([task["validation_loss"] for task in result.tasks])
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
@@ -215,11 +228,11 @@ def test_a_checkpoint_of_the_other_is_not_used(tmp_path: Path) -> None:
     trained: list[int] = []
     for cell, other in ((plain, reduced), (reduced, plain)):
         with pytest.raises(KeyboardInterrupt):
-            grid.run_cell(cell, grid.Resources(checkpoints=tmp_path), stop)
+            worker.run_cell(cell, worker.Resources(checkpoints=tmp_path), stop)
         [path] = tmp_path.glob("*.npz")
         path.rename(tmp_path / f"{other.key}.npz")
-        result = grid.run_cell(other, grid.Resources(checkpoints=tmp_path), lambda c, t, e: trained.append(t))
-        assert trained[0] == 0 and bits(result) == bits(grid.run_cell(other, grid.Resources()))
+        result = worker.run_cell(other, worker.Resources(checkpoints=tmp_path), lambda c, t, e: trained.append(t))
+        assert trained[0] == 0 and bits(result) == bits(worker.run_cell(other, worker.Resources()))
         (tmp_path / f"{other.key}.npz").unlink()
         trained.clear()
 
@@ -232,9 +245,9 @@ def test_a_killed_cell_goes_on_with_the_same_bits(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        grid.run_cell(cell, grid.Resources(checkpoints=tmp_path), stop)
-    result = grid.run_cell(cell, grid.Resources(checkpoints=tmp_path))
-    assert result.environment["resumed_after"] == 2 and bits(result) == bits(grid.run_cell(cell, grid.Resources()))
+        worker.run_cell(cell, worker.Resources(checkpoints=tmp_path), stop)
+    result = worker.run_cell(cell, worker.Resources(checkpoints=tmp_path))
+    assert result.environment["resumed_after"] == 2 and bits(result) == bits(worker.run_cell(cell, worker.Resources()))
 
 
 # The command line
@@ -263,7 +276,7 @@ def test_where_it_is_slower_a_warning_tells_the_ratio_and_the_run_goes_on(
 
 def test_of_a_cluster_nothing_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "slowdown", lambda device: 1 / 0)
-    verbs.warn_if_slower("bf16", grid.Resources(address="auto"))
+    verbs.warn_if_slower("bf16", worker.Resources(address="auto"))
     assert capsys.readouterr().err == ""
 
 

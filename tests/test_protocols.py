@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import backbones, grid, normalisation, registry, trainer
+from bench import backbones, grid, normalisation, registry, trainer, worker
 from bench.core import PROTOCOLS, UserError
 from bench.identity import Today
 from bench.method import Method
@@ -97,7 +97,7 @@ def test_options_of_a_benchmark_follow_the_protocol_and_the_user(tmp_path: Path)
     request = grid.Request(["finetune"], ["optioned"], [0], 1, {}, list(PROTOCOLS))
     published, sound = grid.expand(request, [path])[0]
     assert (published.options, sound.options) == ({"flip": True}, {"flip": False})
-    results = [grid.run_cell(cell, grid.Resources(plugins=(path,))) for cell in (published, sound)]
+    results = [worker.run_cell(cell, worker.Resources(plugins=(path,))) for cell in (published, sound)]
     assert results[0].environment["data"] != results[1].environment["data"]
     changed = grid.Request(["finetune"], ["optioned"], [0], 1, {"optioned": {"flip": False}})
     [cell] = grid.expand(changed, [path])[0]
@@ -111,7 +111,7 @@ def test_options_of_a_benchmark_follow_the_protocol_and_the_user(tmp_path: Path)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_under_both_protocols(method: str, protocol: str):
     [cell] = cells(method, protocols=[protocol])
-    result = grid.run_cell(cell, grid.Resources())
+    result = worker.run_cell(cell, worker.Resources())
     assert result.error is None and result.cell.protocol == protocol
 
 

@@ -130,7 +130,6 @@ def test_every_published_result_stands_under_its_key() -> None:
         assert PUBLISHED / store.load(path).cell.path == path
 
 
-
 def test_the_key_survives_json(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     result = make_result(config={"layers": (1, 2), "b": 1, "a": 0.1})
     assert store.load(store.save(result, tmp_path)).cell.key == result.cell.key

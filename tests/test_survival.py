@@ -99,7 +99,7 @@ def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
     assert found["dies_once"].environment["resumed_after"] == 2
     assert all((out / cell.path).exists() for cell in cells)
     [plain] = cells_of("dies_once", plugins=plugins)
-    undisturbed = grid.run_cell(plain, Resources(plugins=plugins))  # its flag is up: it lives
+    undisturbed = worker.run_cell(plain, Resources(plugins=plugins))  # its flag is up: it lives
     store.save(undisturbed, tmp_path / "calm")
     assert chaos.bits(tmp_path / "calm" / plain.path) == chaos.bits(out / plain.path)
 
@@ -262,7 +262,7 @@ def test_an_unwritable_temporary_folder_is_named(tmp_path: Path) -> None:
 @slow
 def test_memory_that_no_machine_has(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="asks for 1e\\+18 bytes of memory"):
-        list(grid.on_ray(cells_of("finetune"), Resources(workers=1, memory_per_cell=1e18), lambda *_: None))
+        list(cluster.on_ray(cells_of("finetune"), Resources(workers=1, memory_per_cell=1e18), lambda *_: None))
 
 
 class Nodes:
@@ -389,21 +389,21 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
     (tmp_path / "go").touch()
     resources = {"address": nodes.address, "gpus_per_cell": 0.25, "plugins": (path,), "workers": 0}
     cells = cells_of("shares", plugins=(path,), seeds=tuple(range(6)))
-    results = list(grid.on_ray(cells, Resources(**resources), lambda *_: None))
+    results = list(cluster.on_ray(cells, Resources(**resources), lambda *_: None))
     assert [r.error for r in results] == [None] * 6
     assert reports(results, "gpu") == {"0", "1"}, "six cells at once, with one GPU visible to each"
     assert not any(str(registry.ROOT) in code for code in reports(results, "code")), "the code came with the cells"
     assert results[0].environment.get("commit") == worker.commit().get("commit")
 
     with pytest.raises(UserError, match="a cell asks for 3 GPU, and the largest node of Ray has 2"):
-        list(grid.on_ray(cells, Resources(**{**resources, "gpus_per_cell": 3}), lambda *_: None))
+        list(cluster.on_ray(cells, Resources(**{**resources, "gpus_per_cell": 3}), lambda *_: None))
 
     [lost] = nodes.worker_nodes
     for path_of_before in [*tmp_path.glob("*.pid"), tmp_path / "go", tmp_path / "first"]:
         path_of_before.unlink()
     later = []
     again = cells_of("shares", plugins=(path,), seeds=tuple(range(10, 18)))
-    for result in grid.on_ray(again, Resources(**resources), lambda *_: None):
+    for result in cluster.on_ray(again, Resources(**resources), lambda *_: None):
         if not later:  # the others are waiting on the node that goes
             nodes.add_node(num_cpus=8, num_gpus=2)
             nodes.remove_node(lost, allow_graceful=False)
@@ -454,7 +454,7 @@ def test_out_of_memory_is_tried_again_and_then_told(
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     path = plugin("leaks", "def begin_task(self, task, data):\n    import time\n    time.sleep(20)")
     cells = cells_of("leaks", plugins=(path,))
-    [result] = grid.on_ray(cells, Resources(plugins=(path,), retries=1), lambda *_: None)
+    [result] = cluster.on_ray(cells, Resources(plugins=(path,), retries=1), lambda *_: None)
     assert "lost 2 times: the machine ran out of memory" in str(result.error)
 
 
@@ -464,5 +464,5 @@ def test_gpu_memory_that_runs_out_says_what_to_change(plugin: Plugin) -> None:
     )
     path = plugin("hungry", body)
     [cell] = cells_of("hungry", plugins=(path,))
-    line = str(grid.run_cell(cell, Resources(plugins=(path,), workers=4)).error)
+    line = str(worker.run_cell(cell, Resources(plugins=(path,), workers=4)).error)
     assert "CUDA out of memory" in line and "fewer --workers, a larger --gpus-per-cell" in line

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bench import cluster, grid, precision, registry, tune, tuned
+from bench import cluster, grid, precision, registry, tune, tuned, worker
 from bench.space import space_of
 from bench.tune import Outcome, Search, Trial
 
@@ -106,7 +106,7 @@ def field(tmp_path: Path) -> Callable[..., Outcome]:
     def attempt(tasks: int = 2, seeds: tuple[int, ...] = (1,), **options: Any) -> Outcome:
         settings = {"field": options, "finetune": {"lr": 0.1}}
         cells, _ = grid.expand(grid.Request(["finetune"], ["field"], seeds, 8, settings), [path])
-        return tune.attempt(Trial(0, {}, tuple(cells), tasks), grid.Resources(plugins=(path,)), tmp_path)
+        return tune.attempt(Trial(0, {}, tuple(cells), tasks), worker.Resources(plugins=(path,)), tmp_path)
 
     return attempt
 
@@ -116,7 +116,7 @@ def test_test_data_is_never_read(field: Callable[..., Outcome], tmp_path: Path) 
     assert closed.error is None and closed.score == open_.score > 0.5  # by the test labels it would be below
     path = tmp_path / "field.py"
     [cell], _ = grid.expand(grid.Request(["finetune"], ["field"], [1], 1, {"field": {"closed": True}}), [path])
-    assert "test data was read" in str(grid.run_cell(cell, grid.Resources(plugins=(path,))).error)  # it can fail
+    assert "test data was read" in str(worker.run_cell(cell, worker.Resources(plugins=(path,))).error)  # it can fail
 
 
 def test_the_score_is_the_mean_over_the_first_tasks_and_the_seeds(
@@ -209,7 +209,7 @@ def test_a_killed_search_goes_on(killed: Killed, command: Command, monkeypatch: 
 
     trials, _ = tune.plan(request("held", "finetune"), Search(trials=3), [killed.plugin])
     for trial in trials:  # what it gives without Ray and without a kill
-        alone = tune.attempt(trial, grid.Resources(plugins=(killed.plugin,)), killed.out.parent)
+        alone = tune.attempt(trial, worker.Resources(plugins=(killed.plugin,)), killed.out.parent)
         there = tune.stored(trial, killed.out)
         assert isinstance(there, Outcome) and there.accuracies == alone.accuracies
 
@@ -227,7 +227,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The trials that were run, one after the other and without Ray."""
     names: list[str] = []
 
-    def run(trials: list[Trial], resources: grid.Resources, out: Path, tell: Callable[[Outcome], None]) -> None:
+    def run(trials: list[Trial], resources: worker.Resources, out: Path, tell: Callable[[Outcome], None]) -> None:
         for trial in trials:
             names.append(f"{trial.method} {trial.number}")
             tell(tune.attempt(trial, resources, out))
