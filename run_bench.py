@@ -25,12 +25,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from bench import parser
+from bench.cli import parser
 from bench.config import nearest
 from bench.core import UserError
 
 DEFAULT_BENCHMARK = "digits"
-VERBS = {  # the function of each, in bench.verbs; imported only when it is called
+VERBS = {  # the function of each, in bench.cli.commands; imported only when it is called
     "run": "run.run",
     "status": "look.status",
     "tune": "tune.tune",
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise nearest("verb", words[0], VERBS)
         args = parser.make_parser(words[0], str(__doc__), DEFAULT_BENCHMARK, list(VERBS)).parse_args(words[1:])
         module, function = VERBS[words[0]].split(".")
-        code: int = getattr(import_module(f"bench.verbs.{module}"), function)(args)
+        code: int = getattr(import_module(f"bench.cli.commands.{module}"), function)(args)
         return code
     except UserError as error:
         print(f"run_bench.py: {error}", file=sys.stderr)

@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.frames import load_matrices, load_results
+    from bench.analysis.frames import load_matrices, load_results
 
 __all__ = ["load_matrices", "load_results"]
 __version__ = "0.1.0"
@@ -15,6 +15,6 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'bench' has no attribute '{name}'")
-    from bench import frames
+    from bench.analysis import frames
 
     return getattr(frames, name)

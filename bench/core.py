@@ -79,7 +79,7 @@ class Benchmark:
     """A named protocol: the stream of tasks for a seed, the network and the scenario.
 
     A file in `datasets/` (or a plugin) holds one subclass; its stem is the benchmark's name. Training settings stand
-    in a recipe, `<name>.toml`, in `bench/recipes/` or beside the plugin.
+    in a recipe, `<name>.toml`, in `bench/catalog/recipes/` or beside the plugin.
     """
 
     @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class Benchmark:
     num_tasks: ClassVar[int]
     num_classes: ClassVar[int]  # outputs of a head
     input_shape: ClassVar[tuple[int, ...]]
-    backbone: ClassVar[str] = ""  # a name in `bench.backbones`
+    backbone: ClassVar[str] = ""  # a name in `bench.nn.architectures`
     in_all: ClassVar[bool] = True  # whether `--bench all` means this one too
 
     def sources(self) -> Sequence[Any]:
-        """The data sets to read, each a `bench.data.Source`. What is bundled or made up has none."""
+        """The data sets to read, each a `bench.data.source.Source`. What is bundled or made up has none."""
         return ()
 
     def data_state(self, data: Path) -> str:
@@ -180,7 +180,7 @@ class Cell:
     def key(self) -> str:
         """Identity: 12 hex digits over the request and the declared versions. Equal keys mean interchangeable results.
 
-        Code is not part of it, so that a move or a comment orphans no number; `bench.identity` tells what has changed.
+        Code is not part of it, so that a move or a comment orphans no number; `catalog.identity` tells what changed.
         """
         return self._digest("overrides", "traits", "source")
 

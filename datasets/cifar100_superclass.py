@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from bench.cifar import CIFAR100
 from bench.core import Benchmark, Split, Task
-from bench.data import Source, legacy_shuffle, normalise
+from bench.data.cifar import CIFAR100
+from bench.data.source import Source, legacy_shuffle, normalise
 
 MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # of CIFAR-10, as in the code of the GPM-NESS lineage
 STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)

@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from bench.cifar import CIFAR10
 from bench.core import Benchmark, Split, Task
-from bench.data import Archive, Labelled, Source, legacy_shuffle, normalise
-from bench.formats import read_mat, read_zip
-from bench.mnist import FASHION_MNIST, MNIST
+from bench.data.cifar import CIFAR10
+from bench.data.mnist import FASHION_MNIST, MNIST
+from bench.data.readers import read_mat, read_zip
+from bench.data.source import Archive, Labelled, Source, legacy_shuffle, normalise
 
 
 def read_svhn(train: Path, test: Path) -> tuple[Labelled, Labelled]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.core import Benchmark, DataError, Split, Task
-from bench.data import Archive, Labelled, Source, normalise
-from bench.formats import class_folders, read_folders, read_images, reading
+from bench.data.readers import class_folders, read_folders, read_images, reading
+from bench.data.source import Archive, Labelled, Source, normalise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE, CLASSES, TRAIN, TEST = 84, 100, 500, 100  # pixels; classes; images of a class

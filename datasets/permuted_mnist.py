@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from bench.core import Benchmark, Split, Task
-from bench.data import Source, legacy_shuffle, normalise
-from bench.mnist import MNIST
+from bench.data.mnist import MNIST
+from bench.data.source import Source, legacy_shuffle, normalise
 
 MEAN, STD = (0.1307,), (0.3081,)
 

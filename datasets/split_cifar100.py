@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cifar import CIFAR100
 from bench.core import Benchmark, Split, Task
-from bench.data import Source, legacy_shuffle, normalise
+from bench.data.cifar import CIFAR100
+from bench.data.source import Source, legacy_shuffle, normalise
 
 MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # here and not in bench: the digest of a benchmark covers this file
 STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.activations import evaluating, squared_gradients
 from bench.config import require
-from bench.method import Method, TrainingData
-from bench.space import Log
+from bench.nn.activations import evaluating, squared_gradients
+from bench.search_space import Log
+from bench.training.method import Method, TrainingData
 
 
 class EWC(Method):

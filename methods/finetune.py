@@ -1,6 +1,6 @@
 """Fine-tuning: train on each task in turn, protect nothing (the lower bound)."""
 
-from bench.method import Method
+from bench.training.method import Method
 
 
 class FineTune(Method):

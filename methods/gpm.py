@@ -13,12 +13,12 @@ As in the authors' code, not the paper: the first task keeps the largest k *belo
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.activations import input_grams
 from bench.config import require
-from bench.lowrank import attach_free, merge
-from bench.method import Method, TrainingData
-from bench.space import Linear
-from bench.subspace import empty_basis, energy_schedule, extend_basis, leading_basis
+from bench.nn.activations import input_grams
+from bench.nn.adapters import attach_free, merge
+from bench.nn.subspace import empty_basis, energy_schedule, extend_basis, leading_basis
+from bench.search_space import Linear
+from bench.training.method import Method, TrainingData
 
 
 class GPM(Method):

@@ -17,12 +17,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.activations import input_grams
 from bench.config import require
-from bench.lowrank import attach, merge
-from bench.method import Method, TrainingData
-from bench.space import Integers, Linear
-from bench.subspace import dual_basis, energy_schedule, project_out, residual_gram, spectrum
+from bench.nn.activations import input_grams
+from bench.nn.adapters import attach, merge
+from bench.nn.subspace import dual_basis, energy_schedule, project_out, residual_gram, spectrum
+from bench.search_space import Integers, Linear
+from bench.training.method import Method, TrainingData
 
 
 class InfLoRA(Method):

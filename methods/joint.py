@@ -5,7 +5,7 @@ mean over all tasks, in evaluation mode. The authors of DFGP's extension train t
 validate with dropout active; both are corrected here. The budget is the same number of epochs, over the union.
 """
 
-from bench.method import Method
+from bench.training.method import Method
 
 
 class Joint(Method):

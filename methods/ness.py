@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from bench.activations import input_grams
 from bench.config import require
-from bench.lowrank import attach_free, merge
-from bench.method import Method, TrainingData
-from bench.space import Log
-from bench.subspace import interference, null_basis
+from bench.nn.activations import input_grams
+from bench.nn.adapters import attach_free, merge
+from bench.nn.subspace import interference, null_basis
+from bench.search_space import Log
+from bench.training.method import Method, TrainingData
 
 
 class NESS(Method):

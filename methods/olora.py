@@ -16,12 +16,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.activations import input_grams
 from bench.config import require
-from bench.lowrank import Factors, attach, merge
-from bench.method import Method, TrainingData
-from bench.space import Integers, Log
-from bench.subspace import spectrum
+from bench.nn.activations import input_grams
+from bench.nn.adapters import Factors, attach, merge
+from bench.nn.subspace import spectrum
+from bench.search_space import Integers, Log
+from bench.training.method import Method, TrainingData
 
 
 class OLoRA(Method):

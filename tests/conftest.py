@@ -41,7 +41,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 @pytest.fixture(autouse=True)
 def _uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a calibration unless it asks for one: each is a process that imports torch."""
-    monkeypatch.setattr("bench.budget.LIMIT", 0.0)
+    monkeypatch.setattr("bench.execution.budget.LIMIT", 0.0)
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def plugin(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / folder / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         lines = "".join(f"    {line}\n" for line in body.splitlines())
-        path.write_text(f'"""The method {name}."""\n\nfrom bench.method import Method\n\n\nclass Own(Method):\n{lines}')
+        path.write_text(
+            f'"""The method {name}."""\n\nfrom bench.training.method import Method\n\n\nclass Own(Method):\n{lines}'
+        )
         return path
 
     return write
@@ -77,7 +79,7 @@ def narrow_resnet_of(shape: tuple[int, ...]) -> Any:
     """The ResNet18 with two channels: all its twenty layers."""
     from torch import nn
 
-    from bench.backbones import BasicBlock
+    from bench.nn.architectures import BasicBlock
 
     layers: list[nn.Module] = [nn.Conv2d(shape[0], 2, 3, stride=4, padding=1, bias=False)]
     for step in (1, 2, 2, 2):
@@ -96,11 +98,11 @@ def narrow_lenet_of(shape: tuple[int, ...]) -> Any:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Narrow networks in the place of the papers' larger ones, whose Grams take no time."""
-    from bench import backbones
+    from bench.nn import architectures
 
     for name in ("resnet18", "resnet18_stride2"):
-        monkeypatch.setitem(backbones.BACKBONES, name, narrow_resnet_of)
-    monkeypatch.setitem(backbones.BACKBONES, "lenet", narrow_lenet_of)
+        monkeypatch.setitem(architectures.BACKBONES, name, narrow_resnet_of)
+    monkeypatch.setitem(architectures.BACKBONES, "lenet", narrow_lenet_of)
 
 
 @pytest.fixture
@@ -110,12 +112,13 @@ def run_by_recipe(narrow: None) -> Callable[..., list[list[float | None]]]:
     Returns the accuracy matrix."""
     import torch
 
-    from bench import backbones, grid, registry
+    from bench.catalog import plan, registry
     from bench.core import Split
-    from bench.trainer import run_stream
+    from bench.nn import architectures
+    from bench.training.loop import run_stream
 
     def run(name: str, method: str, protocol: str, data: Path) -> list[list[float | None]]:
-        [[cell], unsupported] = grid.expand(grid.Request([method], [name], [0], 1, {}, [protocol]))
+        [[cell], unsupported] = plan.expand(plan.Request([method], [name], [0], 1, {}, [protocol]))
         assert not unsupported
         benchmark = registry.get_benchmark(name, (), cell.options)
         tasks = []
@@ -123,10 +126,10 @@ def run_by_recipe(narrow: None) -> Callable[..., list[list[float | None]]]:
             parts = {p: getattr(task, p) for p in ("train", "validation", "test")}
             tasks.append(replace(task, **{p: Split(s.x[:70], s.y[:70]) for p, s in parts.items()}))
         cls = registry.get_method(method)
-        training, config = grid.resolve(method, cls, registry.recipe(name), {"epochs": 1, "lr": 2e-3}, protocol)
+        training, config = plan.resolve(method, cls, registry.recipe(name), {"epochs": 1, "lr": 2e-3}, protocol)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = backbones.build(benchmark, training.bn_mode)
+            network = architectures.build(benchmark, training.bn_mode)
             R, records = run_stream(network, cls(network, config, torch.Generator()), tasks, training, 0)
         ranks = records[-1]["report"].get("rank")
         assert ranks is None or list(ranks) == list(network.blocks())
@@ -137,7 +140,7 @@ def run_by_recipe(narrow: None) -> Callable[..., list[list[float | None]]]:
 
 def every_method(benchmark: str) -> list[str]:
     """All methods, and their variants in the benchmark's recipe."""
-    from bench import registry
+    from bench.catalog import registry
 
     recipe = registry.recipe(benchmark)
     return [*registry.available("Method"), *(name for name in registry.variants() if name in recipe)]

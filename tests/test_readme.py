@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry
+from bench.catalog import registry
 from run_bench import VERBS
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -41,7 +41,7 @@ def test_every_other_command_is_understood(line, command, monkeypatch, tmp_path)
     if line[:1] in (["list"], ["status"]):
         assert command(*line).code == 0
     elif line[:1] == ["data"]:
-        monkeypatch.setattr("bench.data._download", lambda *_: 1 / 0)  # no test asks the network
+        monkeypatch.setattr("bench.data.source._download", lambda *_: 1 / 0)  # no test asks the network
         assert command(*line, "--data", tmp_path).code == ("--prepare" in line)
     elif "--recipe" in line:  # needs a search
         answer = command(*line)

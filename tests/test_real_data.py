@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench import backbones, grid, registry
-from bench.activations import input_grams
+from bench.catalog import plan, registry
 from bench.core import Split, Task, Training
-from bench.method import TrainingData
-from bench.subspace import null_basis
-from bench.trainer import run_stream
+from bench.nn import architectures
+from bench.nn.activations import input_grams
+from bench.nn.subspace import null_basis
+from bench.training.loop import run_stream
+from bench.training.method import TrainingData
 
 DATA = Path(os.environ.get("NESS_BENCH_DATA", "data"))
 
@@ -49,7 +50,7 @@ def test_normalisation_is_that_of_the_lineage(tasks):
 @cifar
 def test_null_ranks_of_the_untrained_network(tasks):  # K-11, tolerance 10 %
     torch.manual_seed(1)
-    network = backbones.build(registry.get_benchmark("split_cifar100"))
+    network = architectures.build(registry.get_benchmark("split_cifar100"))
     train = tasks[0].train
     data = TrainingData(0, torch.from_numpy(train.x[:2432]), torch.from_numpy(train.y[:2432]), 64)
     grams = input_grams(network, data, 0)
@@ -67,7 +68,7 @@ def test_real_images_are_learnt(tasks):
 
     short = [Task(t.index, t.classes, cut(t.train, 640), t.validation, cut(t.test, 500)) for t in tasks[:2]]
     torch.manual_seed(0)
-    network = backbones.build(registry.get_benchmark("split_cifar100"))
+    network = architectures.build(registry.get_benchmark("split_cifar100"))
     cls = registry.get_method("ness")
     R, records = run_stream(network, cls(network, cls.Config()), short, Training(lr=0.02, epochs=4), seed=0)
     assert R[0][0] > 0.25 and R[1][1] > 0.2
@@ -96,8 +97,8 @@ def test_permuted_digits_of_mnist_are_learnt(monkeypatch):
     assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(9000, 1000, 2000)] * 10
     assert abs(tasks[0].train.x.mean()) < 0.02 and abs(tasks[0].train.x.std() - 1) < 0.02
     torch.manual_seed(0)
-    network = backbones.build(benchmark)
+    network = architectures.build(benchmark)
     cls = registry.get_method("gpm")
-    training, config = grid.resolve("gpm", cls, registry.recipe("permuted_mnist"), {"epochs": 1})
+    training, config = plan.resolve("gpm", cls, registry.recipe("permuted_mnist"), {"epochs": 1})
     R, _ = run_stream(network, cls(network, config, torch.Generator()), tasks[:2], training, seed=0)
     assert R[0][0] > 0.8 and R[1][0] > 0.8 and R[1][1] > 0.75

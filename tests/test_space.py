@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import registry
+from bench.catalog import registry
 from bench.config import build, names
 from bench.core import UserError
-from bench.space import Choice, Integers, Linear, Log, Range, space_of
+from bench.search_space import Choice, Integers, Linear, Log, Range, space_of
 
 RANGES: list[Range] = [Linear(0.9, 0.995), Linear(-1, 1), Log(1e-4, 0.1234), Integers(2, 5), Choice((0.0, 0.9))]
 
@@ -60,7 +60,7 @@ def test_the_recipes_lie_inside(benchmark: str) -> None:
 
 
 CONFIG = "@dataclass(frozen=True)\nclass Config(Method.Config):\n    eps: float = 0.1"
-IMPORTS = ("from dataclasses import dataclass\n", "from bench.space import Log\n")
+IMPORTS = ("from dataclasses import dataclass\n", "from bench.search_space import Log\n")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def searched(plugin: Callable[..., Path]) -> Callable[..., Path]:
         body = CONFIG.replace("0.1", default) + (f"\n    space = {space}" if space else "")
         path = plugin("mine", body + more, folder)
         text = path.read_text().replace(
-            "from bench.method", "".join(IMPORTS[: 2 if space else 1]) + "from bench.method"
+            "from bench.training.method", "".join(IMPORTS[: 2 if space else 1]) + "from bench.training.method"
         )
         path.write_text(text)
         return path

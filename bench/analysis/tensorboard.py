@@ -1,0 +1,48 @@
+"""Results as TensorBoard scalars, written by tensorboardX: a run a cell, a step a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from bench.analysis.table import METRICS, bare, row_label
+from bench.core import Result, UserError
+from bench.execution import store
+
+
+def write_scalars(results: Iterable[Result], folder: Path) -> int:
+    """Write the finished results under `folder`, as <benchmark>/<method>/seed<k>-<hash>; returns how many runs.
+
+    `accuracy/task_<j>`: accuracy on task j after each task; `accuracy/seen`: its mean over the tasks learnt so far;
+    `final/<metric>`: the metrics, in percent, at the last step. A run that is there already is written anew.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise UserError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
+    store.check_writable(folder, "--tensorboard")
+    written = 0
+    for result in results:
+        if result.error is None:
+            _write(result, folder, SummaryWriter)
+            written += 1
+    return written
+
+
+def _write(result: Result, folder: Path, writer_class: type) -> None:
+    cell = result.cell
+    run = folder / cell.benchmark / bare(row_label(cell)).replace("/", "_") / cell.path.stem
+    for old in run.glob("events.out.tfevents.*"):
+        old.unlink()
+    R = result.R
+    with writer_class(str(run)) as writer:
+        for i, row in enumerate(R):
+            for j in np.flatnonzero(~np.isnan(row)):
+                writer.add_scalar(f"accuracy/task_{j}", row[j], i)
+            if not np.isnan(row[: i + 1]).any():
+                writer.add_scalar("accuracy/seen", row[: i + 1].mean(), i)
+        for name, metric in METRICS.items():
+            if metric.quality and not metric.against_joint and not np.isnan(value := metric.of(result)):
+                writer.add_scalar(f"final/{name}", 100 * value, len(R) - 1)

@@ -1,0 +1,108 @@
+"""What a stored result was made of, against what is here now: the digests of code and recipe, and declared versions.
+
+None of it imports a method: files are read and not run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.catalog import registry
+from bench.core import SUITE_VERSION, Cell, Result, UserError
+
+WHAT = {"method": "method's code", "benchmark": "benchmark's code", "recipe": "recipe"}  # by the name of its digest
+
+
+class Facts(NamedTuple):
+    """Digests and declared versions, by what they are of."""
+
+    digests: dict[str, str]
+    versions: dict[str, int]
+
+
+def sources(method: str, benchmark: str, protocol: str, plugins: Sequence[Path] = ()) -> dict[str, str]:
+    """Digests, 12 hex digits each, of the code of a method and of a benchmark, and of the recipe's tables for both."""
+    return {
+        "method": registry.digest("Method", method, plugins),
+        "benchmark": registry.digest("Benchmark", benchmark, plugins),
+        "recipe": recipe_digest(registry.recipe(benchmark, plugins), method, protocol),
+    }
+
+
+def recipe_digest(recipe: dict[str, dict[str, Any]], method: str, protocol: str) -> str:
+    """Digest of those tables of a recipe that a method under a protocol is run with."""
+    own = ("training", "benchmark", method.partition("+")[0], method)
+    tables = [part.get(name) for part in (recipe, recipe.get(protocol, {})) for name in dict.fromkeys(own)]
+    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Today:
+    """The code and the recipes that are here now. One is made for a command, and reads each file once."""
+
+    def __init__(self, plugins: Sequence[Path] = ()) -> None:
+        self.plugins = plugins
+        self._known: dict[tuple[str, str, str], Facts | None] = {}
+
+    def knows(self, cell: Cell) -> bool:
+        """Whether the cell's method and benchmark are here. An imported matrix needs neither."""
+        return bool(cell.traits.get("imported")) or self._facts(cell.method, cell.benchmark, cell.protocol) is not None
+
+    def changes(self, cell: Cell) -> tuple[str, ...]:
+        """What has changed since the cell was run, in words; nothing for an imported matrix, which rests on no code."""
+        facts = self._facts(cell.method, cell.benchmark, cell.protocol)
+        if cell.traits.get("imported") or facts is None:
+            return ()
+        found = [f"the {what}" for name, what in WHAT.items() if cell.source.get(name) != facts.digests[name]]
+        return (
+            *found,
+            *(f"the {name}'s version" for name, n in facts.versions.items() if cell.versions.get(name) != n),
+        )
+
+    def _facts(self, method: str, benchmark: str, protocol: str) -> Facts | None:
+        names = method, benchmark, protocol
+        if names not in self._known:
+            self._known[names] = self._read(*names)
+        return self._known[names]
+
+    def _read(self, method: str, benchmark: str, protocol: str) -> Facts | None:
+        try:
+            digests = sources(method, benchmark, protocol, self.plugins)
+            own = registry.version("Method", method, self.plugins)
+            data = registry.version("Benchmark", benchmark, self.plugins)
+        except UserError:
+            return None
+        return Facts(digests, {"suite": SUITE_VERSION, "method": own, "benchmark": data})
+
+
+def tell_apart(results: Iterable[Result], label: Callable[[Cell], object], today: Today) -> list[Result]:
+    """The results, in order, with the trait `other` on those that may not be averaged with others of the same label.
+
+    Results that share a `label` (row and column of a table) but not their `Cell.group` were run under other settings or
+    versions. The group without changes keeps its place, or else the one with the most results; each other one becomes a
+    row of its own.
+    """
+    kept = list(results)
+    labels: dict[object, dict[str, list[Result]]] = {}
+    for result in kept:
+        labels.setdefault(label(result.cell), {}).setdefault(result.cell.group, []).append(result)
+    others: set[str] = set()
+    for groups in labels.values():
+        others.update(sorted(groups, key=partial(_standing, groups, today))[1:])
+    return [_marked(result) if result.cell.group in others else result for result in kept]
+
+
+def _standing(groups: dict[str, list[Result]], today: Today, group: str) -> tuple[int, int]:
+    """What sorts groups: the fewest changes first, then the most results."""
+    results = groups[group]
+    return len(today.changes(results[0].cell)), -len(results)
+
+
+def _marked(result: Result) -> Result:
+    traits = {**result.cell.traits, "other": result.cell.group[:4]}
+    return replace(result, cell=replace(result.cell, traits=traits))

@@ -1,0 +1,86 @@
+"""What the class in a file must look like, seen before it runs: its hooks, their signatures, its settings."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from bench import search_space
+from bench.core import UserError
+
+REQUIRED = {"Benchmark": ("num_tasks", "num_classes", "input_shape", "stream")}  # no sensible default
+
+
+def demand_fit(cls: type, base: type, path: Path, node: ast.ClassDef) -> None:
+    """Raise `UserError`, with file and line, unless `cls`, which stands at `node` in `path`, fits its base."""
+    for member, complaint in complaints(cls, base):
+        raise UserError(f"{path}, line {_line(node, member)}: {complaint}")
+
+
+def complaints(cls: type, base: type) -> Iterator[tuple[str, str]]:
+    """What is wrong: the member, dotted if nested, and the matter in words."""
+    hooks = [name for name in vars(base) if callable(getattr(base, name)) and not name.startswith("_")]
+    for name in vars(cls):
+        if name == "Config":
+            yield from _settings(vars(cls)[name], searched=base.__name__ == "Method")
+        elif name in (*hooks, "__init__"):
+            yield from _misfit(cls, base, name)
+        elif callable(getattr(cls, name)) and not name.startswith("_"):
+            for close in difflib.get_close_matches(name, hooks, 1, 0.8):
+                yield name, f"unknown hook '{name}': did you mean '{close}'? a helper of your own starts with _"
+    if type(cls.version) is not int:  # type: ignore[attr-defined]
+        yield "version", f"version is {cls.version!r}, not a whole number"  # type: ignore[attr-defined]
+    for name in REQUIRED.get(base.__name__, ()):
+        if getattr(cls, name, None) is getattr(base, name, None):
+            yield "", f"{cls.__name__} does not define {name}"
+
+
+def _misfit(cls: type, base: type, name: str) -> Iterator[tuple[str, str]]:
+    """A hook that cannot be called as the base's is. All are called by position."""
+    own, wanted = getattr(cls, name), list(inspect.signature(getattr(base, name)).parameters)
+    unbound = isinstance(vars(base)[name], classmethod)
+    kind = "a classmethod and " if unbound else ""
+    if not callable(own):
+        yield name, f"{name} is a {type(own).__name__}, not a function"
+        return
+    signature = inspect.signature(own)
+    try:
+        signature.bind(*wanted)
+        fits = unbound or not isinstance(vars(cls)[name], classmethod | staticmethod)
+    except TypeError:
+        fits = False
+    if not fits:
+        yield name, f"{name} is {kind}called as ({', '.join(wanted)}), which ({', '.join(signature.parameters)}) is not"
+
+
+def _settings(config: Any, searched: bool) -> Iterator[tuple[str, str]]:
+    """A Config that could change on the way, or cannot be made without a request for every field."""
+    if not isinstance(config, type):
+        yield "Config", "Config is not a class"
+        return
+    undecorated = inspect.get_annotations(config) and "__dataclass_params__" not in vars(config)
+    parameters = getattr(config, "__dataclass_params__", None)
+    if undecorated or parameters is None or not parameters.frozen:
+        yield "Config", "Config is not frozen: write @dataclass(frozen=True) above it"
+        return
+    for field in fields(config):
+        if field.default is MISSING and field.default_factory is MISSING:
+            yield f"Config.{field.name}", f"the setting '{field.name}' of Config has no default"
+            return
+    if searched:
+        yield from (("Config.space", complaint) for complaint in search_space.complaints(config))
+
+
+def _line(node: ast.ClassDef, member: str) -> int:
+    """Of a member of a class, `name` or `Class.name`; of the class where it cannot be told."""
+    name, _, rest = member.partition(".")
+    for inner in node.body:
+        targets = getattr(inner, "targets", [getattr(inner, "target", None)])
+        if name in (getattr(inner, "name", None), *(getattr(target, "id", None) for target in targets)):
+            return _line(inner, rest) if rest and isinstance(inner, ast.ClassDef) else inner.lineno
+    return node.lineno

@@ -1,0 +1,53 @@
+"""The verbs of the command line, a file a subject: each takes the parsed options, prints, and returns the exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.execution.runner import Resources
+
+
+def announce(
+    what: str,
+    items: Sequence[Any],
+    done: Iterable[str],
+    by: str,
+    resources: Resources,
+    listed: bool,
+    time: Callable[[], str] = str,
+) -> None:
+    """How many of the items, cells or trials, are done and to run, and how; and, `listed`, which they are.
+
+    On the first line stands, too, what `time` says, which may take a while.
+    """
+    done = set(done)
+    finished = sum(item.key in done for item in items)
+    several = f"{resources.workers or 'as many as fit'} at a time"
+    how = f"{by}, {several}, {resources.device}, CPU threads each: {resources.threads}"
+    print(f"{len(items)} {what}: {finished} done, {len(items) - finished} to run ({how})", end="", flush=True)
+    said = time()
+    print(f": {said}" if said else "", flush=True)
+    for item in items if listed else ():
+        print(f"  {'done  ' if item.key in done else 'to run'}  {item}")
+
+
+def warn(message: str) -> None:
+    """A line for a person; the work goes on."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def warn_if_slower(precision: str, resources: Resources) -> None:
+    """A line where a precision saves no time on this machine; what a cluster has is not known here."""
+    if precision == "fp32" or resources.address:
+        return
+    from bench.execution.runner import set_arithmetic
+    from bench.nn.precision import slowdown
+
+    set_arithmetic(resources)
+    ratio = slowdown(resources.device)
+    if ratio > 1:
+        step = f"a measured step on this {resources.device} takes {ratio:.2f} times as long as in fp32"
+        warn(f"--precision {precision} saves no time here: {step}; where arithmetic in bf16 is missing, it is emulated")

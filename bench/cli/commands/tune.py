@@ -1,0 +1,89 @@
+"""tune: search settings, and write the best of each method as a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.catalog import registry
+from bench.cli import options
+from bench.cli.commands import announce, warn, warn_if_slower
+from bench.config import require
+from bench.core import UserError
+
+if TYPE_CHECKING:
+    from bench.catalog.plan import Request
+    from bench.execution.runner import Resources
+    from bench.tools.tuning_search import Outcome, Search, Trial
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Search settings, print the trials, and write the best of each method as a recipe."""
+    request = options.make_request(args)
+    search, resources = options.make_search(args, request), options.make_resources(args)
+    from bench.tools import tuning_search as tuner
+
+    if not args.dry_run:
+        registry.import_methods(request.methods, args.plugin)
+    trials, left_out = tuner.plan(request, search, args.plugin)
+    reasons = [f"{method} is not tuned: {reason}" for method, reason in left_out.items()]
+    require(bool(trials), "; ".join(reasons))
+    found = {trial.key: tuner.stored(trial, args.out) for trial in trials}
+    outcomes = {key: outcome for key, outcome in found.items() if isinstance(outcome, tuner.Outcome) and outcome.final}
+    for line in [*reasons, *(outcome for outcome in found.values() if isinstance(outcome, str))]:
+        warn(line)
+    pending = [trial for trial in trials if trial.key not in outcomes]
+    if pending:
+        warn_if_slower(request.precision, resources)
+    announce("trials", trials, outcomes, "Ray Tune", resources, listed=args.dry_run)
+    if args.dry_run:
+        return 0
+    try:
+        outcomes |= run_trials(pending, resources, args.out)
+    except KeyboardInterrupt:
+        print("interrupted: finished trials are kept; the same command runs the others", file=sys.stderr)
+        return 130
+    return show_best([outcomes[trial.key] for trial in trials], request, search, args.out)
+
+
+def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict[str, Outcome]:
+    """Outcomes by key; a line for each as it comes."""
+    from bench.execution import drive, store
+    from bench.tools import tuning_search as tuner
+
+    store.check_writable(out)
+    outcomes: dict[str, Outcome] = {}
+
+    def tell(outcome: Outcome) -> None:
+        outcomes[outcome.trial.key] = outcome
+        print(f"[{len(outcomes)}/{len(trials)}] {outcome}", file=sys.stderr, flush=True)
+
+    if trials:
+        for lost in drive.prepare([cell for trial in trials for cell in trial.cells], resources)[1]:
+            raise UserError(str(lost.error))
+        tuner.run(trials, resources, out, tell)
+    return outcomes
+
+
+def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out: Path) -> int:
+    """Print the trials and write the recipe. Returns the exit code."""
+    from bench.analysis import render
+    from bench.cli import command_line
+    from bench.execution import store
+    from bench.execution.runner import commit
+    from bench.tools import tuned_recipe
+
+    ranked = tuned_recipe.rank(outcomes)
+    print("\n\n".join(render.show_listing(table, "md") for table in tuned_recipe.listings(ranked, request, search)))
+    path = out / "tune" / f"{tuned_recipe.stem(request)}.toml"
+    store.write_text(
+        path, tuned_recipe.to_toml(ranked, request, search, command_line.tune_line(request, search), commit())
+    )
+    print(f"\nrecipe: {path}")
+    failed = [outcome for outcome in outcomes if not outcome.final]
+    for outcome in failed:
+        print(f"failed: {outcome} (traceback in {out / outcome.trial.path})", file=sys.stderr)
+    return 1 if failed else 0

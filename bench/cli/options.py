@@ -1,0 +1,160 @@
+"""From the words of the command line to a checked request, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.catalog import registry
+from bench.config import nearest, parse, require
+from bench.core import PRECISIONS, PROTOCOLS, UserError
+from bench.execution import machine, store
+from bench.tools import tuned_recipe
+
+if TYPE_CHECKING:
+    from bench.catalog.plan import Request
+    from bench.execution.runner import Resources
+    from bench.tools.tuning_search import Search
+
+PROTOCOL = "published"  # unless told otherwise
+METRIC_NAMES = (
+    "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
+)  # fmt: skip
+FIGURE_FORMATS = ("pdf", "png")
+
+
+def make_request(args: argparse.Namespace) -> Request:
+    """The names, seeds and settings of the command line, checked before anything heavy is imported."""
+    methods = pick_methods(args.methods, args.plugin)
+    protocols = pick("protocol", args.protocol, PROTOCOLS)
+    known = registry.available("Benchmark", args.plugin)
+    benchmarks = pick("benchmark", args.bench, known)
+    if args.bench == "all":
+        benchmarks = [name for name in known if registry.get_benchmark(name, args.plugin).in_all]
+    seeds = parse_seeds(args.seeds)
+    if args.precision not in PRECISIONS:
+        raise nearest("precision", args.precision, PRECISIONS)
+    for option in ("epochs", "workers", "threads"):
+        if getattr(args, option) is not None and getattr(args, option) < 1:
+            raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
+    os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))  # torch looks at it when it is imported
+    settings = from_recipe(args, methods, benchmarks, protocols) if args.recipe else {}
+    given: dict[str, dict[str, Any]] = {}
+    for item in args.set:
+        name, _, rest = item.partition(".")
+        field, equals, value = rest.partition("=")
+        if not (name and field and equals):
+            raise UserError(f"--set takes METHOD.FIELD=VALUE or BENCHMARK.OPTION=VALUE, not '{item}'")
+        own = given.setdefault(name, {})
+        require(own.setdefault(field, parse(value)) == parse(value), f"--set {name}.{field} is given two values")
+    for name, own in given.items():
+        settings.setdefault(name, {}).update(own)
+    for name in settings:
+        if name not in (*methods, *benchmarks):
+            raise nearest("method or benchmark in --set", name, (*methods, *benchmarks))
+    from bench.catalog.plan import Request
+
+    return Request(methods, benchmarks, seeds, args.epochs, settings, protocols, args.precision)
+
+
+def from_recipe(
+    args: argparse.Namespace, methods: Sequence[str], benchmarks: Sequence[str], protocols: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """What `--recipe` sets for the methods and benchmarks of the request."""
+    known = [*registry.available("Method", args.plugin), *registry.available("Benchmark", args.plugin)]
+    found = tuned_recipe.read(args.recipe, benchmarks, protocols, [*known, *registry.variants(args.plugin)])
+    return {name: table for name, table in found.items() if name in (*methods, *benchmarks)}
+
+
+def make_search(args: argparse.Namespace, request: Request) -> Search:
+    """How far `tune` searches, on one benchmark under one protocol."""
+    for option, chosen in (("bench", request.benchmarks), ("protocol", request.protocols)):
+        require(len(chosen) == 1, f"tune takes one --{option} at a time, not {','.join(chosen)}")
+    require(args.trials >= 1, f"--trials must be at least 1, not {args.trials}")
+    [name] = request.benchmarks
+    there = registry.get_benchmark(name, args.plugin).num_tasks
+    tasks = min(3, there) if args.tasks is None else args.tasks
+    require(1 <= tasks <= there, f"--tasks must be between 1 and {there}, the tasks of {name}, not {tasks}")
+    from bench.tools.tuning_search import Search
+
+    return Search(args.trials, tasks, args.search_seed)
+
+
+def make_resources(args: argparse.Namespace) -> Resources:
+    """Where the cells run."""
+    if args.executor not in ("serial", "ray"):
+        raise nearest("executor", args.executor, ("serial", "ray"))
+    if args.executor == "serial" and (args.workers or 1) > 1:
+        raise UserError("--executor serial runs one cell at a time: use --executor ray with --workers")
+    if args.device not in ("auto", "cpu", "cuda"):
+        raise nearest("device", args.device, ("auto", "cpu", "cuda"))
+    if args.ray_address and args.executor != "ray":
+        raise UserError("--ray-address goes with --executor ray")
+    if args.gpus_per_cell is not None and args.gpus_per_cell < 0:
+        raise UserError(f"--gpus-per-cell must be at least 0, not {args.gpus_per_cell}")
+    for option in ("memory_per_cell", "time_limit"):
+        if (value := getattr(args, option)) is not None and not value > 0:
+            raise UserError(f"--{option.replace('_', '-')} must be greater than 0, not {value:g}")
+    from bench.execution.runner import Resources
+
+    cuda = machine.has_cuda() or (args.device == "cuda" and bool(args.ray_address))  # the cluster will tell
+    if args.device == "cuda" and not cuda:
+        raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
+    device = "cuda" if cuda and args.device != "cpu" else "cpu"
+    here = 0 if args.ray_address else max(1, (os.cpu_count() or 1) // args.threads)
+    workers = 1 if args.executor == "serial" else args.workers or here
+    if args.gpus_per_cell is not None and (args.gpus_per_cell > 0) != (device == "cuda"):
+        raise UserError(f"--gpus-per-cell {args.gpus_per_cell} does not go with device {device}")
+    share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
+    return Resources(
+        args.data.resolve(), device, args.threads, workers, share,
+        plugins=tuple(map(registry.locate, args.plugin)),
+        checkpoints=None if args.no_checkpoint else store.checkpoints(args.out.resolve()),
+        time_limit=60 * (args.time_limit or math.inf),
+        address=args.ray_address,
+        memory_per_cell=1e9 * (args.memory_per_cell or 0),
+        tf32=args.tf32,
+    )  # fmt: skip
+
+
+def named(text: str) -> list[str]:
+    """The names in a comma-separated list; none for all."""
+    return [] if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
+    """Names from a comma-separated list, or all; each of them known, none twice."""
+    known = list(known)
+    chosen = known if text == "all" else named(text)
+    for name in chosen:
+        if name not in known:
+            raise nearest(what, name, known)
+    if not chosen:
+        raise UserError(f"no {what} is named in '{text}'")
+    return list(dict.fromkeys(chosen))
+
+
+def pick_methods(text: str, plugins: Sequence[Path], others: Iterable[str] = ()) -> list[str]:
+    """Methods, or `others`, from a comma-separated list; `all` leaves the variants that recipes define out."""
+    known = [*registry.available("Method", plugins), *others]
+    return pick("method", text, known if text == "all" else [*known, *registry.variants(plugins)])
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from a list like 1,2,3 or 0-4 or both."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UserError(f"--seeds takes a list like 1,2,3 or 0-4, not '{text}'")
+        span = range(int(first), int(last if dash else first) + 1)
+        if span.stop > 2**32 or len(span) > 10_000:
+            raise UserError(f"--seeds '{text}': seeds are below 2**32, and at most 10,000 of them")
+        seeds += span
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise UserError(f"--seeds '{text}' {'repeats a seed' if seeds else 'is empty'}")
+    return seeds

@@ -1,0 +1,57 @@
+"""Progress on standard error: what the grid is doing now."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.core import Cell, Result
+from bench.execution.status import duration
+
+
+class Display:
+    """A bar for the grid and one for each running cell on a terminal; else a line for each finished cell."""
+
+    def __init__(self, total: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console = Console(stderr=True)
+        self.bars = Progress(*columns, console=console, disable=not (total and console.is_terminal), transient=True)
+        self.total, self.count = total, 0
+        self.grid = self.bars.add_task("cells", total=total)
+        self.running: dict[str, Any] = {}
+
+    def __enter__(self) -> Display:
+        if not self.bars.disable:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self.bars.disable:  # old versions of rich end with an empty line even so
+            self.bars.stop()
+
+    def progress(self, cell: Cell, task: int, epoch: int) -> None:
+        """Before an epoch."""
+        epochs = cell.training["epochs"]
+        if cell.key not in self.running:
+            self.running[cell.key] = self.bars.add_task("", total=epochs)
+        text = f"{cell}: task {task + 1}, epoch {epoch + 1}"
+        self.bars.update(self.running[cell.key], description=text, completed=epoch)
+
+    def finished(self, result: Result, left: float | None) -> None:
+        """After a cell, with the seconds that the grid may still take."""
+        self.count += 1
+        if result.cell.key in self.running:
+            self.bars.remove_task(self.running.pop(result.cell.key))
+        self.bars.advance(self.grid)
+        outcome = "failed" if result.error else f"{result.environment['seconds']:.1f} s"
+        line = f"[{self.count}/{self.total}] {result.cell}: {outcome}"
+        if left:
+            line += f"; about {duration(left)} left"
+            self.bars.update(self.grid, description=f"cells, about {duration(left)} left")
+        if self.bars.disable:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self.bars.console.print(line, highlight=False, markup=False)

@@ -1,0 +1,82 @@
+"""The verb `data`: what every benchmark reads, whether it is there and whole, and how to get what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.core import Benchmark, DataError
+from bench.data.source import Archive, Source, md5sum, present
+
+ADVICE = "`python run_bench.py data --prepare` downloads what may be downloaded, and makes the prepared arrays"
+
+
+def report(benchmarks: Sequence[Benchmark], folder: Path, prepare: bool) -> Iterator[tuple[str, bool]]:
+    """Lines for a person, each with whether it bears no failure. Only with `prepare` is anything written.
+
+    A source of several benchmarks comes once; a benchmark without one says for itself how its data is.
+    """
+    users: dict[str, list[str]] = {}
+    sources: dict[str, Source] = {}
+    for benchmark in benchmarks:
+        for source in benchmark.sources():
+            sources[source.name] = source
+            users.setdefault(source.name, []).append(benchmark.name)
+    incomplete = False
+    for name, source in sources.items():
+        failure = _failure(source, folder) if prepare else None
+        state, lines = examine(source, folder)
+        incomplete |= state != "ready"
+        fine = state != "corrupt" and not failure
+        yield f"{name}, for {', '.join(users[name])}: {state}", fine
+        yield from ((f"  {line}", fine) for line in ([f"failed: {failure}"] if failure else lines))
+    for benchmark in benchmarks:
+        if not benchmark.sources():
+            failure = _failure(benchmark, folder) if prepare else None
+            yield f"{benchmark.name}: {failure or benchmark.data_state(folder)}", not failure
+    if incomplete and not prepare:
+        yield ADVICE, True
+
+
+def _failure(what: Source | Benchmark, folder: Path) -> str | None:
+    """Get data ready. Returns why that failed, or None."""
+    try:
+        what.prepare(folder)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def examine(source: Source, folder: Path) -> tuple[str, list[str]]:
+    """ready, downloaded, missing or corrupt, by the content of files; and a line for each."""
+    path = source.prepared(folder)
+    if present(path):
+        try:
+            source.load_prepared(folder)
+        except DataError as error:
+            return "corrupt", [str(error)]
+        return "ready", [f"{path}: {_size(path)}, md5 {md5sum(path)}; sizes, types and labels are as they should be"]
+    found = [_examine(archive, folder) for archive in source.archives]
+    states = {state for state, _ in found}
+    worst = next(state for state in ("corrupt", "missing", "downloaded") if state in states)
+    return worst, [line for _, line in found]
+
+
+def _examine(archive: Archive, folder: Path) -> tuple[str, str]:
+    path = folder / archive.name
+    if not present(path):
+        return "missing", f"{path}: missing, {archive.megabytes:g} MB, {archive.checksum}, {archive.origin}"
+    try:
+        if not archive.md5:
+            return "downloaded", f"{path}: {_size(path)}, no checksum known: its content is checked when it is prepared"
+        found = md5sum(path)
+    except OSError as error:
+        return "corrupt", f"{path}: cannot be read: {error.strerror}"
+    if found != archive.md5:
+        return "corrupt", f"{path}: {_size(path)}, md5 {found}, not {archive.md5}: delete it; {archive.origin}"
+    return "downloaded", f"{path}: {_size(path)}, md5 {found}, as published"
+
+
+def _size(path: Path) -> str:
+    files = [path] if path.is_file() else [inside for inside in path.rglob("*") if inside.is_file()]
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.4g} MB"

@@ -1,0 +1,77 @@
+"""MNIST (LeCun et al. 1998) and FashionMNIST (Xiao et al. 2017): their sources, and a reader of idx files."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from bench.core import DataError
+from bench.data.source import Archive, Labelled, Source
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """The array of unsigned bytes in a gzipped idx file: two zero bytes, the type 8, the number of dimensions, their
+    sizes as big-endian 32-bit integers, the content. Raises `DataError`."""
+
+    def demand(holds: bool, what: str) -> None:
+        if not holds:
+            raise DataError(f"{path} {what}")
+
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    start = 4 + 4 * dimensions
+    magic = bytes([0, 0, 8, dimensions])
+    demand(content[:4] == magic, f"begins with {content[:4].hex()}, not {magic.hex()} as idx files of its kind")
+    demand(len(content) >= start, f"ends within its head, after {len(content)} bytes")
+    shape = struct.unpack(f">{dimensions}I", content[4:start])
+    held, promised = len(content) - start, math.prod(shape)
+    demand(held == promised, f"holds {held} bytes of content, not the {promised} of its head")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def read_mnist(*paths: Path) -> tuple[Labelled, Labelled]:
+    """Training and test images, from the four files as published. Raises `DataError`."""
+    x_train, y_train, x_test, y_test = map(read_idx, paths, (3, 1, 3, 1))
+    return (x_train, y_train.astype(np.int64)), (x_test, y_test.astype(np.int64))
+
+
+def _source(name: str, url: str, folder: str, files: tuple[tuple[str, float], ...], balanced: bool) -> Source:
+    """A data set in the four files of MNIST, whose md5 and megabytes `files` gives."""
+    names = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    archives = tuple(
+        Archive(url + file, folder + file, md5, megabytes) for file, (md5, megabytes) in zip(names, files, strict=True)
+    )
+    return Source(name, (28, 28), 10, 60_000, 10_000, archives, read_mnist, balanced)
+
+
+MNIST = _source(
+    "mnist",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "",
+    (
+        ("f68b3c2dcbeaaa9fbdd348bbdeb94873", 9.9),
+        ("d53e105ee54ea40749a09fcbcd1e9432", 0.03),
+        ("9fb629c4189551a2d022fa330f9573f3", 1.6),
+        ("ec29112dd5afa0611ce80d1b7f02629c", 0.005),
+    ),
+    balanced=False,
+)
+FASHION_MNIST = _source(
+    "fashion_mnist",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "fashion_mnist/",  # a folder of their own, for MNIST's files have the same names
+    (
+        ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26.4),
+        ("25c81989df183df01b3e8a0aad5dffbe", 0.03),
+        ("bef4ecab320f06d8554ea6380940ec79", 4.4),
+        ("bb300cfdad3c16e7a12a480ee83cd310", 0.005),
+    ),
+    balanced=True,
+)

@@ -1,0 +1,109 @@
+"""What a grid is doing, for whoever asks from another terminal: a file it keeps, and how to read it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.core import Cell, Result
+from bench.execution import store
+from bench.execution.queue import Agenda, Estimate
+
+EVERY = 1.0  # seconds, at most, between two notes of progress
+
+
+class Journal:
+    """Kept while a grid runs, `<results>/.grids/<process>.json`; a lock beside it tells whether the grid is alive."""
+
+    def __init__(self, folder: Path, total: int, done: int, workers: int, estimate: Estimate) -> None:
+        self.folder, self.workers, self.estimate = folder / ".grids", workers, estimate
+        self.total, self.done, self.failed = total, done, 0
+        self.started = time.time()
+        self.running: dict[str, tuple[Cell, float, int, int]] = {}  # by key: cell, start (monotonic), task, epoch
+        self.agenda: Agenda | None = None
+        self._noted = 0.0
+        self._path = self.folder / f"{os.getpid()}.json"
+
+    def __enter__(self) -> Journal:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self._path.with_suffix(".lock").open("a")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._note()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._path.unlink(missing_ok=True)
+        self._path.with_suffix(".lock").unlink(missing_ok=True)
+        self._lock.close()
+
+    def progress(self, cell: Cell, task: int, epoch: int) -> None:
+        """Before an epoch."""
+        start = self.running[cell.key][1] if cell.key in self.running else time.monotonic()
+        self.running[cell.key] = (cell, start, task, epoch)
+        if time.monotonic() - self._noted > EVERY:
+            self._note()
+
+    def finished(self, result: Result) -> None:
+        """After a cell."""
+        self.running.pop(result.cell.key, None)
+        self.done, self.failed = self.done + (result.error is None), self.failed + (result.error is not None)
+        self.estimate.learn(result)
+        self._note()
+
+    def left(self) -> float | None:
+        """Seconds until the grid ends, or None while none is known."""
+        now = time.monotonic()
+        running = [(cell, now - start) for cell, start, *_ in self.running.values()]
+        return self.estimate.left(self.agenda.waiting if self.agenda else [], running, max(self.workers, 1))
+
+    def _note(self) -> None:
+        self._noted = now = time.monotonic()
+        running = [
+            {"cell": str(c), "task": task, "epoch": epoch, "epochs": c.training["epochs"], "seconds": now - start}
+            for c, start, task, epoch in self.running.values()
+        ]
+        facts = {"total": self.total, "done": self.done, "failed": self.failed, "left": self.left()}
+        try:
+            store.write_text(self._path, json.dumps({**facts, "started": self.started, "running": running}))
+        except OSError:
+            return  # a full disk: the grid has better to do than to tell
+
+
+def grids(results: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The grids that are alive: process and note. What dead ones left is removed."""
+    for path in sorted((results / ".grids").glob("*.json")):
+        try:
+            note = json.loads(path.read_text())
+            with path.with_suffix(".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+            path.with_suffix(".lock").unlink(missing_ok=True)
+        except BlockingIOError:
+            yield int(path.stem), note
+        except FileNotFoundError:
+            continue  # it ended just now
+
+
+def describe(process: int, note: dict[str, Any]) -> Iterator[str]:
+    """A grid in lines."""
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(note["started"]))
+    yield f"grid of {note['total']} cells, process {process}, started {started}"
+    waiting = note["total"] - note["done"] - note["failed"] - len(note["running"])
+    counts = f"{note['done']} finished, {len(note['running'])} running, {note['failed']} failed, {waiting} waiting"
+    yield f"  {counts}" + (f"; about {duration(note['left'])} left" if note["left"] is not None else "")
+    for cell in note["running"]:
+        where = f"task {cell['task'] + 1}, epoch {cell['epoch'] + 1} of at most {cell['epochs']}"
+        yield f"  running: {cell['cell']}: {where}, for {duration(cell['seconds'])}"
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

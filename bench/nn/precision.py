@@ -1,0 +1,53 @@
+"""The arithmetic of a network's forward passes: float32, or autocast to bfloat16 as PyTorch has it.
+
+In bf16, matrix products and convolutions of training and evaluation take bfloat16 and add up in float32. Parameters,
+their gradients and the loss stay in float32, and so does whatever a method computes for itself: its penalty, Grams,
+bases and Fisher information are computed outside of autocast.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from bench.nn.network import Network
+
+
+def logits(network: Network, x: Tensor, task: int) -> Tensor:
+    """Return the logits of a task's head, (n, num_classes), in float32, computed in the network's own precision."""
+    if network.precision == "fp32":
+        return network(x, task)
+    with torch.autocast(x.device.type, torch.bfloat16):
+        answers = network(x, task)
+    return answers.float()
+
+
+def slowdown(device: str, rounds: int = 3) -> float:
+    """Return the time of a training step in bf16 over its time in fp32, on this machine.
+
+    The step takes milliseconds: a convolution and a Linear layer, on a GPU larger ones, so that arithmetic decides and
+    not the launch of kernels. After a first step in each precision, the shortest of `rounds` counts, for other work
+    only ever adds to it.
+    """
+    width, batch, side = (256, 64, 16) if device == "cuda" else (32, 16, 8)
+    with torch.random.fork_rng(devices=[]):
+        layers = nn.Conv2d(width, width, 3, padding=1), nn.Flatten(), nn.Linear(width * side**2, width)
+        network = Network(nn.Sequential(*layers), width, 10, 1).to(device)
+        x = torch.randn(batch, width, side, side).to(device)
+    seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    for _ in range(rounds + 1):
+        for precision, own in seconds.items():
+            network.precision = precision
+            own.append(_seconds_of_step(network, x))
+    return min(seconds["bf16"][1:]) / min(seconds["fp32"][1:])
+
+
+def _seconds_of_step(network: Network, x: Tensor) -> float:
+    """Return the seconds of a forward and a backward pass, until a GPU has done them."""
+    start = time.perf_counter()
+    logits(network, x, 0).square().mean().backward()
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

@@ -1,0 +1,1 @@
+"""For authors of methods and benchmarks: checks, templates, search, profile."""

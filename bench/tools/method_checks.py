@@ -1,0 +1,250 @@
+"""The contract of a method, as checks that anybody's method must pass. Each takes a name and raises AssertionError.
+
+They run on the toy stream, in seconds; a docstring says what its check protects from. `tests/test_conformance.py`
+applies every check to every registered method, and `python run_bench.py check FILE` to a user's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.catalog import plan, registry
+from bench.config import build, names
+from bench.core import Training
+from bench.nn import architectures
+from bench.nn.network import Network
+from bench.seeding import derive
+from bench.training.loop import ForeignHeadError, run_stream
+from bench.training.method import Method
+
+Plugins = Sequence[Path]
+BENCHMARK = "toy"
+
+
+class Run:
+    """A method on the toy stream, as `grid.run_cell` runs it, with its parts in reach."""
+
+    def __init__(self, name: str, plugins: Plugins = (), seed: int = 0, **settings: Any) -> None:
+        self.benchmark = registry.get_benchmark(BENCHMARK, plugins)
+        self.tasks = self.benchmark.stream(seed, Path())
+        self.seed = derive(BENCHMARK, seed)
+        cls = registry.get_method(name, plugins)
+        self.training, config = plan.resolve(name, cls, registry.recipe(BENCHMARK, plugins), settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, "weights"))
+            self.network: Network = architectures.build(self.benchmark)
+        self.method: Method = cls(self.network, config, torch.Generator())
+
+    def learn(self, until: int | None = None, first: int = 0) -> list[list[float | None]]:
+        """Learn the tasks from `first` up to `until`; returns the accuracy matrix."""
+        with torch.random.fork_rng(devices=[]):
+            tasks = self.tasks[:until]
+            return run_stream(self.network, self.method, tasks, self.training, self.seed, first=first)[0]
+
+
+def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> str:
+    """Where two sets of tensors differ, in words; empty where names and bits are the same."""
+    if list(a) != list(b):
+        return f"names {sorted(set(a) ^ set(b)) or 'in another order'}"
+    gaps = {k: float((a[k] - b[k]).abs().max()) for k in a if a[k].shape == b[k].shape and not torch.equal(a[k], b[k])}
+    gaps |= {k: float("inf") for k in a if a[k].shape != b[k].shape}
+    worst = max(gaps, key=lambda k: gaps[k], default="")
+    return f"{worst} by up to {gaps[worst]:.3g}" if gaps else ""
+
+
+def snapshot(network: Network) -> dict[str, Tensor]:
+    """A copy of all weights."""
+    return {k: v.clone() for k, v in network.state_dict().items()}
+
+
+def config_goes_round(name: str, plugins: Plugins = ()) -> None:
+    """A result is traced by its configuration: it can be read back, and no setting means two things."""
+    config_class: Any = registry.get_method(name, plugins).Config
+    config: Any = config_class()
+    shared = names(config_class) & names(Training)
+    assert not shared, f"Config has fields that the training settings have too: {sorted(shared)}"
+    assert build(config_class, dataclasses.asdict(config), name) == config, "Config does not survive a round trip"
+
+
+def derives_from_method_directly(name: str, plugins: Plugins = ()) -> None:
+    """A method can be read in one file."""
+    bases = registry.get_method(name, plugins).__bases__
+    assert bases == (Method,), f"bases are {bases}, not Method alone"
+
+
+def applies_somewhere(name: str, plugins: Plugins = ()) -> None:
+    """A method that applies to no benchmark compares with nothing."""
+    cls = registry.get_method(name, plugins)
+    benchmarks = [registry.get_benchmark(b, plugins) for b in registry.available("Benchmark", plugins)]
+    reasons = {b.name: cls.unsupported(b, Training()) for b in benchmarks}
+    assert not all(reasons.values()), f"unsupported everywhere: {reasons}"
+    assert not reasons[BENCHMARK], f"the checks need it to run on {BENCHMARK}: {reasons[BENCHMARK]}"
+
+
+def construction_changes_nothing(name: str, plugins: Plugins = ()) -> None:
+    """All methods start from the same weights, and training modes."""
+    run = Run(name, plugins)
+    fresh = Run("finetune")
+    changed = difference(run.network.state_dict(), fresh.network.state_dict())
+    assert not changed, f"construction changed {changed}"
+    assert run.network.training, "the network left training mode"
+
+
+def toy_tasks_are_learnt(name: str, plugins: Plugins = ()) -> None:
+    """Each of three easy tasks is learnt, and the matrix has the right shape and range."""
+    R = Run(name, plugins).learn()
+    learnt = [R[i][i] for i in range(3) if R[i][i] is not None]
+    assert len(R) == 3 and all(len(row) == 3 for row in R), "the accuracy matrix is not 3 x 3"
+    assert all(a is None or 0 <= a <= 1 for row in R for a in row), f"accuracies out of [0, 1]: {R}"
+    assert learnt and min(a for a in learnt if a is not None) > 0.8, f"accuracy when learnt: {learnt}"
+
+
+def same_seed_same_bits(name: str, plugins: Plugins = ()) -> None:
+    """A number can be repeated: the same seed gives the same bits, another seed another stream."""
+    first, second, other = (Run(name, plugins, seed=s) for s in (0, 0, 1))
+    R, again = first.learn(2), second.learn(2)
+    assert again == R, f"accuracies differ: {R} and {again}"
+    differs = difference(first.network.state_dict(), second.network.state_dict())
+    assert not differs, f"two equal runs differ in {differs}"
+    other.learn(2)
+    assert difference(first.network.state_dict(), other.network.state_dict()), "the seed has no effect"
+
+
+def global_random_state_is_untouched(name: str, plugins: Plugins = ()) -> None:
+    """Randomness comes from the method's generator: no library's global state decides a number, or is moved."""
+    runs = []
+    for salt in (1, 2):
+        random.seed(salt)
+        np.random.seed(salt)  # noqa: NPY002
+        run = Run(name, plugins)
+        before = random.getstate(), _numpy_state()
+        run.learn(2)
+        assert random.getstate() == before[0], "it draws from Python's global random state"
+        assert _numpy_state() == before[1], "it draws from numpy's global random state"
+        runs.append(run)
+    differs = difference(runs[0].network.state_dict(), runs[1].network.state_dict())
+    assert not differs, f"the global random state decides {differs}"
+
+
+def _numpy_state() -> bytes:
+    return bytes(np.random.get_state()[1].data)  # type: ignore[index]  # noqa: NPY002
+
+
+def evaluation_changes_nothing(name: str, plugins: Plugins = ()) -> None:
+    """Looking at test data must not teach: another test set leaves the same weights."""
+    run, blind = Run(name, plugins), Run(name, plugins)
+    blind.tasks = [dataclasses.replace(t, test=t.validation) for t in blind.tasks]
+    run.learn(2)
+    blind.learn(2)
+    differs = difference(run.network.state_dict(), blind.network.state_dict())
+    assert not differs, f"another test set changes {differs}"
+
+
+def names_survive(name: str, plugins: Plugins = ()) -> None:
+    """Whatever a method attaches for a task is gone after it: networks can be saved, compared and resumed."""
+    run = Run(name, plugins)
+    keys = list(run.network.state_dict())
+    run.learn(2)
+    odd = sorted(set(keys) ^ set(run.network.state_dict()))
+    assert list(run.network.state_dict()) == keys, f"the network's parameters have other names after a task: {odd}"
+
+
+def other_heads_stay(name: str, plugins: Plugins = ()) -> None:
+    """Only the current task's head learns: what touches old tasks' heads changes answers nobody trained."""
+    run = Run(name, plugins)
+    if run.method.joint:
+        return
+    try:
+        run.learn(2)
+    except ForeignHeadError as error:
+        raise AssertionError(str(error)) from error
+
+
+def old_data_is_declared(name: str, plugins: Plugins = ()) -> None:
+    """A table marks who reads earlier tasks' data: nobody reads it, or keeps it out of sight, without saying so."""
+    run = Run(name, plugins)
+    if run.method.joint or run.method.reads_old_data(run.method.config):
+        return
+    try:
+        run.learn()
+    except PermissionError as error:
+        raise AssertionError(str(error)) from error
+    x = torch.from_numpy(run.tasks[0].train.x).flatten(1)
+    counted = {tensor.data_ptr() for tensor in run.method.state().values()}
+    for attribute, tensor in _tensors(vars(run.method)):
+        if tensor.data_ptr() not in counted and tensor.numel() and tensor.numel() % x.shape[1] == 0:
+            rows = tensor.detach().reshape(-1, x.shape[1])
+            kept = sum(bool((rows == image).all(1).any()) for image in x)
+            assert not kept, f"self.{attribute} holds {kept} images of task 0: keep such in self.memory, which counts"
+
+
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in an attribute, however nested, with the attribute's name."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _tensors(item, name or str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item, name)
+
+
+def state_goes_round(name: str, plugins: Plugins = ()) -> None:
+    """A run that is saved after a task and resumed elsewhere ends with the same bits: nothing is hidden."""
+    whole, half = Run(name, plugins), Run(name, plugins)
+    if whole.method.joint:
+        return
+    R = whole.learn()
+    half.learn(2)
+    state = half.method.state()
+    odd = [k for k, v in state.items() if not isinstance(v, Tensor)]
+    assert not odd, f"state() holds something else than tensors: {odd}"
+    file = io.BytesIO()
+    torch.save((half.network.state_dict(), state), file)
+    file.seek(0)
+    resumed = Run(name, plugins)
+    weights, state = torch.load(file)
+    resumed.network.load_state_dict(weights)
+    resumed.method.load_state(state)
+    again = resumed.learn(first=2)
+    differs = difference(resumed.network.state_dict(), whole.network.state_dict())
+    assert not differs, f"a resumed run differs in {differs}"
+    assert again[-1] == R[-1], f"accuracies differ after resuming: {again[-1]}, not {R[-1]}"
+    differs = difference(resumed.method.state(), whole.method.state())
+    assert not differs, f"state differs after resuming: {differs}"
+
+
+def config_stays(name: str, plugins: Plugins = ()) -> None:
+    """The configuration stored with a result is the one it was made with."""
+    run = Run(name, plugins)
+    before = dataclasses.asdict(run.method.config)
+    run.learn(2)
+    after = dataclasses.asdict(run.method.config)
+    assert after == before, f"the configuration changed during a run: {before} became {after}"
+
+
+CHECKS: tuple[Callable[..., None], ...] = (
+    config_goes_round,
+    derives_from_method_directly,
+    applies_somewhere,
+    construction_changes_nothing,
+    toy_tasks_are_learnt,
+    same_seed_same_bits,
+    global_random_state_is_untouched,
+    evaluation_changes_nothing,
+    names_survive,
+    other_heads_stay,
+    old_data_is_declared,
+    state_goes_round,
+    config_stays,
+)

@@ -1,0 +1,188 @@
+"""What methods cost in time, memory and arithmetic, beside fine-tuning, a bare PyTorch loop and the machine's limits.
+
+    python -m bench.tools.profile [--bench split_cifar100] [--methods A,B:setting=value] [--data DIR] [--samples 4750]
+                         [--rounds 5] [--task 2] [--threads 2] [--device cpu] [--out FILE]
+
+On random images where the data is missing: ranks are then not the real ones. The bare loop has torch's own layers and
+memory format, and the same batches. Every arm is a process of its own. Each trains an epoch a round, arms in turn, so
+that a busy machine slows them alike, and ratios are taken within a round: first in the first task, then, when every
+task before has had an epoch, in task `--task`. Prints a table and writes all numbers as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from bench.execution.runner import Resources, environment, set_arithmetic
+from bench.tools.profile_arms import BARE, Setting, serve
+from bench.training.loop import now
+
+YARDSTICK = "finetune"
+Times = dict[str, list[float]]  # seconds of an epoch, by arm and round
+
+
+@contextmanager
+def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Connection]]:
+    """A pipe to each arm, in a process that ends with the block."""
+    context = multiprocessing.get_context("spawn")
+    pipes = {}
+    for arm in arms:
+        pipes[arm], other = context.Pipe()
+        context.Process(target=serve, args=(other, arm, setting), daemon=True).start()
+        other.close()  # so that its death is heard
+    try:
+        yield pipes
+    finally:
+        for pipe in pipes.values():
+            with suppress(OSError):  # where the arm has died, and has said of what
+                pipe.send("stop")
+            pipe.close()
+
+
+def ask(pipe: Connection, order: str) -> Any:
+    """The arm's answer. Raises EOFError where it has died; it says itself of what."""
+    pipe.send(order)
+    return pipe.recv()
+
+
+def measure(pipes: dict[str, Connection], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
+    """The next stage: what is known of each arm, made ready one after the other; and seconds per arm and round. A first
+    round is not counted."""
+    facts = {arm: ask(pipe, "next") for arm, pipe in pipes.items()}
+    seconds: Times = {arm: [] for arm in pipes}
+    for _ in range(rounds + 1):
+        for arm, pipe in pipes.items():
+            seconds[arm].append(ask(pipe, "run"))
+    for arm, pipe in pipes.items():
+        facts[arm]["peak_bytes"] = ask(pipe, "peak")
+    return facts, {arm: own[1:] for arm, own in seconds.items()}
+
+
+def machine(setting: Setting, repeats: int = 5) -> dict[str, float]:
+    """What this machine can do: operations per second of a float32 matrix product, bytes per second of a copy."""
+    set_arithmetic(Resources(threads=setting.threads))
+    device = torch.device(setting.device)
+    a, b = (torch.randn(2048, 2048, device=device) for _ in range(2))
+    source = torch.zeros(2**26, device=device)
+    target = torch.empty_like(source)
+    best: dict[str, float] = {}
+    for name, work, run in (
+        ("flops_per_s", 2 * 2048**3, lambda: a @ b),
+        ("bytes_per_s", 2 * source.nbytes, lambda: target.copy_(source)),
+    ):
+        for _ in range(repeats + 1):
+            start = now(device)
+            run()
+            best[name] = max(best.get(name, 0.0), work / (now(device) - start))
+    return best
+
+
+def over(seconds: Times, arm: str, yardstick: str) -> dict[str, float]:
+    """Of an arm's seconds over a yardstick's in the same round: the median, the lowest and the highest."""
+    ratios = [a / b for a, b in zip(seconds[arm], seconds[yardstick], strict=True)]
+    return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
+    """All that is known of an arm in one stage."""
+    epoch, records = statistics.median(seconds[arm]), facts.get("records") or [{}]
+    floor = max(facts["flops"] / rates["flops_per_s"], facts["bytes"] / rates["bytes_per_s"]) * facts["steps"]
+    hooks = records[-1].get("seconds", {})
+    return {
+        "epoch_s": epoch,
+        "over_finetune": over(seconds, arm, YARDSTICK),
+        "over_bare": over(seconds, arm, BARE),
+        "floor_s": floor,
+        "gflop_per_step": facts["flops"] / 1e9,
+        "begin_s": hooks.get("begin"),
+        "end_s": hooks.get("end"),
+        "hooks_in_finetune_epochs": (
+            (hooks["begin"] + hooks["end"]) / statistics.median(seconds[YARDSTICK]) if hooks else None
+        ),
+        "state_bytes": records[-1].get("state_bytes"),
+        "peak_bytes": facts["peak_bytes"],
+        "seconds_by_task": [r["seconds"] for r in records if r],  # begin, an epoch with its validation, end
+    }
+
+
+def table(first: dict[str, dict[str, Any]], later: dict[str, dict[str, Any]], task: int) -> str:
+    """A line per arm, for a terminal."""
+    rows = []
+    for arm, row in later.items():
+        spread = row["over_finetune"]
+        rows.append({
+            "arm": arm,
+            "task 1 [s]": first[arm]["epoch_s"],
+            "/ ft": first[arm]["over_finetune"]["median"],
+            f"task {task} [s]": row["epoch_s"],
+            "/ ft ": spread["median"],
+            "range": f"{spread['low']:.2f}-{spread['high']:.2f}",
+            "/ bare": row["over_bare"]["median"],
+            "floor [s]": row["floor_s"],
+            "GFLOP": row["gflop_per_step"],
+            "begin [s]": row["begin_s"],
+            "end [s]": row["end_s"],
+            "both / ft": row["hooks_in_finetune_epochs"],
+            "state [MB]": None if row["state_bytes"] is None else row["state_bytes"] / 1e6,
+            "peak [GB]": row["peak_bytes"] / 1e9,
+        })  # fmt: skip
+    return tabulate(rows, headers="keys", floatfmt=".2f")
+
+
+def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
+    """The whole measurement, as it is written."""
+    rates = machine(setting)
+    with processes(list(dict.fromkeys([BARE, YARDSTICK, *arms])), setting) as pipes:
+        facts, seconds = zip(*(measure(pipes, rounds) for _ in range(2)), strict=True)
+    stages = [{arm: describe(arm, f[arm], s, rates) for arm in s} for f, s in zip(facts, seconds, strict=True)]
+    return {
+        "benchmark": setting.benchmark,
+        "images": f"{setting.samples} a task, {facts[0][BARE]['images']}",
+        "rounds": rounds,
+        "task": setting.later,
+        "machine": rates,
+        "environment": environment(Resources(device=setting.device, threads=setting.threads)),
+        "first": stages[0],
+        "later": stages[1],
+        "seconds": {"first": seconds[0], "later": seconds[1]},
+    }
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bench", default="split_cifar100")
+    parser.add_argument("--methods", default="ewc,gpm,ness,ness:memory=gram,inflora,olora")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--samples", type=int, default=4750)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--task", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args(words)
+    setting = Setting(args.bench, args.data, args.samples, args.task, args.threads, args.device)
+    numbers = run(args.methods.split(","), setting, args.rounds)
+    print(table(numbers["first"], numbers["later"], args.task))
+    rates = numbers["machine"]
+    print(
+        f"{numbers['images']}; {args.rounds} rounds; {args.threads} threads; torch {torch.__version__}; "
+        f"{rates['flops_per_s'] / 1e9:.0f} GFLOP/s, {rates['bytes_per_s'] / 1e9:.1f} GB/s"
+    )
+    if args.out:
+        args.out.write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What `bench.tools.profile` times: an epoch of a method inside the suite, or of the loop anybody would write."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.catalog import plan, registry
+from bench.config import build, parse, require
+from bench.core import Benchmark, DataError, Split, Task, Training
+from bench.data.generated import random_task
+from bench.execution.runner import Resources, keep_memory, peak_bytes, set_arithmetic
+from bench.nn import architectures
+from bench.nn.layers import Dropout, LocalResponseNorm
+from bench.seeding import derive
+from bench.training.loop import make_optimizer, now, on_device, run_stream, train_epoch, training_step
+from bench.training.method import Method, TrainingData
+
+BARE = "bare loop"
+Stage = tuple[Callable[[], object], dict[str, Any]]  # trains an epoch, and what else is known of it
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what conditions all arms run."""
+
+    benchmark: str
+    data: Path = Path("data")
+    samples: int = 4750  # training images of a task
+    later: int = 2  # the task measured beside the first, counted from 1
+    threads: int = 2
+    device: str = "cpu"
+
+
+def serve(pipe: Connection, name: str, setting: Setting) -> None:
+    """Live in a process: at "next" make the next stage ready and tell what is known of it, at "run" train an epoch and
+    tell its seconds, at "peak" tell the bytes of memory used at most, and end at "stop"."""
+    device = torch.device(setting.device)
+    set_arithmetic(Resources(threads=setting.threads))
+    if name != BARE:
+        keep_memory()  # as `run_cell` does
+    stages = bare(setting) if name == BARE else harness(name, setting)
+    epoch: Callable[[], object]
+    while (order := pipe.recv()) != "stop":
+        if order == "next":
+            epoch, facts = next(stages)
+            pipe.send(facts)
+        elif order == "peak":
+            pipe.send(peak_bytes(setting.device))
+        else:
+            start = now(device)
+            epoch()
+            pipe.send(now(device) - start)
+
+
+def harness(name: str, setting: Setting) -> Iterator[Stage]:
+    """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one."""
+    name, *settings = name.split(":")
+    user = {key: parse(value) for key, _, value in (text.partition("=") for text in settings)}
+    cls = registry.get_method(name)
+    training, config = plan.resolve(name, cls, registry.recipe(setting.benchmark), {**user, "epochs": 1})
+    require(not cls.joint, f"{name} has no later task to measure")
+    benchmark, tasks, _ = tasks_of(setting)
+    for t in (0, setting.later - 1):
+        sharp = training.sam == "all" or (training.sam == "first" and t == 0)
+        torch.manual_seed(derive(setting.benchmark, "perf"))
+        network = architectures.build(benchmark, training.bn_mode).to(setting.device)
+        method = cls(network, config)
+        kept: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+
+        def keep(*_: object, n: nn.Module = network, m: Method = method, kept: list[Any] = kept) -> None:
+            kept.append((copy.deepcopy(n.state_dict()), m.state()))
+
+        records = run_stream(network, method, tasks[: t + 1], training, seed=1, keep=keep)[1] if t else []
+        if t:  # go back to where the later task began, and stay inside it
+            network.load_state_dict(kept[t - 1][0])
+            method.load_state(kept[t - 1][1])
+        images = [on_device(task.train, torch.device(setting.device), task.index) for task in tasks[: t + 1]]
+        data = [TrainingData(*part, training.batch_size) for part in images]
+        if method.reads_old_data(config):
+            data[t].grant(data[:t])
+        network.open([t])
+        method.begin_task(t, data[t])
+        optimizer = make_optimizer(method.parameters(), training)
+        _, x, y = images[t]
+        batch = t, x[: training.batch_size], y[: training.batch_size]
+        count = partial(training_step, network.train(), method, optimizer, *batch, training.rho if sharp else 0.0)
+        moments = 4 if training.optimizer == "adam" else 2 if training.momentum else 0
+        order = torch.Generator().manual_seed(0)
+        facts = arithmetic(count, list(network.parameters()), method.parameters(), moments)
+        facts |= {"steps": -(-len(y) // training.batch_size), "records": records}
+        yield partial(train_epoch, network, method, optimizer, images[t:], training, order, sharp), facts
+
+
+def bare(setting: Setting) -> Iterator[Stage]:
+    """One epoch of the loop anybody would write, of either task: torch's own layers, in its usual memory format."""
+    training = build(Training, registry.recipe(setting.benchmark)["training"], setting.benchmark)
+    benchmark, tasks, source = tasks_of(setting)
+    for t in (0, setting.later - 1):
+        network = architectures.build(benchmark)
+        model = nn.Sequential(plain(network.backbone), network.head(t)).to(setting.device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=training.lr)
+        _, x, y = on_device(tasks[t].train, torch.device(setting.device), t)
+
+        def step(batch: Tensor, x: Tensor = x, y: Tensor = y, model: nn.Module = model, opt: Any = optimizer) -> None:
+            opt.zero_grad()
+            F.cross_entropy(model(x[batch]), y[batch]).backward()
+            opt.step()
+
+        def epoch(n: int = len(y), step: Callable[[Tensor], None] = step, model: nn.Module = model) -> None:
+            model.train()
+            for batch in torch.randperm(n, device=setting.device).split(training.batch_size):
+                step(batch)
+
+        learning = list(model.parameters())
+        facts = arithmetic(partial(step, torch.arange(min(training.batch_size, len(y)))), learning, learning, 0)
+        yield epoch, facts | {"steps": -(-len(y) // training.batch_size), "images": source}
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """The module with torch's own layers in the place of ours."""
+    for path, layer in list(module.named_modules()):
+        if isinstance(layer, Dropout):
+            module.set_submodule(path, nn.Dropout(layer.p))
+        if isinstance(layer, LocalResponseNorm):
+            module.set_submodule(path, nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k))
+    return module
+
+
+def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], moments: int) -> dict[str, Any]:
+    """What a training step cannot do without: its floating-point operations, as counted by PyTorch in matrix products
+    and convolutions; and bytes to and from memory: weights read forward and backward, gradients written and read,
+    parameters and `moments` numbers for each read or written by the optimiser."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    used, own = sum(p.numel() for p in read), sum(p.numel() for p in trained)
+    return {"flops": counter.get_total_flops(), "bytes": 4 * (2 * used + (4 + moments) * own)}
+
+
+def tasks_of(setting: Setting) -> tuple[Benchmark, list[Task], str]:
+    """The tasks up to the later one, cut to so many training images, and what they are made of."""
+    benchmark = registry.get_benchmark(setting.benchmark)
+    try:
+        tasks, source = benchmark.stream(1, setting.data)[: setting.later], "real images"
+    except DataError:
+        tasks, source = [random_task(benchmark, t, 4750, 250, 64) for t in range(setting.later)], "random images"
+    n = setting.samples
+    cut = [Task(t.index, t.classes, Split(t.train.x[:n], t.train.y[:n]), t.validation, t.test) for t in tasks]
+    return benchmark, cut, source

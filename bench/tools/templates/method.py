@@ -1,0 +1,53 @@
+"""MyMethod: stay near the weights that the last task ended with (L2 regularisation, a baseline of EWC).
+
+The loss of a task is its cross-entropy + strength * Σ (θ - θ*)², θ* the shared weights after the task before.
+
+The first line above is what `python run_bench.py list` shows. Then say whose method it is (paper, venue, year, URL),
+what the paper's symbols are called below, and where you depart from it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.config import require
+from bench.search_space import Log
+from bench.training.method import Method, TrainingData
+
+
+class MyMethod(Method):
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        # Every field has a default, a meaning and a unit: `--set my_method.strength=1`, or [my_method] in a recipe.
+        strength: float = 0.1  # of the pull, per squared distance
+
+        space = {"strength": Log(1e-3, 10)}  # where `python run_bench.py tune` searches; may be left out
+
+        def __post_init__(self) -> None:
+            require(self.strength >= 0, f"strength must be at least 0, not {self.strength}")
+
+    config: Config
+
+    def penalty(self) -> Tensor | float:
+        """Every step, added to the loss."""
+        pulls = [
+            (parameter - self.memory[name]).square().sum()
+            for name, parameter in self.network.shared_parameters().items()
+            if name in self.memory  # empty in the first task
+        ]
+        return self.config.strength * torch.stack(pulls).sum() if pulls else 0.0
+
+    def end_task(self, task: int, data: TrainingData) -> None:
+        """After training; `for x, y in data` goes through the task's batches once more, should you need them."""
+        # What later tasks need stands in `memory`: tensors by name, saved, resumed and counted as the method's state.
+        shared = self.network.shared_parameters()  # all but the heads of single tasks
+        self.memory = {name: parameter.detach().clone() for name, parameter in shared.items()}
+
+    # More hooks, each of them optional; `bench/training/method.py` has them all:
+    #   begin_task(self, task, data)       before training: freeze or attach; `bench.nn.adapters` has an adapter
+    #   edit_grads(self)                   between backward and step: change gradients in place
+    #   parameters(self)                   what the optimiser updates
+    #   report(self)                       numbers to keep with the result
+    #   unsupported(cls, benchmark, training), a classmethod: why the method does not apply, or None
+    #   reads_old_data(cls, config), a classmethod: True lets it read `data.earlier`; tables say so

@@ -1,0 +1,129 @@
+"""What a search found: tables of its trials, and the best settings as a recipe, written and read."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config import nearest, require
+from bench.core import PROTOCOLS, UserError
+
+if TYPE_CHECKING:
+    from bench.analysis.compare import Listing
+    from bench.catalog.plan import Request
+    from bench.tools.tuning_search import Outcome, Search
+
+Ranked = dict[str, "list[Outcome]"]  # by method, best first
+
+
+def rank(outcomes: Sequence[Outcome]) -> Ranked:
+    """Failures are last; of equals the recipe stands first, then the one sampled first."""
+    ranked: Ranked = {outcome.trial.method: [] for outcome in outcomes}
+    for outcome in sorted(outcomes, key=lambda o: (o.error is not None, 0 if o.error else -o.score, o.trial.number)):
+        ranked[outcome.trial.method].append(outcome)
+    return ranked
+
+
+def listings(ranked: Ranked, request: Request, search: Search) -> list[Listing]:
+    """A table of the trials of each method, then one of the best settings against the recipe's."""
+    from bench.analysis.compare import Listing
+
+    tables = []
+    for method, outcomes in ranked.items():
+        fields = list(outcomes[0].trial.settings)
+        rows = [[str(i), *_row(outcome, fields)] for i, outcome in enumerate(outcomes, 1)]
+        tables.append(Listing([method, "validation ACC", "trial", *fields], rows, f"{len(rows)} trials of {method}."))
+    header = ["method", "settings of the recipe", "best settings", "ACC of the recipe", "best ACC"]
+    pairs = [(method, _recipe(outcomes), outcomes[0]) for method, outcomes in ranked.items()]
+    body = [[m, _settings(own), _settings(best), _percent(own), _percent(best)] for m, own, best in pairs]
+    return [*tables, Listing(header, body, _basis(request, search), left=3)]
+
+
+def _row(outcome: Outcome, fields: Sequence[str]) -> list[str]:
+    number = str(outcome.trial.number) if outcome.trial.number else "0, the recipe"
+    return [_percent(outcome), number, *(str(outcome.trial.settings[field]) for field in fields)]
+
+
+def to_toml(ranked: Ranked, request: Request, search: Search, command: str, commit: Mapping[str, Any]) -> str:
+    """The best settings of each method as a recipe, with where they come from."""
+    code = f"commit {commit['commit']}{' with changes' if commit['dirty'] else ''}" if commit else "no commit"
+    budget = f"{request.epochs} epochs a task" if request.epochs else "the recipe's epochs"
+    lines = [
+        f"# Settings chosen by `{command}`",
+        f"# {datetime.now(UTC):%Y-%m-%d}, {code}",
+        f"# {search.trials} trials of each method, the recipe's own settings among them; {budget}, {request.precision}",
+        f"# {_basis(request, search)}",
+        "# To run with them: python run_bench.py --recipe FILE",
+        f"bench = {json.dumps(request.benchmarks[0])}",
+        f"protocol = {json.dumps(request.protocols[0])}",
+    ]
+    for method, outcomes in ranked.items():
+        lines += ["", *_table(method, outcomes)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(method: str, outcomes: Sequence[Outcome]) -> list[str]:
+    best = outcomes[0]
+    if best.error:
+        return [f"# {method}: every trial failed"]
+    origin = (
+        f"trial {best.trial.number}; the recipe {_percent(_recipe(outcomes))}" if best.trial.number else "the recipe"
+    )
+    name = method if method.isidentifier() else json.dumps(method)
+    settings = [f"{field} = {json.dumps(value)}" for field, value in best.trial.settings.items()]
+    return [f"[{name}]  # validation ACC {_percent(best)}: {origin}", *settings]
+
+
+def stem(request: Request) -> str:
+    """The name of the recipe's file."""
+    [benchmark], [protocol] = request.benchmarks, request.protocols
+    facts = [protocol] if protocol != next(iter(PROTOCOLS)) else []
+    facts += [request.precision] if request.precision != "fp32" else []
+    return "-".join([benchmark, *facts])
+
+
+def read(
+    path: Path, benchmarks: Sequence[str], protocols: Sequence[str], known: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """The settings in a recipe of the user's, by method or benchmark. One that a search wrote names the benchmark and
+    the protocol it is for, and is refused for others."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # of the file, of its text or of its TOML
+        raise UserError(f"--recipe {path}: {getattr(error, 'strerror', error)}") from error
+    for key, chosen in (("bench", benchmarks), ("protocol", protocols)):
+        own = raw.pop(key) if isinstance(raw.get(key), str) else None
+        require(
+            own is None or list(chosen) == [own],
+            f"--recipe {path} is for --{key} {own}, not {','.join(chosen)}: its line '{key}' says so",
+        )
+    for name, table in raw.items():
+        if name not in known:
+            raise nearest(f"method or benchmark in {path}", name, known)
+        require(isinstance(table, dict), f"--recipe {path}: '{name}' is no table: write [{name}] above its settings")
+    return raw
+
+
+def _basis(request: Request, search: Search) -> str:
+    seeds = ", ".join(map(str, request.seeds))
+    precision = f"; precision: {request.precision}" if request.precision != "fp32" else ""
+    tasks = f"the first {search.tasks} tasks, after the last of them"
+    return f"ACC on the validation data of {tasks}; seeds: {seeds}{precision}."
+
+
+def _recipe(outcomes: Sequence[Outcome]) -> Outcome:
+    return next(outcome for outcome in outcomes if outcome.trial.number == 0)
+
+
+def _percent(outcome: Outcome) -> str:
+    if outcome.error:
+        return "diverged" if outcome.diverged else "failed"
+    return f"{100 * outcome.score:.2f}"
+
+
+def _settings(outcome: Outcome) -> str:
+    return ", ".join(f"{name}={value}" for name, value in outcome.trial.settings.items())

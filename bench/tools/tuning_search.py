@@ -1,0 +1,214 @@
+"""Search settings with Ray Tune: as many trials for every method, judged by validation data alone.
+
+A trial is a setting of a method, run on the first tasks of a benchmark with each task's validation split in the place
+of its test split: test data does not enter. Trial 0 has the recipe's own settings, so the best is never worse on this
+data; the others are random samples of the method's space. They depend on the seed of the search, the benchmark and the
+method alone: they are the same on every machine and under every version of Ray, and more trials go on with a search.
+Each trial that ends is a file of its own, so that the same command repeats none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import metrics
+from bench.catalog import plan as grid
+from bench.catalog import registry
+from bench.catalog.plan import Request
+from bench.config import require
+from bench.core import SCHEMA, Cell, Result, Task
+from bench.execution import store
+from bench.execution.executors import ray as cluster
+from bench.execution.runner import Resources, run_cell
+from bench.search_space import space_of
+from bench.seeding import derive
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far to search: the same for every method."""
+
+    trials: int = 10  # of each method, the recipe's own settings among them
+    tasks: int = 3  # the first of the stream
+    seed: int = 0  # of the samples
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting of a method; number 0 is the recipe's own."""
+
+    number: int
+    settings: dict[str, Any]  # of what is searched
+    cells: tuple[Cell, ...]  # one per seed, all else resolved
+    tasks: int
+
+    @property
+    def method(self) -> str:
+        return self.cells[0].method
+
+    @property
+    def key(self) -> str:
+        """Identity, as a cell's: it covers all that decides the outcome."""
+        words = json.dumps([self.tasks, *(cell.key for cell in self.cells)])
+        return hashlib.sha256(words.encode()).hexdigest()[:12]
+
+    @property
+    def path(self) -> Path:
+        """Of the outcome, relative to the results folder."""
+        return Path("tune") / self.cells[0].benchmark / self.method / f"{self.key}.json"
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{self.method}, {'the recipe' if self.number == 0 else f'trial {self.number}'} ({settings})"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial."""
+
+    trial: Trial
+    accuracies: tuple[float, ...] = ()  # per seed: mean over the tasks after the last of them, on validation data
+    error: str | None = None  # one line
+    seconds: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """To be maximised; NaN where the trial failed."""
+        return math.nan if self.error else float(np.mean(self.accuracies))
+
+    @property
+    def diverged(self) -> bool:
+        return (self.error or "").startswith(FloatingPointError.__name__)
+
+    @property
+    def final(self) -> bool:
+        """Whether it would come out the same again: what failed by accident is tried again by the next command."""
+        return self.error is None or self.diverged
+
+    def __str__(self) -> str:
+        return f"{self.trial}: {self.error or f'{100 * self.score:.2f}'}, {self.seconds:.1f} s"
+
+
+def plan(request: Request, search: Search, plugins: Sequence[Path] = ()) -> tuple[list[Trial], dict[str, str]]:
+    """The trials of a search on one benchmark, recipes first, and why a method is not searched, by method."""
+    trials: list[Trial] = []
+    left_out: dict[str, str] = {}
+    for name in request.methods:
+        own = replace(request, methods=[name])
+        usual, unsupported = grid.expand(own, plugins)
+        if registry.get_declaration(name, plugins).joint:
+            left_out[name] = "it trains on all tasks at once, an upper bound and not a competitor"
+        elif unsupported:
+            [left_out[name]] = unsupported.values()
+        else:
+            trials += _trials_of(name, usual, own, search, plugins)
+    return sorted(trials, key=lambda trial: trial.number), left_out
+
+
+def _trials_of(
+    name: str, usual: Sequence[Cell], request: Request, search: Search, plugins: Sequence[Path]
+) -> list[Trial]:
+    space = space_of(registry.get_declaration(name, plugins).Config)
+    recipe = {**usual[0].training, **usual[0].config}
+    trials = [Trial(0, {field: recipe[field] for field in space}, tuple(usual), search.tasks)]
+    generator = np.random.default_rng(derive("search", search.seed, usual[0].benchmark, name))
+    for number in range(1, search.trials):
+        settings = {field: values.sample(generator) for field, values in space.items()}
+        user = {**request.settings, name: {**request.settings.get(name, {}), **settings}}
+        cells, unsupported = grid.expand(replace(request, settings=user), plugins)
+        reason = "; ".join(unsupported.values())
+        require(not reason, f"the space of {name} holds settings with which it does not apply, {settings}: {reason}")
+        trials.append(Trial(number, settings, tuple(cells), search.tasks))
+    return trials
+
+
+def blind(tasks: Sequence[Task], first: int) -> list[Task]:
+    """The first tasks, with validation data in the place of test data."""
+    require(all(len(task.validation) for task in tasks[:first]), "there is no validation data to judge a trial by")
+    return [replace(task, test=task.validation) for task in tasks[:first]]
+
+
+def attempt(trial: Trial, resources: Resources, folder: Path) -> Outcome:
+    """Run a trial and store it. What goes wrong in it is in the outcome."""
+    view = partial(blind, first=trial.tasks)
+    return _save(trial, [run_cell(cell, resources, view=view) for cell in trial.cells], folder)
+
+
+def _save(trial: Trial, results: Sequence[Result], folder: Path) -> Outcome:
+    record = {"settings": trial.settings, "tasks": trial.tasks, "results": [asdict(result) for result in results]}
+    store.write_text(folder / trial.path, json.dumps(record, indent=1) + "\n")
+    return _outcome(trial, results)
+
+
+def stored(trial: Trial, folder: Path) -> Outcome | str | None:
+    """The outcome of a trial if there is one; a warning if its file cannot be read."""
+    path = folder / trial.path
+    if not path.exists():
+        return None
+    try:
+        raw = json.loads(path.read_text())["results"]
+        results = [Result(**{**own, "cell": cell}) for own, cell in zip(raw, trial.cells, strict=True)]
+        if any(result.schema != SCHEMA for result in results):
+            raise ValueError(f"another schema than {SCHEMA}")
+        if any(own["cell"]["source"] != cell.source for own, cell in zip(raw, trial.cells, strict=True)):
+            return f"{path}: the code or the recipe has changed since; the trial runs again"
+        return _outcome(trial, results)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        return f"{path} is damaged ({type(error).__name__}: {error}); the trial runs again"
+
+
+def _outcome(trial: Trial, results: Sequence[Result]) -> Outcome:
+    errors = [result.error for result in results if result.error]
+    accuracies = () if errors else tuple(metrics.acc(result.R) for result in results)
+    seconds = sum(result.environment.get("seconds", 0.0) for result in results)
+    return Outcome(trial, accuracies, errors[0] if errors else None, seconds)
+
+
+LOST = "the worker was lost: it was killed, or ran out of memory"
+SILENCE = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old reporter keeps to `verbose`
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our files are the record
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is a KeyboardInterrupt, as everywhere
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def run(trials: Sequence[Trial], resources: Resources, folder: Path, tell: Callable[[Outcome], None]) -> None:
+    """Run trials under Ray Tune, `workers` at a time; each is stored by its worker, then told of here."""
+    os.environ.update(SILENCE)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told of
+    planned, out = list(trials), folder.resolve()
+    with cluster.connected(resources), tempfile.TemporaryDirectory() as scratch:
+        from ray import tune
+
+        def train(config: dict[str, int]) -> dict[str, float]:
+            return {"score": attempt(planned[config["number"]], resources, out).score}
+
+        class Tell(tune.Callback):
+            def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+                outcome = stored(planned[trial.config["number"]], out)
+                assert isinstance(outcome, Outcome)
+                tell(outcome)
+
+            def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+                own = planned[trial.config["number"]]
+                tell(_save(own, [Result(cell, error=LOST) for cell in own.cells], out))
+
+        tune.Tuner(
+            tune.with_resources(train, {"cpu": resources.threads, "gpu": resources.gpus_per_cell}),
+            param_space={"number": tune.grid_search(list(range(len(planned))))},
+            tune_config=tune.TuneConfig(max_concurrent_trials=resources.workers, reuse_actors=True),
+            run_config=tune.RunConfig(storage_path=scratch, verbose=0, callbacks=[Tell()]),
+        ).fit()

@@ -1,0 +1,231 @@
+"""The report: a page that stands alone, hides no gap and trusts no name."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from test_plots import made_up
+
+from bench.analysis import report
+from bench.catalog import plan
+from bench.core import Result
+from bench.execution import store
+
+Make = Callable[..., Result]
+HOSTILE = "<script>alert(1)</script>&\"'"
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Raises where tags are not balanced; keeps the text, the tags and their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A page of a whole method, a partial one with a hostile name, a failed one, an absent, and one out of place."""
+    whole = [made_up(seed, 2, "whole") for seed in range(2)]
+    failed = made_up(0, 2, "broken")
+    failed.matrix, failed.tasks, failed.error = [], [], "RuntimeError: loss <is> NaN"
+    results = [*whole, made_up(0, 2, HOSTILE, report=False), failed]
+    pairs = report.with_gaps(results, ["whole", "absent"], [])
+    path = tmp_path_factory.mktemp("report") / "page.html"
+    report.write(
+        path, pairs, [0, 1], ["acc", "bwt"], {"stream": "2 tasks, task-il"}, ["python run_bench.py --methods <all>"],
+        unsupported={("other", "stream"): "it needs a <transformer>"},
+    )  # fmt: skip
+    return path, path.read_text()
+
+
+def test_it_is_balanced_small_and_loads_nothing(page: tuple[Path, str]) -> None:
+    parsed = Page(page[1])
+    assert all(link.startswith(("#", "data:")) for link in parsed.links)
+    assert "http" not in page[1] and "url(" not in re.sub(r"url\(#", "", page[1]) and "@import" not in page[1]
+    assert len(page[1].encode()) < 3_000_000
+    assert {"svg", "figure", "figcaption", "table"} <= set(parsed.tags)
+    assert "prefers-color-scheme: dark" in page[1] and "width=device-width" in page[1]
+
+
+def test_names_are_escaped(page: tuple[Path, str]) -> None:
+    parsed = Page(page[1])
+    assert "script" not in parsed.tags
+    assert HOSTILE in parsed.text
+    assert "loss <is> NaN" in parsed.text and "<all>" in parsed.text and "it needs a <transformer>" in parsed.text
+
+
+def test_gaps_are_shown(page: tuple[Path, str]) -> None:
+    text = Page(page[1]).text
+    assert "failed: broken on stream, seed 0: RuntimeError" in text
+    assert "missing: broken on stream, seed 1" in text
+    assert f"missing: {HOSTILE} on stream, seed 1" in text
+    assert "missing: absent on stream, every seed" in text
+    assert "missing: other" not in text  # it does not apply
+    rows = {row[0]: row[1:] for row in re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', page[1])}
+    assert "failed" in rows["broken"][0] and "missing" in rows["absent"][0] and "n/a" in rows["other"][0]
+    assert "(n=1)" in next(cells[0] for row, cells in rows.items() if "script" in row)
+
+
+def test_the_numbers_are_those_of_the_table(page: tuple[Path, str]) -> None:
+    assert "88.00 ± 0.71" in page[1] and "−5.00 ± 0.00" in page[1]
+
+
+def test_every_figure_has_a_name_and_a_caption_and_is_no_file(page: tuple[Path, str]) -> None:
+    names = re.findall(r"<code>([^<]+)</code></figcaption>", page[1])
+    assert len(names) == len(set(names)) == page[1].count("<figure>") > 0
+    assert [path.name for path in page[0].parent.iterdir()] == ["page.html"]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page[1], re.DOTALL)
+    assert all(
+        "n = 2 (seeds 0, 1)" in caption and "2 tasks, task-il, at most 3 epochs a task, protocol published" in caption
+        for caption in captions
+    )
+
+
+@pytest.mark.parametrize("formats", [["png"], ["pdf", "png"], []])
+def test_figures_are_drawn_once_and_files_only_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, formats: list[str]
+) -> None:
+    drawn: list[str] = []
+    savefig = Figure.savefig
+
+    def count(self: Figure, target: Any, **options: Any) -> None:
+        drawn.append(options.get("format") or Path(target).suffix[1:])
+        savefig(self, target, **options)
+
+    monkeypatch.setattr(Figure, "savefig", count)
+    report.write(tmp_path / "page.html", report.with_gaps([made_up(0, 2)], [], []), [0], formats=formats)
+    html = (tmp_path / "page.html").read_text()
+    figures = html.count("<figure>")
+    assert Counter(drawn) == {"svg": figures, **dict.fromkeys(formats, figures)} and figures > 0
+    names = re.findall(r"<code>figures/([^<]+)</code></figcaption>", html)
+    files = {path.name for path in tmp_path.glob("figures/*")}
+    wanted = {f"{name}.{suffix}" for name in names for suffix in formats}
+    assert files == (wanted | {"captions.md"} if formats else set()) and bool(names) == bool(formats)
+    assert all(f"**{name}**: " in (tmp_path / "figures/captions.md").read_text() for name in names)
+
+
+def test_protocols_are_kept_apart(tmp_path: Path) -> None:
+    """In columns, sections, figures and captions; what is missing is missing under both."""
+    published = [made_up(seed, 2, "own", lost=0.1) for seed in range(2)]
+    sound = [replace(r, cell=replace(r.cell, protocol="sound", options={"flip": False})) for r in
+             (made_up(seed, 2, "own", lost=0.3) for seed in range(2))]  # fmt: skip
+    published[0].environment["data"], sound[0].environment["data"] = "aaa", "bbb"
+    pairs = report.with_gaps([*published, *sound], [], ["elsewhere"])
+    unsupported = {("other", name): "it needs a transformer" for name in ("stream", "elsewhere")}
+    report.write(tmp_path / "page.html", pairs, [0, 1], ["acc"], unsupported=unsupported)
+    html = (tmp_path / "page.html").read_text()
+    sections = re.findall(r"<h2>(.*?)</h2>", html)
+    assert sections == [
+        "Missing and failed", "stream", "stream (sound)", "elsewhere", "elsewhere (sound)", "Manifest"
+    ]  # fmt: skip
+    figures = re.findall(r"protocol (\w+); n = [^<]*<code>([^<]+)</code></figcaption>", html)
+    assert len(figures) == html.count("<figure>") > 0
+    assert all((protocol == "sound") == ("sound" in name) for protocol, name in figures)
+    text = Page(html).text
+    assert "stream, seed 0: aaa" in text and "stream, flip=False, seed 0: bbb" in text
+    assert "missing: own on elsewhere, elsewhere (sound), every seed" in text and "missing: other" not in text
+
+
+def test_precisions_are_kept_apart(tmp_path: Path) -> None:
+    """In columns, sections, captions and settings; what is missing is missing in both."""
+    exact = [made_up(seed, 2, "own") for seed in range(2)]
+    reduced = [replace(r, cell=replace(r.cell, precision="bf16")) for r in exact]
+    pairs = report.with_gaps([*exact, *reduced], [], ["elsewhere"])
+    report.write(tmp_path / "page.html", pairs, [0, 1], ["acc"])
+    html = (tmp_path / "page.html").read_text()
+    sections = re.findall(r"<h2>(.*?)</h2>", html)
+    assert sections == ["Missing and failed", "stream", "stream (bf16)", "elsewhere", "elsewhere (bf16)", "Manifest"]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html, re.DOTALL)
+    told = [("precision bf16" in caption, "stream (bf16):" in caption) for caption in captions]
+    assert set(told) == {(True, True), (False, False)}
+    text = Page(html).text
+    assert "precision=fp32" in text and "precision=bf16" in text
+    assert "missing: own on elsewhere, elsewhere (bf16), every seed" in text
+
+
+def test_names_that_make_the_same_file_name_are_kept_apart() -> None:
+    pairs = report.with_gaps([made_up(0, 2, "a b"), made_up(0, 2, "a-b")], [], [])
+    runs = report.runs_of(report.summarise(pairs), pairs, [0], {})
+    names = [plot.name for group in report._draw(runs) for plot in group]
+    assert len(set(names)) == len(names)
+
+
+def test_nothing_finished_is_a_page_too(make_result: Make, tmp_path: Path) -> None:
+    pairs = report.with_gaps([make_result(error="E: boom")], [], ["elsewhere"])
+    report.write(tmp_path / "page.html", pairs, [0])
+    text = Page((tmp_path / "page.html").read_text()).text
+    assert "No finished run" in text and "failed: a on bench, seed 0: E: boom" in text
+    assert "missing: a on elsewhere, every seed" in text
+
+
+def test_commands_are_those_of_the_manifests(make_result: Make, tmp_path: Path) -> None:
+    result = make_result()
+    known = {"command": "python run_bench.py", "cells": [result.cell.path.as_posix()]}
+    for name, content in {"a": known, "b": known, "c": {**known, "cells": [], "command": "other"}, "d": 3}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "e.json").write_text("{")
+    assert report.commands_behind([result], tmp_path) == ["python run_bench.py"]
+
+
+def test_the_verb(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    (cell,), _ = plan.expand(plan.Request(["finetune"], ["toy"], [0], epochs=1))
+    store.save(replace(made_up(0, 2, report=False), cell=cell), out)
+    words = ("--methods", "finetune,ewc", "--bench", "toy", "--seeds", "0,1", "--figures", "pdf")
+    code, told, _ = command("report", "--out", out, *words)
+    assert (code, told) == (0, f"report: {out / 'report.html'}\n")
+    text = Page((out / "report.html").read_text()).text
+    assert "missing: finetune on toy (1 epoch), seed 1" in text and "missing: ewc on toy (1 epoch), every seed" in text
+    assert str(tmp_path) not in text
+    assert list((out / "figures").glob("toy-*-average.pdf")) and not list((out / "figures").glob("*.png"))
+
+
+BAD = [
+    (["--out", "{}"], "no results"),
+    (["--to", "{}"], "is a folder"),
+    (["--figures", "pfd"], "unknown figure format 'pfd': did you mean 'pdf'? known: pdf, png"),
+    (["--figures", ""], "no figure format"),
+]
+
+
+@pytest.mark.parametrize(("words", "part"), BAD)
+def test_a_bad_request_is_one_line(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, words: list[str], part: str
+) -> None:
+    code, _, err = command("report", *(word.format(tmp_path) for word in words))
+    assert code == 2 and part in err and err.count("\n") == 1

@@ -1,0 +1,401 @@
+"""From results to numbers, and from numbers to text that parses."""
+
+import io
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.analysis import render
+from bench.analysis.table import METRICS, Entry, Table, summarise
+from bench.core import Cell, Result
+from bench.execution import store
+
+Make = Callable[..., Result]
+ACC = ("bench", "acc")
+
+
+def table_of(*results: Result, missing: Sequence[Cell] = (), **options: object) -> Table:
+    pairs = [*((r.cell, r) for r in results), *((cell, None) for cell in missing)]
+    return summarise(pairs, **{"chosen": ("acc", "bwt"), **options})  # type: ignore[arg-type]
+
+
+def line_of(table: Table, row: str) -> list[str]:
+    """The cells of a row of the markdown table."""
+    lines = [line.strip("|").split("|") for line in render.to_markdown(table).splitlines() if line.startswith("|")]
+    return next([word.strip() for word in line[1:]] for line in lines if line[0].strip() == row)
+
+
+def test_mean_and_sample_sd(make_result: Make) -> None:
+    accs, bwts = (40, 50, 75), (-1, -2, -6)
+    table = table_of(*(make_result(seed=s, acc=a, bwt=b) for s, (a, b) in enumerate(zip(accs, bwts, strict=True))))
+    for metric, values in (("acc", accs), ("bwt", bwts)):
+        entry = table.entries["a", ("bench", metric)]
+        assert entry.mean == pytest.approx(statistics.mean(values))
+        assert entry.sd == pytest.approx(statistics.stdev(values))
+        assert (entry.n, entry.wanted, entry.complete) == (3, 3, True)
+    assert line_of(table, "a") == ["55.00 ± 18.03", "-3.00 ± 2.65"]
+    assert "sample sd, n = 3 (seeds 0, 1, 2)" in table.caption
+
+
+def test_one_seed_has_no_spread(make_result: Make) -> None:
+    table = table_of(make_result(acc=40))
+    assert line_of(table, "a") == ["40.00", "0.00"]
+    assert "no spread" in table.caption
+
+
+def test_missing_partial_and_failed(make_result: Make) -> None:
+    table = table_of(
+        make_result("part", 0, acc=60),
+        make_result("part", 1, acc=70),
+        make_result("part", 2, error="E: boom"),
+        *(make_result("failed", seed, error="E: boom") for seed in range(3)),
+        missing=[make_result("missing", seed).cell for seed in range(3)],
+    )
+    assert line_of(table, "part")[0] == "65.00 ± 7.07 (n=2)"
+    assert line_of(table, "failed") == ["failed", "failed"]
+    assert line_of(table, "missing") == ["--", "--"]
+    assert [table.entries[row, ACC].n for row in table.rows] == [2, 0, 0]
+    assert not any(table.entries[row, ACC].complete for row in table.rows)
+
+
+def test_seeds_that_were_asked_for_count_even_without_any_result(make_result: Make) -> None:
+    table = table_of(make_result(seed=1), seeds=[1, 2, 3])
+    assert line_of(table, "a")[0] == "50.00 (n=1)"
+    assert "n = 3" in table.caption
+
+
+def test_not_applicable(make_result: Make) -> None:
+    joint = make_result("single", acc=90)
+    joint.matrix[0] = [None, None]  # measured once, at the end: no BWT
+    table = table_of(make_result(), joint, unsupported={("other", "bench"): "it needs a transformer"})
+    assert line_of(table, "single")[1] == "n/a"
+    assert line_of(table, "other") == ["n/a", "n/a"]
+    assert any("it needs a transformer" in note for note in table.notes)
+
+
+def test_not_applicable_with_another_budget_is_in_the_same_column(make_result: Make) -> None:
+    known = make_result(overrides={"epochs": [20, 1]})
+    table = table_of(known, unsupported={("other", "bench"): "it needs a transformer"}, chosen=["acc"])
+    assert len(table.columns) == 1
+    assert line_of(table, "other") == ["n/a"]
+
+
+def test_not_applicable_is_so_in_the_columns_of_both_protocols(make_result: Make) -> None:
+    pairs = make_result(), make_result(protocol="sound")
+    table = table_of(*pairs, unsupported={("other", "bench"): "it needs a transformer"}, chosen=["acc"])
+    assert line_of(table, "other") == ["n/a", "n/a"]
+    half = table_of(
+        *pairs, make_result("half", protocol="sound"), unsupported={("half", "bench"): "no"}, chosen=["acc"]
+    )
+    assert line_of(half, "half") == ["n/a", "**50.00**"]
+
+
+def test_not_applicable_to_one_of_two_is_one_row(make_result: Make) -> None:
+    reader = make_result("reader", traits={"reads_old_data": True})
+    table = table_of(reader, make_result("a", benchmark="other"), unsupported={("reader", "other"): "no heads"})
+    assert len(table.rows) == 2
+
+
+def test_best_in_bold(make_result: Make) -> None:
+    table = table_of(
+        make_result("a", acc=60, bwt=-9), make_result("b", acc=70, bwt=-1), make_result("c", acc=70, bwt=-5)
+    )
+    assert [table.entries[row, ACC].best for row in "abc"] == [False, True, True]
+    assert line_of(table, "b") == ["**70.00**", "**-1.00**"]
+    assert line_of(table, "a") == ["60.00", "-9.00"]
+
+
+def test_the_least_forgetting_is_best(make_result: Make) -> None:
+    table = table_of(make_result("a", bwt=-9), make_result("b", bwt=-1), chosen=["forgetting"])
+    assert [table.entries[row, table.columns[0]].best for row in "ab"] == [False, True]
+
+
+def test_costs_have_no_best(make_result: Make) -> None:
+    table = table_of(make_result("a"), make_result("b"), chosen=["seconds"])
+    assert not any(entry.best for entry in table.entries.values())
+
+
+def test_an_incomplete_row_is_never_best(make_result: Make) -> None:
+    whole = [make_result(m, seed, acc=a) for m, a in (("a", 60), ("b", 50)) for seed in (0, 1)]
+    table = table_of(*whole, make_result("c", 0, acc=99), missing=[make_result("c", 1).cell])
+    assert [table.entries[row, ACC].best for row in "abc"] == [True, False, False]
+
+
+def test_an_upper_bound_is_never_best(make_result: Make) -> None:
+    upper = make_result("upper", acc=99, traits={"joint": True})
+    table = table_of(make_result("a", acc=60), make_result("b", acc=50), upper)
+    assert [row for row in table.rows if table.entries[row, ACC].best] == ["a"]
+    assert "upper ‡" in table.rows
+    assert any(note.startswith("‡") for note in table.notes)
+
+
+def test_alone_is_not_best(make_result: Make) -> None:
+    upper = make_result("upper", acc=99, traits={"joint": True})
+    assert not table_of(make_result("a"), upper).entries["a", ACC].best
+
+
+def test_readers_of_old_data_are_marked(make_result: Make) -> None:
+    table = table_of(make_result("a"), make_result("b", traits={"reads_old_data": True}))
+    assert table.rows == ["a", "b †"]
+    assert any(note.startswith("†") for note in table.notes)
+
+
+def test_a_budget_of_ones_own_is_seen(make_result: Make) -> None:
+    quick = make_result("a", overrides={"epochs": [20, 1]})
+    table = table_of(quick)
+    assert "Not the recipe's budget: bench with 1 epochs instead of 20" in table.caption
+    assert table.columns[0][0] == "bench (1 epoch)"
+    assert "budget" not in table_of(make_result("a")).caption
+
+
+def test_settings_of_ones_own_are_rows_of_their_own(make_result: Make) -> None:
+    table = table_of(make_result("a"), make_result("a", config={"rank": 2}, overrides={"rank": [1, 2]}))
+    assert table.rows == ["a", "a (rank=2)"]
+
+
+def test_precisions_are_columns_of_their_own(make_result: Make) -> None:
+    """Nothing is averaged over them, nor best across them, nor measured against the joint run of the other."""
+    exact, reduced = (
+        [make_result(acc=acc, seed=seed, precision=how) for seed in (0, 1)] for how, acc in (("fp32", 60), ("bf16", 50))
+    )
+    other = make_result("b", acc=40, precision="bf16")
+    joint = make_result("upper", acc=90, precision="bf16", traits={"joint": True})
+    table = table_of(*exact, *reduced, other, chosen=["acc", "intransigence"], more=[joint])
+    assert [column for column, _ in table.columns[::2]] == ["bench", "bench (bf16)"]
+    assert [table.entries["a", column].mean for column in table.columns[::2]] == [60, 50]
+    assert [table.entries["a", column].n for column in table.columns] == [2, 0, 2, 1]
+    assert "Precision bf16: training and evaluation under autocast to bfloat16." in table.caption
+    assert "Precision" not in table_of(*exact).caption
+    both = make_result(precision="bf16", protocol="sound", overrides={"epochs": [20, 1]})
+    assert table_of(both).columns[0][0] == "bench (1 epoch, sound, bf16)"
+
+
+K28 = [[0.90, 0.20, 0.10], [0.80, 0.85, 0.30], [0.70, 0.88, 0.95]]
+
+
+def k28(make_result: Make, seed: int = 0) -> tuple[Result, Result]:
+    """The method and the joint reference of K-28."""
+    method, joint = make_result("a", seed), make_result("upper", seed, traits={"joint": True})
+    method.matrix = [list(row) for row in K28]
+    method.tasks[0]["untrained"] = [0.1, 0.1, 0.1]
+    joint.matrix = [[None] * 3, [None] * 3, [0.92, 0.90, 0.96]]
+    return method, joint
+
+
+def test_intransigence_is_against_the_joint_result_of_the_same_seed(make_result: Make) -> None:
+    table = table_of(*k28(make_result), chosen=["intransigence", "fwt"])
+    assert table.entries["a", ("bench", "intransigence")].mean == pytest.approx(2.666667, abs=1e-6)
+    assert table.entries["a", ("bench", "fwt")].mean == pytest.approx(15)
+    assert line_of(table, "upper ‡") == ["n/a", "n/a"]
+    assert not any("joint training on some" in note for note in table.notes)
+
+
+def test_the_joint_result_need_not_be_a_row(make_result: Make) -> None:
+    method, joint = k28(make_result)
+    table = table_of(method, chosen=["intransigence"], more=[joint])
+    assert table.rows == ["a"]
+    assert line_of(table, "a") == ["2.67"]
+
+
+def test_without_a_joint_result_of_the_seed_it_is_missing(make_result: Make) -> None:
+    first, joint = k28(make_result)
+    second, other = k28(make_result, 1)
+    table = table_of(first, joint, second, chosen=["intransigence"])
+    assert line_of(table, "a") == ["2.67 (n=1)"]
+    assert any(note.startswith("I lacks") for note in table.notes)
+    failed = make_result("upper", 0, traits={"joint": True}, error="E: boom")
+    tuned = make_result("upper", 0, traits={"joint": True}, overrides={"lr": [0.1, 0.2]})
+    longer = make_result("upper", 0, traits={"joint": True}, overrides={"epochs": [1, 2]})
+    for useless in (failed, tuned, longer, other):
+        assert line_of(table_of(first, chosen=["intransigence"], more=[useless]), "a") == ["--"]
+
+
+def test_forward_transfer_needs_answers_ahead(make_result: Make) -> None:
+    assert line_of(table_of(make_result(), chosen=["fwt"]), "a") == ["n/a"]
+
+
+def test_imported_rows_are_marked_and_may_win(make_result: Make) -> None:
+    foreign = make_result("theirs", acc=90, traits={"imported": True}, training={})
+    foreign.tasks, foreign.environment = [], {}
+    assert line_of(table_of(foreign, chosen=["acc", "state", "old", "seconds"]), "theirs §")[1:] == ["n/a"] * 3
+    table = table_of(make_result(acc=50), foreign, chosen=["acc"])
+    assert line_of(table, "theirs §") == ["**90.00**"]
+    assert "§ accuracy matrix imported, not run here" in table.notes
+
+
+def test_the_caption_says_protocol_and_epochs(make_result: Make) -> None:
+    long = make_result("b", training={"epochs": 5})
+    caption = table_of(make_result(), long, streams={"bench": "2 tasks, task-il"}).caption
+    assert "bench: 2 tasks, task-il, at most 1 to 5 epochs a task." in caption
+    assert caption.endswith("Protocol published: as the released code computes it, defects included.")
+    assert "bench: at most 1 epochs a task. Protocol" in table_of(make_result()).caption
+    assert "epochs" not in table_of(make_result(training={})).caption
+
+
+@pytest.fixture
+def rich(make_result: Make) -> Table:
+    """Two benchmarks, a name to escape, marks, and every kind of entry."""
+    return table_of(
+        *(make_result("my_own", seed, acc=60 + seed, overrides={"rule_1": ["a", "50% & {#1}"]}) for seed in (0, 1)),
+        *(make_result("b", seed, acc=50, traits={"reads_old_data": True}) for seed in (0, 1)),
+        make_result("part", 0, traits={"joint": True}),
+        make_result("failed", 0, error="E: boom"),
+        make_result("b", 0, benchmark="second_one", overrides={"epochs": [20, 1]}),
+        missing=[make_result("missing", 0).cell],
+        unsupported={("other", "bench"): "no_heads ~ 5%"},
+    )
+
+
+def assert_braces_balance(text: str) -> None:
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", text):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+
+
+def test_latex_is_balanced(rich: Table) -> None:
+    text = render.to_latex(rich)
+    assert_braces_balance(text)
+    open_environments: list[str] = []
+    for word, name in re.findall(r"\\(begin|end){(\w+)}", text):
+        if word == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert not open_environments
+    assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
+    assert [text.count(rf"\{rule}") for rule in ("toprule", "midrule", "bottomrule")] == [1, 1, 1]
+
+
+def test_every_latex_row_has_every_column(rich: Table) -> None:
+    text = render.to_latex(rich)
+    width = len(rich.columns) + 1
+    assert f"{{l{'r' * len(rich.columns)}}}" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == len(rich.rows) + 2
+    for row in rows:
+        spanned = sum(int(n) - 1 for n in re.findall(r"\\multicolumn{(\d+)}", row))
+        assert len(re.findall(r"(?<!\\)&", row)) + 1 + spanned == width, row
+
+
+def test_siunitx_columns_have_room_and_text_is_in_braces(rich: Table) -> None:
+    text = render.to_latex(rich, siunitx=True)
+    assert_braces_balance(text)
+    assert text.startswith("\\begin{table}\n\\centering\n\\sisetup{separate-uncertainty,")
+    assert text.count("S[table-format=") + text.count("S}") >= 1
+    for line in text.splitlines():
+        if line.endswith(r"\\") and " & " in line and "multicolumn" not in line:
+            for word in line.removesuffix(r"\\").split(" & ")[1:]:
+                number = re.sub(r"\{[^{}]*\}", "", word.removeprefix(r"\bfseries ")).strip()
+                assert re.fullmatch(r"(-?[\d.]+( \\pm [\d.]+)?)?", number), word
+
+
+def test_siunitx_room(make_result: Make) -> None:
+    table = table_of(*(make_result("a", s, acc=60 + 15 * s, bwt=-s) for s in (0, 1)), make_result("b", 0, acc=100))
+    layout = render.to_latex(table, siunitx=True).split(r"\begin{tabular}")[1].splitlines()[0]
+    assert layout == r"{lS[table-format=3.2(4){\,(n=1)}]S[table-format=-1.2(3){\,(n=1)}]}"
+
+
+def test_latex_is_escaped(rich: Table) -> None:
+    text = render.to_latex(rich)
+    assert r"my\_own (rule\_1=50\% \& \{\#1\})" in text
+    assert r"second\_one (1 epoch)" in text
+    assert r"no\_heads \textasciitilde{} 5\%" in text
+    assert text.isascii()
+
+
+@pytest.mark.parametrize("text", ["a_b", "50%", "R&D", "#1", "$x$", "{a}", "a^b", "~", "\\", "\\{", "\\textbf{x}"])
+def test_escape_leaves_nothing_special(text: str) -> None:
+    escaped = render.escape(text)
+    assert_braces_balance(escaped)
+    assert not re.search(r"[&%$#_{}~^\\]", re.sub(r"\\text\w+{}|\\[&%$#_{}]", "", escaped))
+
+
+def test_markdown_is_rectangular(rich: Table) -> None:
+    lines = [line for line in render.to_markdown(rich).splitlines() if line.startswith("|")]
+    assert len(lines) == len(rich.rows) + 2
+    assert {line.count("|") for line in lines} == {len(rich.columns) + 2}
+    assert rich.caption in render.to_markdown(rich)
+
+
+def test_a_bar_in_a_name_does_not_split_a_markdown_row(make_result: Make) -> None:
+    table = table_of(make_result("a", overrides={"rule": ["x", "y|z"]}))
+    lines = [line for line in render.to_markdown(table).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table.columns) + 2}
+
+
+def test_csv_comes_back(rich: Table) -> None:
+    frame = pd.read_csv(io.StringIO(render.to_csv(rich))).set_index(["benchmark", "method", "metric"])
+    assert len(frame) == len(rich.entries)
+    for (row, (benchmark, metric)), entry in rich.entries.items():
+        record = frame.loc[(benchmark, row, metric)]
+        assert record["mean"] == pytest.approx(entry.mean, nan_ok=True)
+        assert record["sd"] == pytest.approx(entry.sd, nan_ok=True)
+        assert (record["n"], record["wanted"], record["failed"]) == (entry.n, entry.wanted, entry.failed)
+
+
+def test_no_negative_zero() -> None:
+    assert render.show(Entry(-0.001, 0, 1, 1), METRICS["bwt"], "±") == "0.00"
+
+
+# On the command line
+
+
+@pytest.fixture
+def digits(make_result: Make, tmp_path: Path) -> Path:
+    """Six imported seeds of two methods: current whatever the code."""
+    for method, acc in (("one", 50), ("two", 60)):
+        for seed in range(6):
+            result = make_result(method, seed, acc=acc + seed, benchmark="toy", traits={"imported": True}, training={})
+            result.tasks = []
+            store.save(result, tmp_path)
+    return tmp_path
+
+
+def test_compare_ranks_and_caption(command: Callable[..., Any], digits: Path) -> None:
+    words = ("table", "--out", digits, "--metric", "acc")
+    answer = command(*words, "--compare", "one", "--ranks", "--caption", "Ours & theirs.")
+    assert (answer.code, answer.err) == (0, "")
+    main, comparison, ranking = answer.out.split("\n\n|")
+    assert "\nOurs & theirs. ACC: mean" in main
+    assert "**62.50 ± 1.87** ↑" in main
+    assert "| +10.00 " in re.sub(" +", " ", comparison)
+    assert "No critical difference" in ranking
+    latex = command(*words, "--compare", "one", "--caption", "R&D", "--format", "latex", "--siunitx").out
+    assert r"\caption{R\&D. ACC" in latex
+    assert "{\\,$\\uparrow$}" in latex
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
+    few = command(*words, "--compare", "one", "--seeds", "0-4").out
+    assert "Nothing is marked against one: with 5 common seeds" in few
+    assert "0.0625" in few
+
+
+def test_tensorboard(command: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    answer = command("table", "--out", digits, "--methods", "one", "--seeds", "1", "--tensorboard", tmp_path / "tb")
+    assert answer.code == 0
+    assert "1 runs written" in answer.err
+    assert len(list((tmp_path / "tb").rglob("events*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--compare", "tow"], "did you mean 'two'"),
+        (["--compare", "one", "--alpha", "0"], "--alpha"),
+        (["--ranks", "--alpha", "1.5"], "--alpha"),
+        (["--alpha", "x"], "--alpha"),
+        (["--siunitx"], "--format latex"),
+        (["--compare"], "--compare"),
+        (["--methods", "tow"], "did you mean 'two'"),
+    ],
+)
+def test_bad_table_options_are_one_line(command: Callable[..., Any], digits: Path, words: list[str], part: str) -> None:
+    answer = command("table", "--out", digits, *words)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert part in answer.err

@@ -1,0 +1,179 @@
+"""A result keeps its name whatever moves; what has changed since is told; nothing different is averaged."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.catalog import identity, plan, registry
+from bench.catalog.identity import Today, tell_apart
+from bench.core import SCHEMA, SUITE_VERSION, Cell, Result
+from bench.execution import runner, store
+from bench.tools import rekey
+
+
+def cell_of(method: str = "ness", plugins: tuple[Path, ...] = (), seed: int = 0, **settings: Any) -> Cell:
+    request = plan.Request([method], ["toy"], [seed], epochs=1, settings={method: settings} if settings else {})
+    [cell] = plan.expand(request, plugins)[0]
+    return cell
+
+
+def test_a_cell_of_today_has_not_changed() -> None:
+    cell = cell_of(eps=0.5)
+    assert cell.versions == {"suite": SUITE_VERSION, "method": 1, "benchmark": 1}
+    assert set(cell.source) == {"method", "benchmark", "recipe"}
+    assert Today().changes(cell) == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "said"),
+    [
+        ("source", "method", "the method's code"),
+        ("source", "benchmark", "the benchmark's code"),
+        ("source", "recipe", "the recipe"),
+        ("versions", "suite", "the suite's version"),
+        ("versions", "method", "the method's version"),
+        ("versions", "benchmark", "the benchmark's version"),
+    ],
+)
+def test_what_has_changed_is_told_in_words(part: str, name: str, said: str) -> None:
+    cell = cell_of()
+    other = replace(cell, **{part: {**getattr(cell, part), name: 0}})
+    assert Today().changes(other) == (said,)
+    assert (other.key == cell.key) == (part == "source")
+
+
+def test_code_is_not_in_the_key_and_a_declared_version_is(plugin: Callable[..., Path]) -> None:
+    first, edited, raised = (
+        cell_of("mine", (plugin("mine", body, folder),))
+        for folder, body in (("a", "x = 1"), ("b", "x = 2"), ("c", "x = 1\nversion = 2"))
+    )
+    assert first.key == edited.key != raised.key
+    assert first.source["method"] != edited.source["method"]
+    assert first.source["method"] == raised.source["method"]
+    assert raised.versions["method"] == 2
+
+
+def test_the_version_is_read_without_running_the_file(plugin: Callable[..., Path]) -> None:
+    path = plugin("mine", "version = 7\n1 / 0")
+    assert registry.version("Method", "mine", [path]) == 7
+    assert registry.version("Method", "ness") == 1
+
+
+def test_a_version_that_is_no_number_is_refused(plugin: Callable[..., Path]) -> None:
+    path = plugin("mine", "version = 'two'")
+    with pytest.raises(identity.UserError, match="version is 'two', not a whole number"):
+        registry.get_method("mine", [path])
+
+
+def test_an_imported_matrix_rests_on_no_code() -> None:
+    cell = Cell("toy", "theirs", 0, {}, {"matrix": "0"}, traits={"imported": True})
+    assert Today().knows(cell) and Today().changes(cell) == ()
+
+
+def test_an_unknown_method_is_not_known() -> None:
+    assert not Today().knows(replace(cell_of(), method="gone"))
+    assert Today().knows(cell_of())
+
+
+def test_results_under_one_label_are_told_apart_by_what_they_were_run_with() -> None:
+    new, old = cell_of(), replace(cell_of(), versions={"suite": 1, "method": 1, "benchmark": 1})
+    results = [Result(replace(cell, seed=seed)) for cell, seed in ((old, 0), (old, 1), (new, 1))]
+    kept = tell_apart(results, lambda cell: cell.method, Today())
+    assert [result.cell.traits.get("other") for result in kept] == [old.group[:4], old.group[:4], None]
+    alone = tell_apart(results[:2], lambda cell: cell.method, Today())
+    assert not any("other" in result.cell.traits for result in alone)  # nothing to be confused with
+    apart = tell_apart(results, lambda cell: cell.versions["suite"], Today())
+    assert not any("other" in result.cell.traits for result in apart)
+
+
+def test_the_words_of_a_request_do_not_change_what_was_run(tmp_path: Path) -> None:
+    cell = cell_of()
+    store.save(Result(replace(cell, source={**cell.source, "method": "0" * 12}), [[0.5]]), tmp_path)
+    found = store.stored(cell, tmp_path)
+    assert isinstance(found, Result)
+    assert Today().changes(found.cell) == ("the method's code",)
+
+
+def test_an_edited_file_is_loaded_anew_in_one_process(plugin: Callable[..., Path]) -> None:
+    path = plugin("mine", "answer = 1")
+    assert registry.get_method("mine", [path]).answer == 1
+    before = registry.digest("Method", "mine", [path])
+    path.write_text(path.read_text().replace("answer = 1", "answer = 1000"))
+    assert registry.get_method("mine", [path]).answer == 1000
+    assert registry.digest("Method", "mine", [path]) != before
+
+
+def test_an_edited_method_does_not_go_on_from_an_old_checkpoint(plugin: Callable[..., Path], tmp_path: Path) -> None:
+    body = "def end_task(self, task, data):\n    if task == 1 and {stop}:\n        raise KeyboardInterrupt"
+    path = plugin("mine", body.format(stop=True))
+    resources = runner.Resources(plugins=(path,), checkpoints=store.checkpoints(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_cell(cell_of("mine", (path,)), resources)
+    assert list(store.checkpoints(tmp_path).glob("*.npz"))
+    plugin("mine", body.format(stop=False))
+    result = runner.run_cell(cell_of("mine", (path,)), resources)
+    assert result.error is None and "resumed_after" not in result.environment
+
+
+def test_the_librarys_digest_covers_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    shutil.copytree(registry.ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from bench import worker; print(worker.library())"
+
+    def digest() -> str:
+        words = [sys.executable, "-c", code]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    seen = {digest()}
+    files = [path for path in sorted((tmp_path / "bench").rglob("*")) if path.suffix in (".toml", ".csv", ".txt")]
+    chosen = [files[0], files[-1], tmp_path / "bench" / "verbs" / "run.py"]
+    for path in chosen:
+        path.write_text(path.read_text() + "\n")
+        seen.add(digest())
+    assert len(seen) == len(chosen) + 1
+
+
+# From schema 1
+
+
+def as_schema_1(cell: Cell, matrix: list[list[float]], digests: dict[str, str]) -> dict[str, Any]:
+    raw = {**asdict(Result(cell, matrix)), "schema": 1}  # type: ignore[arg-type]
+    raw["cell"] = {k: v for k, v in raw["cell"].items() if k not in ("versions", "precision")} | {"source": digests}
+    return raw
+
+
+def test_a_result_of_schema_1_is_brought_over(tmp_path: Path) -> None:
+    cell = cell_of()
+    code = {
+        "method": (registry.ROOT / "methods" / "ness.py").read_text(),
+        "benchmark": (registry.ROOT / "datasets" / "toy.py").read_text(),
+    }
+    digests = {kind: rekey.old_digest(text) for kind, text in code.items()}
+    path = tmp_path / "toy" / "ness" / "seed0-000000000000.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(as_schema_1(cell, [[0.5, 0.25]], digests)))
+    [warning] = store.load_all(tmp_path)
+    assert isinstance(warning, str) and f"python -m bench.tools.rekey {tmp_path}" in warning
+    rekey.main(tmp_path)
+    [result] = store.load_all(tmp_path)
+    assert isinstance(result, Result) and not path.exists()
+    assert (result.schema, result.matrix) == (SCHEMA, [[0.5, 0.25]])
+    assert result.cell.versions == {"suite": 1, "method": 1, "benchmark": 1}
+    assert result.cell.source["recipe"] == cell.source["recipe"]
+    assert result.cell.source["method"] == digests["method"]  # no commit tells which code it was: it counts as changed
+    rekey.main(tmp_path)  # again: nothing to do
+    assert list(store.load_all(tmp_path)) == [result]
+
+
+def test_an_imported_matrix_of_schema_1_is_brought_over(tmp_path: Path) -> None:
+    cell = Cell("toy", "theirs", 3, {}, {}, traits={"imported": True})
+    raw = as_schema_1(cell, [[1.0]], {"matrix": "abc"})
+    result = rekey.rekeyed(raw)
+    assert result.cell.config == {"matrix": "abc"} and result.cell.source == {}

@@ -1,0 +1,186 @@
+"""Plugins: files, folders, modules and packages, entry points; and what a bad one gets to hear."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.catalog import plan, registry
+from bench.core import UserError
+from bench.execution import runner
+from bench.execution.executors import ray as cluster
+
+METHOD = "from bench.training.method import Method\n\n\nclass Own(Method):\n"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An importable package, `lab.ideas.pull`, whose method needs its neighbour."""
+    ideas = tmp_path / "lab" / "ideas"
+    ideas.mkdir(parents=True)
+    (ideas.parent / "__init__.py").touch()
+    (ideas / "__init__.py").touch()
+    (ideas / "_tool.py").write_text("STRENGTH = 3.0\n")
+    (ideas / "pull.py").write_text("from ._tool import STRENGTH\n" + METHOD + "    strength = STRENGTH\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield ideas
+    for name in [name for name in sys.modules if name.split(".")[0] == "lab"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """`offer(group, "name = module")` installs a distribution with an entry point."""
+    registry._installed.cache_clear()
+
+    def write(group: str, line: str) -> None:
+        info = tmp_path / "lab-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[ness_bench.{group}]\n{line}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    yield write
+    registry._installed.cache_clear()
+
+
+@pytest.mark.parametrize("dotted", ["lab.ideas.pull", "lab.ideas"])
+def test_a_module_or_package_is_found_without_being_imported(package: Path, dotted: str) -> None:
+    plugins = [Path(dotted)]
+    assert registry.available("Method", plugins)["pull"] == package / "pull.py"
+    assert "lab" not in sys.modules
+    assert registry.get_method("pull", plugins).strength == 3.0
+    assert registry.get_method("pull", plugins) is sys.modules["lab.ideas.pull"].Own
+
+
+def test_the_file_of_a_package_is_its_module(package: Path) -> None:
+    assert registry.get_method("pull", [package / "pull.py"]).__module__ == "lab.ideas.pull"
+
+
+@pytest.mark.parametrize("dotted", ["lab.nothing", "lab.ideas.pull.more", "no_such_lab", "a..b", "sys"])
+def test_a_module_that_is_not_there(package: Path, dotted: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"no plugin at {dotted}")):
+        registry.available("Method", [Path(dotted)])
+
+
+def test_an_installed_method_has_the_name_of_its_entry_point(package: Path, offer: Callable[..., None]) -> None:
+    offer("methods", "their_pull = lab.ideas.pull")
+    assert registry.available("Method")["their_pull"] == package / "pull.py"
+    assert registry.get_method("their_pull").strength == 3.0
+    assert "their_pull" not in registry.available("Benchmark")
+
+
+def test_an_installed_benchmark_with_its_recipe(package: Path, offer: Callable[..., None]) -> None:
+    body = "    num_tasks, num_classes, input_shape = 4, 2, (1,)\n\n    def stream(self, seed, data): ...\n"
+    (package / "field.py").write_text(f"from bench.core import Benchmark\n\n\nclass Field(Benchmark):\n{body}")
+    (package / "field.toml").write_text("[training]\nepochs = 7\n")
+    offer("benchmarks", "their_field = lab.ideas.field")
+    assert registry.get_benchmark("their_field").name == "their_field"
+    assert registry.recipe("their_field") == {"training": {"epochs": 7}}
+
+
+@pytest.mark.parametrize("value", ["lab.nothing", "lab.ideas._tool", "lab.ideas"])
+def test_a_broken_entry_point_is_named(package: Path, offer: Callable[..., None], value: str) -> None:
+    offer("methods", f"theirs = {value}")
+    with pytest.raises(UserError, match=rf"entry point theirs = {re.escape(value)} of lab "):
+        registry.available("Method")
+
+
+def test_an_entry_point_cannot_take_a_name(package: Path, offer: Callable[..., None]) -> None:
+    offer("methods", "gpm = lab.ideas.pull")
+    with pytest.raises(UserError, match="'gpm' is taken"):
+        registry.available("Method")
+
+
+def test_names_need_no_torch(plugin: Callable[..., Path]) -> None:
+    code = (
+        "import sys, pathlib; from bench import registry\n"
+        f"assert 'mine' in registry.available('Method', [pathlib.Path({str(plugin('mine'))!r})])\n"
+        "registry.get_benchmark('toy')\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=registry.ROOT, check=True)
+
+
+def test_a_package_travels_to_the_workers_of_ray(package: Path) -> None:
+    plugins = (registry.locate(Path("lab.ideas")),)
+    request = plan.Request(["pull"], ["toy"], [0], epochs=1)
+    cells, _ = plan.expand(request, plugins)
+    resources = runner.Resources(plugins=plugins)
+    [result] = cluster.on_ray(cells, resources, lambda *_: None)
+    assert result.error is None
+    assert result.matrix == runner.run_cell(cells[0], resources).matrix
+
+
+FROZEN = "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config(Method.Config):\n"
+BAD: dict[str, tuple[str, int, str]] = {  # a class body, the line of the file (the body starts in 7), what is said
+    "too few": ("def begin_task(self, task): ...", 7, "called as (self, task, data)"),
+    "too many": ("x = 1\ndef end_task(self, task, data, more): ...", 8, "(self, task, data, more)"),
+    "no classmethod": ("def unsupported(self, benchmark, training): ...", 7, "a classmethod"),
+    "needless classmethod": ("@classmethod\ndef penalty(cls, x): ...", 8, "penalty"),
+    "constructor": ("def __init__(self, network): ...", 7, "(self, network, config, generator)"),
+    "no function": ("penalty = 0.0", 7, "penalty is a float"),
+    "misspelt": ("def end_tasks(self, task, data): ...", 7, "did you mean 'end_task'"),
+    "misspelt too": ("def edit_gradients(self): ...", 7, "did you mean 'edit_grads'"),
+    "misspelt class": ("class Configs: ...", 7, "did you mean 'Config'"),
+    "no default": (FROZEN + "    eps: float", 10, "the setting 'eps' of Config has no default"),
+    "default late": (FROZEN + "    a: int = 1\n    b: int", 8, "'b' follows default argument"),
+    "undecorated": ("class Config(Method.Config):\n    eps: float = 1.0", 7, "not frozen"),
+    "not frozen": ("from dataclasses import dataclass\n@dataclass\nclass Config:\n    a: int = 1", 9, "not frozen"),
+    "no class": ("Config = {}", 7, "not a class"),
+    "import": ("x = 1\nimport no_such_module", 8, "does not import: ModuleNotFoundError"),
+    "exit": ("raise SystemExit(3)", 7, "does not import: SystemExit"),
+}
+
+
+@pytest.mark.parametrize(("body", "line", "said"), BAD.values(), ids=BAD)
+def test_a_bad_method_is_one_line(plugin: Callable[..., Path], body: str, line: int, said: str) -> None:
+    path = plugin("bad", body)
+    assert "bad" in registry.available("Method", [path])
+    with pytest.raises(UserError, match=re.escape(str(path))) as caught:
+        registry.get_method("bad", [path])
+    assert said in str(caught.value) and f"line {line}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("base", ["Method", "Own"])
+def test_two_classes_in_one_file(plugin: Callable[..., Path], base: str) -> None:
+    path = plugin("two")
+    path.write_text(path.read_text() + f"\n\nclass Other({base}):\n    pass\n")
+    with pytest.raises(UserError, match=r"two\.py, line 10: Other is a second class .* after Own in line 6"):
+        registry.available("Method", [path])
+
+
+@pytest.mark.parametrize("name", ["all", "a,b", "a.b", "a b"])
+def test_a_file_whose_stem_is_no_name(plugin: Callable[..., Path], name: str) -> None:
+    with pytest.raises(UserError, match="cannot be a name"):
+        registry.available("Method", [plugin(name)])
+
+
+def test_a_plugin_without_a_method(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    for place in (tmp_path, tmp_path / "empty.py"):
+        with pytest.raises(UserError, match=re.escape(f"{place} has no class")):
+            registry.available("Method", [place])
+
+
+@pytest.mark.parametrize("missing", ["num_tasks", "num_classes", "input_shape", "stream"])
+def test_an_incomplete_benchmark(tmp_path: Path, missing: str) -> None:
+    lines = {n: f"    {n} = 1\n" for n in ("num_tasks", "num_classes", "input_shape")}
+    lines["stream"] = "    def stream(self, seed, data): ...\n"
+    path = tmp_path / "field.py"
+    path.write_text("from bench.core import Benchmark\nclass Field(Benchmark):\n" + "".join(lines.values()))
+    assert registry.get_benchmark("field", [path])
+    path = tmp_path / "part.py"
+    del lines[missing]
+    path.write_text("from bench.core import Benchmark\nclass Field(Benchmark):\n" + "".join(lines.values()))
+    with pytest.raises(UserError, match=rf"part\.py, line 2: Field does not define {missing}"):
+        registry.get_benchmark("part", [path])
+
+
+def test_the_methods_of_this_repository_fit() -> None:
+    loaded: list[Any] = [registry.get_method(name) for name in registry.available("Method")]
+    assert all(loaded)

@@ -1,0 +1,132 @@
+"""Every setting can be seen, and every value of a recipe says where it comes from."""
+
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_protocols import OPTIONED
+
+from bench.catalog import registry, settings
+from bench.core import Training
+
+RECIPES = sorted(registry.RECIPES.glob("*.toml"))
+SOURCE = re.compile(
+    r"\b[Oo]urs\b"  # a choice of ours
+    r"|\b[\w./-]+\.(py|sh|yaml|yml|json|toml|ipynb)\b"  # a file of public code
+    r"|\b(arXiv|Table|Tab\.|Section|Sec\.|Appendix|Algorithm|Eq\.|paper('s)?)\b|§"  # a place in a paper
+)
+WHOLE = re.compile(r"\bAll (?:ours|from)\b")  # at the head of a file, about all that is in it
+
+
+def unsourced(text: str) -> list[str]:
+    """The values of a recipe without a source, or the word "ours", in the comment on their line or their table's,
+    lines of comment that go on below counted in, or at the head of the file if that speaks of all."""
+    said = {"head": ""}  # comments by place: the head, a table, or a value
+    values: list[tuple[str, str]] = []  # table and place
+    table, place = "", "head"
+    for line in text.splitlines():
+        code, _, comment = (part.strip() for part in line.partition("#"))
+        if code.startswith("["):
+            table = place = code
+        elif "=" in code:
+            place = f"{table} {code.partition('=')[0].strip()}"
+            values.append((table, place))
+        elif not code and not comment:
+            place = "gap"  # a comment after an empty line belongs to nothing above
+        said[place] = f"{said.get(place, '')} {comment}"
+    if WHOLE.search(said["head"]) and SOURCE.search(said["head"]):
+        return []
+    return [place for table, place in values if not SOURCE.search(f"{said.get(table, '')} {said[place]}")]
+
+
+def leaves(table: dict[str, Any]) -> int:
+    return sum(leaves(value) if isinstance(value, dict) else 1 for value in table.values())
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_value_has_a_source(path: Path) -> None:
+    text = path.read_text()
+    assert unsourced(text) == []
+    bare = re.sub(r"#.*", "", text)
+    assert len(unsourced(bare)) == leaves(tomllib.loads(text))  # the checker sees every value
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("[a]\nx = 1\n", ["[a] x"]),
+        ("[a]  # main.py:3\nx = 1\ny = 2\n", []),
+        ("[a]\nx = 1  # ours\ny = 2  # why not\n", ["[a] y"]),
+        ("[a]\n# Table 4 of the first version\nx = 1\n", []),
+        ("[a]\nx = [\n  1,\n]  # ours\n", []),
+        ("[a]\nx = 1\n# ours: it was tried\ny = 2\n", ["[a] y"]),
+        ("[a]\nx = 1\n\n# ours\n[b]\ny = 2\n", ["[a] x", "[b] y"]),
+        ('# Sources stand below; "ours" marks a choice.\n\n[a]\nx = 1\n', ["[a] x"]),
+        ("# A stream. All ours: chosen on other seeds.\n\n[a]\nx = 1\n", []),
+        ("# A stream. All from somewhere.\n\n[a]\nx = 1\n", ["[a] x"]),
+        ("# A stream. All from\n# run.sh:3.\n\n[a]\nx = 1\n", []),
+        ("[a]  # of course, hours of work\nx = 1\n", ["[a] x"]),
+        ('["a+b"]  # the paper\nx = 1\n[c.d]\nx = 1\n', ["[c.d] x"]),
+    ],
+)
+def test_the_checker(text: str, missing: list[str]) -> None:
+    assert unsourced(text) == missing
+
+
+def test_the_listing_hides_nothing(command: Callable[..., Any]) -> None:
+    answer = command("list", "--recipes")
+    assert (answer.code, answer.err) == (0, "")
+    for name in registry.available("Benchmark"):
+        path = registry.recipe_path(name)
+        assert path is not None and path.read_text().strip() in answer.out
+        assert f"# {name}: bench/catalog/recipes/{name}.toml\n" in answer.out
+    assert "A setting that is not above is a default" in answer.out
+    sections = dict(part.split(": defaults\n\n") for part in answer.out.split("\n\n# ") if ": defaults\n" in part)
+    for name, cls in {
+        "training": Training,
+        **{m: registry.get_method(m).Config for m in registry.available("Method")},
+    }.items():
+        shown = re.findall(r"^(\w+): .* = ", sections[name], re.MULTILINE)
+        assert shown == [field.name for field in fields(cls)], name
+    assert "under sound: bn_mode = 'running-frozen'" in sections["training"]
+    assert "# radius of SAM's ascent step" in sections["training"]
+
+
+def test_one_benchmark_of_a_plugin_without_a_recipe(command: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "optioned.py"
+    path.write_text(OPTIONED)
+    answer = command("list", "--recipes", "--bench", "optioned", "--plugin", path)
+    assert answer.out.startswith("# optioned: no recipe\n\nA setting that is not above")
+    ending = "# data of optioned: defaults\n\nflip: bool = False  # the labels\nunder published: flip = True\n"
+    assert answer.out.endswith(ending)
+
+
+def test_fields_of_a_base_come_first_and_over_several_lines() -> None:
+    @dataclass(frozen=True)
+    class Base:
+        one: int = 1  # first
+
+    @dataclass(frozen=True)
+    class Config(Base):
+        two: tuple[int, ...] = (
+            2,
+            3,
+        )  # second
+        other = 3
+
+    assert settings.fields_of(Config) == [
+        "one: int = 1  # first",
+        "two: tuple[int, ...] = (",
+        "2,",
+        "3,",
+        ")  # second",
+    ]
+
+
+def test_wrong_requests(command: Callable[..., Any]) -> None:
+    assert "did you mean 'toy'?" in command("list", "--recipes", "--bench", "toi").err
+    assert "--bench goes with --recipes" in command("list", "--bench", "toy").err

@@ -1,0 +1,275 @@
+"""Files of foreign origin, written here as their authors write them: whole ones, and damaged, wrong or hostile ones."""
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_tar
+from PIL import Image
+from scipy.io import savemat
+
+from bench.core import DataError
+from bench.data import readers
+
+RNG = np.random.default_rng(0)
+Reader = Callable[[Path], readers.Labelled]
+
+
+def pixels(n: int, *shape: int) -> np.ndarray:
+    return RNG.integers(0, 256, (n, *shape), np.uint8)
+
+
+class Evil:
+    """A pickle that would make a folder."""
+
+    def __init__(self, flag: Path) -> None:
+        self.flag = flag
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.flag),)
+
+
+def write_mat(path: Path, x: object, y: object) -> Path:
+    savemat(path, {"X": x, "y": y}, do_compression=True)
+    return path
+
+
+def write_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def write_folders(folder: Path, classes: int = 3, per_class: int = 4, side: int = 8) -> list[Path]:
+    for c in range(classes):
+        (folder / f"n{c:02}").mkdir(parents=True)
+        for i in range(per_class):
+            Image.new("RGB", (side, side), (10 * c, i, 0)).save(folder / f"n{c:02}" / f"{i}.png")
+    return sorted(folder.iterdir())
+
+
+def refused(path: Path, read: Reader) -> str:
+    """The one line with which a file is refused; it must name the file."""
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Whole files
+
+
+def test_mat_has_images_last_and_ten_for_zero(tmp_path: Path) -> None:
+    x, y = pixels(20, 32, 32, 3), np.arange(1, 21) % 10
+    path = write_mat(tmp_path / "train_32x32.mat", x.transpose(1, 2, 3, 0), np.where(y == 0, 10, y)[:, None])
+    images, labels = readers.read_mat(path)
+    assert np.array_equal(images, x) and images.dtype == np.uint8
+    assert labels.tolist() == y.tolist() and labels.dtype == np.int64
+
+
+def test_batches_are_joined_and_their_channels_come_last(tmp_path: Path) -> None:
+    x, y = pixels(30, 3, 32, 32), RNG.integers(0, 10, 30)
+    names = [f"cifar-10-batches-py/data_batch_{b}" for b in (1, 2, 3)]
+    parts = [{"data": x[10 * b :][:10].reshape(10, -1), "labels": y[10 * b :][:10].tolist()} for b in range(3)]
+    path = write_tar(tmp_path / "c.tar.gz", {n: pickle.dumps(p, 2) for n, p in zip(names, parts, strict=True)})
+    images, labels = readers.read_batches(path, names)
+    assert np.array_equal(images, x.transpose(0, 2, 3, 1)) and np.array_equal(labels, y)
+    assert readers.read_batches(path, names[1:2])[1].tolist() == y[10:20].tolist()
+    assert [p.name for p in tmp_path.iterdir()] == ["c.tar.gz"]  # nothing is unpacked
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_zip_of_pickles(tmp_path: Path, protocol: int) -> None:
+    x, y = pixels(20, 1, 32, 32), RNG.integers(0, 10, 20).astype(np.uint8)
+    content = pickle.dumps({"features": x, "labels": y}, protocol)
+    path = write_zip(tmp_path / "n.zip", {"a.pkl": content, "__MACOSX/._a.pkl": b"junk", "../b.pkl": b"junk"})
+    images, labels = readers.read_zip(path, "a.pkl")
+    assert np.array_equal(images, x[:, 0]) and np.array_equal(labels, y) and labels.dtype == np.int64
+    assert [p.name for p in tmp_path.rglob("*")] == ["n.zip"]
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("listed", [list, np.array])
+def test_pickled_images(tmp_path: Path, protocol: int, listed: Callable[..., object]) -> None:
+    """As one array, or a list of arrays with labels that may be scalars of numpy."""
+    x, y = pixels(6, 8, 8, 3), RNG.integers(0, 3, 6)
+    path = tmp_path / "train.pkl"
+    path.write_bytes(pickle.dumps({"images": listed(x), "labels": listed(y)}, protocol))
+    images, labels = readers.read_images(path, 8)
+    assert np.array_equal(images, x) and np.array_equal(labels, y)
+    assert readers.read_images(path, 4)[0].shape == (6, 4, 4, 3)
+
+
+def test_resizing_is_that_of_torchvision() -> None:
+    from torchvision.transforms import Resize
+
+    image = Image.fromarray(pixels(1, 50, 30, 3)[0])
+    assert np.array_equal(readers._resized(np.asarray(image), 16), np.asarray(Resize((16, 16))(image)))
+
+
+def test_folders_of_images_in_the_order_of_names(tmp_path: Path) -> None:
+    write_folders(tmp_path, side=12)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "n00" / ".DS_Store").touch()
+    Image.new("L", (5, 9), 77).save(tmp_path / "n02" / "3.png")  # grey, and not square
+    images, labels = readers.read_folders(readers.class_folders(tmp_path, 3), 4, 8)
+    assert images.shape == (12, 8, 8, 3) and labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert images[:, 0, 0, :2].tolist()[:11] == [[10 * c, i] for c in range(3) for i in range(4)][:11]
+    assert (images[11] == 77).all()
+
+
+# Files that are not whole, not what they say, or not meant well
+
+
+def mat(path: Path) -> Reader:
+    write_mat(path, pixels(20, 32, 32, 3).transpose(1, 2, 3, 0), np.arange(20)[:, None] % 10 + 1)
+    return readers.read_mat
+
+
+def tar(path: Path) -> Reader:
+    batch = {"data": pixels(20, 3072), "labels": [i % 10 for i in range(20)]}
+    write_tar(path, {"b": pickle.dumps(batch, 4)})
+    return lambda p: readers.read_batches(p, ["b"])
+
+
+def zipped(path: Path) -> Reader:
+    write_zip(path, {"a.pkl": pickle.dumps({"features": pixels(20, 1, 32, 32), "labels": np.arange(20) % 10}, 4)})
+    return lambda p: readers.read_zip(p, "a.pkl")
+
+
+def pickled(path: Path) -> Reader:
+    path.write_bytes(pickle.dumps({"images": list(pixels(20, 8, 8, 3)), "labels": [i % 10 for i in range(20)]}))
+    return lambda p: readers.read_images(p, 8)
+
+
+FILES = pytest.mark.parametrize("write", [mat, tar, zipped, pickled])
+
+
+@FILES
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9, 0.98])
+def test_a_truncated_file(tmp_path: Path, write: Callable[[Path], Reader], share: float) -> None:
+    path = tmp_path / "file"
+    read = write(path)
+    read(path)
+    os.truncate(path, int(share * path.stat().st_size))
+    refused(path, read)
+
+
+@pytest.mark.parametrize("write", [mat, tar, zipped])
+def test_a_damaged_byte_raises_nothing_but_data_errors(tmp_path: Path, write: Callable[[Path], Reader]) -> None:
+    path = tmp_path / "file"
+    read = write(path)
+    good = path.read_bytes()
+    refusals = 0
+    for place in sorted({*range(0, 300), *RNG.integers(0, len(good), 100).tolist()} & {*range(len(good))}):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x5A]) + good[place + 1 :])
+        try:
+            read(path)
+        except DataError as error:
+            refusals += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert refusals > 20
+
+
+@FILES
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x80\x04."])
+def test_another_file(tmp_path: Path, write: Callable[[Path], Reader], content: bytes) -> None:
+    path = tmp_path / "file"
+    read = write(path)
+    path.write_bytes(content)
+    refused(path, read)
+    path.unlink()
+    refused(path, read)
+    path.mkdir()
+    refused(path, read)
+
+
+def test_pickles_that_would_run_code(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    hostile = pickle.dumps({"data": Evil(flag), "features": 0, "images": 0, "labels": 0})
+    plain = tmp_path / "c.pkl"
+    plain.write_bytes(hostile)
+    write_tar(tmp_path / "a", {"b": hostile}), write_zip(tmp_path / "b", {"a.pkl": hostile})
+    assert "mkdir" in refused(tmp_path / "a", lambda p: readers.read_batches(p, ["b"]))
+    assert "mkdir" in refused(tmp_path / "b", lambda p: readers.read_zip(p, "a.pkl"))
+    assert "mkdir" in refused(plain, lambda p: readers.read_images(p, 8))
+    assert not flag.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"images": pixels(4, 8, 8, 3)}, "labels"),
+        ({"labels": [0]}, "images"),
+        ({"images": pixels(4, 8, 8, 3), "labels": [0, 1, 2]}, "4 images, but labels are int64 of shape (3,)"),
+        ({"images": pixels(4, 8, 8, 3), "labels": ["a", "b", "c", "d"]}, "4 images, but labels"),
+        ({"images": pixels(4, 8, 8, 3) / 255, "labels": [0, 1, 2, 3]}, "images are float64, not uint8"),
+        ({"images": [0, 1], "labels": [0, 1]}, "cannot be read"),
+        ({"images": np.array([{}, None]), "labels": [0, 1]}, "array of object, which are no numbers"),
+        ([1, 2], "cannot be read"),
+    ],
+)
+def test_pickles_of_something_else(tmp_path: Path, content: object, says: str) -> None:
+    path = tmp_path / "train.pkl"
+    path.write_bytes(pickle.dumps(content))
+    assert says in refused(path, lambda p: readers.read_images(p, 8))
+
+
+def test_a_mat_of_something_else(tmp_path: Path) -> None:
+    y = np.arange(4)[:, None]
+    path = tmp_path / "x.mat"
+    assert "not uint8" in refused(write_mat(path, pixels(32, 32, 3, 4) / 2, y), readers.read_mat)
+    assert "3 images" in refused(write_mat(path, pixels(32, 32, 3, 3), y), readers.read_mat)
+    refused(write_mat(path, pixels(32, 32), y), readers.read_mat)
+    savemat(path, {"X": pixels(32, 32, 3, 4)})
+    assert "y" in refused(path, readers.read_mat)
+
+
+def test_archives_without_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    write_tar(path, {"other": b""})
+    assert "has no file b" in refused(path, lambda p: readers.read_batches(p, ["b"]))
+    write_zip(path, {"other": b""})
+    assert "a.pkl" in refused(path, lambda p: readers.read_zip(p, "a.pkl"))
+
+
+def test_folders_are_counted(tmp_path: Path) -> None:
+    folders = write_folders(tmp_path)
+    assert "has 3 folders of images, not 100" in refused(tmp_path, lambda p: readers.class_folders(p, 100))
+    refused(tmp_path / "absent", lambda p: readers.class_folders(p, 3))
+    (folders[1] / "2.png").unlink()
+    with pytest.raises(DataError, match=re.escape(f"{folders[1]} has 3 images, not 4")):
+        readers.read_folders(folders, 4, 8)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x89PNG\r\n\x1a\n"])
+def test_a_broken_image_is_named(tmp_path: Path, content: bytes) -> None:
+    folders = write_folders(tmp_path)
+    broken = folders[1] / "2.png"
+    broken.write_bytes(content)
+    refused(broken, lambda _: readers.read_folders(folders, 4, 8))
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    folders = write_folders(tmp_path, side=64)
+    path = folders[0] / "0.jpg"
+    (folders[0] / "0.png").unlink()
+    Image.fromarray(pixels(1, 64, 64, 3)[0]).save(path)
+    os.truncate(path, path.stat().st_size // 2)
+    refused(path, lambda _: readers.read_folders(folders, 4, 8))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read(tmp_path: Path) -> None:
+    folders = write_folders(tmp_path)
+    folders[2].chmod(0)
+    try:
+        refused(folders[2], lambda _: readers.read_folders(folders, 4, 8))
+    finally:
+        folders[2].chmod(0o700)

@@ -1,0 +1,134 @@
+"""A killed cell goes on at its next task and ends with the bits of an undisturbed one."""
+
+import dataclasses
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.catalog import plan, registry
+from bench.core import Result
+from bench.execution import runner, store
+
+METHODS = [name for name in registry.available("Method") if not registry.get_method(name).joint]
+
+
+class Killed(BaseException):
+    """As a kill does, passes every handler of errors."""
+
+
+def cell_of(method: str, benchmark: str = "toy", protocol: str = "published"):
+    request = plan.Request([method], [benchmark], [0], 2, {}, [protocol])
+    return plan.expand(request)[0][0]
+
+
+def bits(result: Result) -> object:
+    """Everything but the clock, as it is stored."""
+    tasks = [{k: v for k, v in task.items() if k != "seconds"} for task in result.tasks]
+    return json.loads(json.dumps([result.matrix, tasks]))
+
+
+def killed(cell, folder: Path, task: int) -> None:
+    """Run a cell until the first epoch of a task."""
+
+    def kill(cell, t, epoch):
+        if t == task:
+            raise Killed
+
+    with pytest.raises(Killed):
+        runner.run_cell(cell, runner.Resources(checkpoints=folder), kill)
+
+
+def resumed(cell, folder: Path) -> tuple[Result, list[int]]:
+    """The result, and the tasks that were trained for it."""
+    tasks: list[int] = []
+    return runner.run_cell(cell, runner.Resources(checkpoints=folder), lambda c, t, e: tasks.append(t)), tasks
+
+
+@pytest.mark.parametrize("task", [1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_cell_goes_on_with_the_same_bits(method: str, task: int, tmp_path: Path) -> None:
+    cell = cell_of(method)
+    killed(cell, tmp_path, task)
+    result, trained = resumed(cell, tmp_path)
+    assert min(trained) == task and result.environment["resumed_after"] == task
+    assert result.error is None and bits(result) == bits(runner.run_cell(cell, runner.Resources()))
+
+
+@pytest.mark.parametrize("protocol", ["published", "sound"])
+def test_a_shared_head_goes_on_with_the_same_bits(protocol: str, tmp_path: Path) -> None:
+    cell = cell_of("gpm", "permuted_digits", protocol)
+    killed(cell, tmp_path, 2)
+    assert bits(resumed(cell, tmp_path)[0]) == bits(runner.run_cell(cell, runner.Resources()))
+
+
+def test_the_time_before_counts(tmp_path: Path) -> None:
+    cell = cell_of("finetune")
+    killed(cell, tmp_path, 2)
+    path = tmp_path / f"{cell.key}.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    about = json.loads(arrays["about"].tobytes()) | {"seconds": 1000.0}
+    np.savez(path, **arrays | {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
+    assert resumed(cell, tmp_path)[0].environment["seconds"] > 1000
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-400] + bytes(400)])
+def test_a_damaged_checkpoint_costs_time_only(damage, tmp_path: Path) -> None:
+    cell = cell_of("ness")
+    killed(cell, tmp_path, 2)
+    path = tmp_path / f"{cell.key}.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    result, trained = resumed(cell, tmp_path)
+    assert min(trained) == 0 and "damaged" in result.environment["checkpoint"]
+    assert bits(result) == bits(runner.run_cell(cell, runner.Resources()))
+
+
+def test_a_checkpoint_of_other_code_or_another_machine_is_not_used(tmp_path: Path) -> None:
+    cell = cell_of("finetune")
+    killed(cell, tmp_path, 2)
+    tasks: list[int] = []
+    runner.run_cell(cell, runner.Resources(checkpoints=tmp_path, threads=2), lambda c, t, e: tasks.append(t))
+    assert min(tasks) == 0
+
+
+def test_another_cell_does_not_find_it(tmp_path: Path) -> None:
+    cell = cell_of("finetune")
+    killed(cell, tmp_path, 2)
+    assert min(resumed(dataclasses.replace(cell, seed=1), tmp_path)[1]) == 0
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner.run_cell(cell_of("finetune"), runner.Resources())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_method_leaves_no_checkpoint(plugin, tmp_path: Path) -> None:
+    path = plugin("breaks", "def begin_task(self, task, data):\n    assert task < 2")
+    [cell] = plan.expand(plan.Request(["breaks"], ["toy"], [0], 1), [path])[0]
+    result = runner.run_cell(cell, runner.Resources(plugins=(path,), checkpoints=tmp_path / "c"))
+    assert "AssertionError" in str(result.error) and not list((tmp_path / "c").glob("*"))
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "write_bytes", full_disk)
+    result = runner.run_cell(cell_of("finetune"), runner.Resources(checkpoints=tmp_path))
+    assert result.error is None and "No space left" in result.environment["checkpoint"]
+
+
+def test_a_grid_deletes_the_checkpoint_once_the_result_is_stored(command, tmp_path: Path) -> None:
+    words = ("--bench", "toy", "--methods", "finetune", "--seeds", "0", "--epochs", "2", "--out", tmp_path)
+    cell = cell_of("finetune")
+    killed(cell, store.checkpoints(tmp_path), 2)
+    answer = command(*words)
+    assert answer.code == 0 and not list(store.checkpoints(tmp_path).glob("*"))
+    result = store.load(tmp_path / cell.path)
+    assert result.environment["resumed_after"] == 2
+    assert bits(result) == bits(runner.run_cell(cell, runner.Resources()))

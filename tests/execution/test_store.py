@@ -1,0 +1,144 @@
+"""Results on disk: whole or not at all, and never mistaken for another's."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.catalog import registry
+from bench.core import SCHEMA, Result, UserError
+from bench.execution import store
+
+PUBLISHED = registry.ROOT / "results" / "published"
+
+
+def test_round_trip(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    result = make_result(acc=61.7, bwt=-3.3, overrides={"epochs": [5, 1]}, traits={"joint": True})
+    path = store.save(result, tmp_path)
+    assert path == tmp_path / "bench" / "a" / f"seed0-{result.cell.key}.json"
+    assert store.load(path) == result
+    assert list(store.load_all(tmp_path)) == [result]
+    assert store.stored(result.cell, tmp_path) == result
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays
+
+
+def test_an_error_is_kept_with_its_traceback(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    failed = replace(make_result(error="ValueError: é ± \u2028"), traceback="Traceback\n  line\n")
+    assert store.load(store.save(failed, tmp_path)) == failed
+
+
+def test_numbers_survive_to_the_last_bit(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    result = replace(make_result(), matrix=[[0.1 + 0.2, None], [1 / 3, 2**-40]])
+    assert store.load(store.save(result, tmp_path)).matrix == result.matrix
+
+
+def test_a_cell_that_was_never_run(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    assert store.stored(make_result().cell, tmp_path) is None
+    assert list(store.load_all(tmp_path / "nowhere")) == []
+
+
+def older(text: str) -> str:
+    return json.dumps({**json.loads(text), "schema": SCHEMA - 1})
+
+
+def without_cell(text: str) -> str:
+    return json.dumps({k: v for k, v in json.loads(text).items() if k != "cell"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: text[: len(text) // 2], "damaged"),
+        (lambda text: "", "damaged"),
+        (lambda text: "[]", "damaged"),
+        (lambda text: "null", "damaged"),
+        (without_cell, "damaged"),
+        (older, f"schema {SCHEMA - 1}"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_warning(
+    tmp_path: Path, make_result: Callable[..., Result], damage: Callable[[str], str], says: str
+) -> None:
+    path, other = (store.save(make_result(seed=seed), tmp_path) for seed in (0, 1))
+    path.write_text(damage(path.read_text()))
+    warning = store.stored(make_result(seed=0).cell, tmp_path)
+    assert isinstance(warning, str)
+    assert str(path) in warning
+    assert says in warning
+    kinds = {type(found) for found in store.load_all(tmp_path)}
+    assert kinds == {str, Result}
+    assert store.load(other) == make_result(seed=1)
+
+
+def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    store.write_text(path, "old")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                store.write_text(path, "new")
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+    store.write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, file / "results"):
+        with pytest.raises(UserError, match="--out") as caught:
+            store.check_writable(folder)
+        assert str(folder) in str(caught.value)
+    store.check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_the_key_covers_what_decides_a_number_and_nothing_else(make_result: Callable[..., Result]) -> None:
+    cell = make_result().cell
+    same = [
+        replace(cell, overrides={"epochs": [5, 1]}),
+        replace(cell, traits={"joint": True}),
+        replace(cell, source={"method": "0"}),
+        replace(cell, precision="fp32"),
+    ]
+    assert {c.key for c in same} == {cell.key}
+    other = [
+        replace(cell, benchmark="b"),
+        replace(cell, method="b"),
+        replace(cell, seed=1),
+        replace(cell, training={**cell.training, "lr": 0.2}),
+        replace(cell, config={"rank": 1}),
+        replace(cell, versions={"method": 2}),
+        replace(cell, precision="bf16"),
+        replace(cell, protocol="sound"),
+    ]
+    assert len({c.key for c in [cell, *other]}) == len(other) + 1
+
+
+def test_every_published_result_stands_under_its_key() -> None:
+    paths = list(PUBLISHED.glob("*/*/seed*.json"))
+    assert len(paths) > 20
+    for path in paths:
+        assert PUBLISHED / store.load(path).cell.path == path
+
+
+def test_the_key_survives_json(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    result = make_result(config={"layers": (1, 2), "b": 1, "a": 0.1})
+    assert store.load(store.save(result, tmp_path)).cell.key == result.cell.key
+
+
+def test_the_words_of_the_request_win(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    store.save(make_result(overrides={"lr": [0.2, 0.1]}), tmp_path)
+    asked = make_result().cell
+    found = store.stored(asked, tmp_path)
+    assert isinstance(found, Result)
+    assert found.cell == asked

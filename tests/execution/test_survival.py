@@ -1,0 +1,471 @@
+"""What a grid lives through: dying and hanging workers, a dying driver or Ray, full disks, nodes that come and go.
+
+Those that start Ray several times are slow, and run where NESS_BENCH_SLOW is set, as in CI.
+"""
+
+import errno
+import os
+import random
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import chaos
+import pytest
+
+from bench.catalog import plan, registry
+from bench.cli import command_line
+from bench.core import Cell, Result, UserError
+from bench.execution import drive, runner, store
+from bench.execution.executors import ray as cluster
+from bench.execution.runner import Resources
+
+slow = pytest.mark.skipif("NESS_BENCH_SLOW" not in os.environ, reason="starts Ray several times: set NESS_BENCH_SLOW")
+Plugin = Callable[..., Path]
+
+BODIES = {
+    "dies": "def begin_task(self, task, data):\n    import os\n    os.kill(os.getpid(), 9)",
+    "dies_once": """def begin_task(self, task, data):
+    import os, pathlib
+    flag = pathlib.Path(FLAGS, 'dies_once')
+    if task == 2 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), 9)""",
+    "raises": """def begin_task(self, task, data):
+    import pathlib, uuid
+    pathlib.Path(FLAGS, f'raises-{uuid.uuid4()}').touch()
+    raise RuntimeError('on purpose')""",
+    "hangs": "def begin_task(self, task, data):\n    import time\n    time.sleep(1000)",
+    "prints": "def begin_task(self, task, data):\n    for _ in range(300_000):\n        print('x' * 80)",
+    "forks": """def begin_task(self, task, data):
+    import os
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)""",
+}
+
+
+@pytest.fixture
+def bad_neighbours(plugin: Plugin, tmp_path: Path) -> Path:
+    """A folder of methods that each do one bad thing."""
+    for name, body in BODIES.items():
+        path = plugin(name, body)
+        path.write_text(path.read_text().replace("FLAGS", repr(str(tmp_path))))
+    return tmp_path / "plugins"
+
+
+def cells_of(*methods: str, plugins: tuple[Path, ...] = (), seeds: tuple[int, ...] = (0,)) -> list[Cell]:
+    return plan.expand(plan.Request(methods, ["toy"], seeds, 1), plugins)[0]
+
+
+class Watch:
+    """What a driver tells."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, Result] = {}
+        self.warnings: list[str] = []
+        self.events: list[tuple[str, int]] = []
+
+    def progress(self, cell: Cell, task: int, epoch: int) -> None:
+        self.events.append((cell.method, task))
+
+    def finished(self, result: Result, left: float | None) -> None:
+        self.results[result.cell.method] = result
+
+
+def driven(cells: list[Cell], out: Path, executor: str = "serial", **more: Any) -> tuple[Watch, list[Result]]:
+    watch = Watch()
+    resources = Resources(checkpoints=store.checkpoints(out), **more)
+    return watch, drive.drive(cells, {}, resources, executor, out, watch, watch.warnings.append)
+
+
+def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
+    """One grid with all of them; what they do to themselves, they do not do to others."""
+    plugins = (bad_neighbours,)
+    cells = cells_of(*BODIES, "gpm", plugins=plugins)
+    out = tmp_path / "out"
+    watch, unsaved = driven(cells, out, "ray", workers=2, plugins=plugins, retries=1, time_limit=30)
+    found = watch.results
+    assert set(found) == {*BODIES, "gpm"} and not unsaved
+    assert "lost 2 times: its process died" in str(found["dies"].error)
+    assert "stopped after 0.5 minutes" in str(found["hangs"].error)
+    assert found["raises"].error == "RuntimeError: on purpose"
+    assert len(list(tmp_path.glob("raises-*"))) == 1, "an exception is final: it would only be raised again"
+    for name in ("dies_once", "prints", "forks", "gpm"):
+        assert found[name].error is None, name
+    assert found["dies_once"].environment["resumed_after"] == 2
+    assert all((out / cell.path).exists() for cell in cells)
+    [plain] = cells_of("dies_once", plugins=plugins)
+    undisturbed = runner.run_cell(plain, Resources(plugins=plugins))  # its flag is up: it lives
+    store.save(undisturbed, tmp_path / "calm")
+    assert chaos.bits(tmp_path / "calm" / plain.path) == chaos.bits(out / plain.path)
+
+
+def test_a_serial_grid_stops_a_cell_that_hangs(bad_neighbours: Path, tmp_path: Path) -> None:
+    cells = cells_of("hangs", "finetune", plugins=(bad_neighbours,))
+    watch, _ = driven(cells, tmp_path / "out", plugins=(bad_neighbours,), time_limit=3)
+    assert str(watch.results["hangs"].error).startswith("stopped after 0.05 minutes")
+    assert watch.results["finetune"].error is None
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_a_method_that_prints_does_not_get_into_the_table(command: Any, plugin: Plugin, tmp_path: Path) -> None:
+    path = plugin("chatty", "def begin_task(self, task, data):\n    print('look at me')")
+    words = ("--plugin", path, "--methods", "chatty", "--bench", "toy", "--seeds", "0", "--epochs", "1")
+    answer = command(*words, "--out", tmp_path / "out")
+    assert answer.code == 0 and "look at me" not in answer.out and "look at me" in answer.err
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two results cannot be written when they come; they are, once there is room."""
+    tries = []
+    write = store.write_text
+
+    def full_at_first(path: Path, text: str) -> None:
+        tries.append(path)
+        if "toy" in str(path) and sum("toy" in str(p) for p in tries) <= 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(store, "write_text", full_at_first)
+    cells = cells_of("finetune", "gpm", "ewc")
+    watch, unsaved = driven(cells, tmp_path)
+    assert not unsaved and all((tmp_path / cell.path).exists() for cell in cells)
+    assert len(watch.warnings) == 3 and all("No space left" in line for line in watch.warnings)
+
+
+def test_a_disk_that_stays_full_is_told_and_exits_1(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = store.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name.startswith("seed"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(store, "write_bytes", full)
+    words = ("--methods", "finetune", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
+    answer = command(*words)
+    assert answer.code == 1 and "not saved: finetune on toy, seed 0" in answer.err
+    assert "| finetune" in answer.out, "the number is shown all the same"
+    monkeypatch.undo()
+    assert command(*words).code == 0
+
+
+def test_a_truncated_result_is_run_again(command: Any, tmp_path: Path) -> None:
+    words = ("--methods", "finetune", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
+    first = command(*words)
+    [path] = tmp_path.glob("toy/*/seed*.json")
+    before = chaos.bits(path)
+    path.write_text(path.read_text()[:100])
+    again = command(*words)
+    assert again.code == 0 and "is damaged" in again.err and chaos.bits(path) == before
+    assert again.out.split("\n", 1)[1].split("state")[0] == first.out.split("\n", 1)[1].split("state")[0]
+
+
+def test_a_clock_that_jumps_stops_no_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, -(10**9), -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    watch, _ = driven(cells_of("finetune"), tmp_path, time_limit=100)
+    assert watch.results["finetune"].error is None
+    assert watch.results["finetune"].environment["seconds"] > 0
+
+
+def test_two_grids_share_a_folder_and_train_no_cell_twice(tmp_path: Path) -> None:
+    """Two processes with the same command: each cell is trained by one of them, and both show all of them."""
+    words = ["--methods", "finetune,gpm,olora", "--bench", "toy", "--seeds", "0,1", "--epochs", "4", "--device", "cpu"]
+    both = [chaos.start([*words, "--out", str(tmp_path)], f"grid{n}") for n in range(2)]
+    outs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    trained = [line.split("] ")[1] for out in outs for line in out.splitlines() if line.startswith("[")]
+    assert len({line.split(":")[0] for line in trained}) == 6
+    tables = [[line for line in out.splitlines() if line.startswith("|")] for out in outs]
+    assert tables[0] == tables[1] and len(tables[0]) == 5
+
+
+def test_status_tells_what_runs_and_forgets_what_died(command: Any, bad_neighbours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["--plugin", str(bad_neighbours), "--methods", "hangs,finetune", "--bench", "toy", "--seeds", "0"]
+    driver = chaos.start([*words, "--out", str(out), "--device", "cpu"], "hung")
+    try:
+        for _ in range(600):
+            if "1 grid is running" in (answer := command("status", "--out", out)).out:
+                break
+            time.sleep(0.1)
+        assert "grid of 2 cells" in answer.out and f"process {driver.pid}" in answer.out
+    finally:
+        driver.kill()
+        driver.communicate()
+    answer = command("status", "--out", out)
+    assert "no grid is running" in answer.out and not list((out / ".grids").glob("*.json"))
+
+
+def test_failures_end_with_the_command_that_runs_just_them_again(command: Any, plugin: Plugin, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    body = f"def end_task(self, task, data):\n    import pathlib\n    assert pathlib.Path({str(flag)!r}).exists()"
+    path, out = plugin("flaky", body), tmp_path / "out"
+    words = ("--methods", "finetune,flaky", "--bench", "toy", "--seeds", "0,1", "--epochs", "1", "--plugin", path)
+    answer = command(*words, "--out", out, "--set", "finetune.lr=0.01")
+    assert answer.code == 1
+    line = answer.err.strip().splitlines()[-1]
+    assert line.startswith("to run just these again: python run_bench.py --methods flaky --bench toy --seeds 0,1")
+    flag.touch()
+    again = command(*line.split("run_bench.py ")[1].split())
+    assert again.code == 0 and again.out.startswith("2 cells: 0 done, 2 to run")
+
+
+def test_addresses_that_lead_nowhere(command: Any, tmp_path: Path) -> None:
+    words = ("--bench", "toy", "--methods", "finetune", "--seeds", "0", "--out", tmp_path, "--executor", "ray")
+    for address, said in (("127.0.0.1:1", "no Ray cluster at 127.0.0.1:1"), ("nonsense", "auto or HOST:PORT")):
+        answer = command(*words, "--ray-address", address)
+        assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
+    answer = command(*words[:-2], "--ray-address", "auto")
+    assert answer.code == 2 and "goes with --executor ray" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--gpus-per-cell", "-1"), "at least 0"),
+        (("--gpus-per-cell", "0.5"), "does not go with device cpu"),
+        (("--time-limit", "0"), "--time-limit must be greater than 0"),
+        (("--memory-per-cell", "-2"), "--memory-per-cell must be greater than 0"),
+        (("--workers", "2", "--executor", "serial"), "one cell at a time"),
+    ],
+)
+def test_wrong_resources(command: Any, words: tuple[str, ...], said: str) -> None:
+    answer = command("--bench", "toy", "--device", "cpu", "--dry-run", *words)
+    assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
+
+
+def test_an_unwritable_temporary_folder_is_named(tmp_path: Path) -> None:
+    class Broken:
+        class exceptions:  # noqa: N801
+            pass
+
+        @staticmethod
+        def init(**_: Any) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+        @staticmethod
+        def shutdown() -> None:
+            pass
+
+    with pytest.raises(UserError, match=f"Permission denied: '{tmp_path}'; set RAY_TMPDIR"):
+        cluster._start(Broken, {"address": "local"})
+
+
+@slow
+def test_memory_that_no_machine_has(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="asks for 1e\\+18 bytes of memory"):
+        list(cluster.on_ray(cells_of("finetune"), Resources(workers=1, memory_per_cell=1e18), lambda *_: None))
+
+
+class Nodes:
+    """A Ray that tells of these nodes."""
+
+    def __init__(self, *resources: dict[str, float]) -> None:
+        self.resources = resources
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": own} for own in self.resources]
+
+
+def test_room_is_counted_node_by_node() -> None:
+    """Four CPUs here and a GPU there hold no cell that wants both: Ray would wait for ever."""
+    asked = Resources(threads=4, gpus_per_cell=1.0)
+    assert cluster._room(Nodes({"CPU": 32.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 4.0}), asked) == 3
+    with pytest.raises(UserError, match="no node of Ray has 4 CPU, 1 GPU together"):
+        cluster._room(Nodes({"CPU": 32.0}, {"CPU": 2.0, "GPU": 1.0}), asked)
+    with pytest.raises(UserError, match="a cell asks for 1 GPU, and the largest node of Ray has 0"):
+        cluster._room(Nodes({"CPU": 32.0}), asked)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def begin_task(self, task, data):\n    import sys\n    sys.exit('enough')", "SystemExit: enough"),
+        ("def report(self):\n    import torch\n    return {'x': torch.zeros(1)}", "Tensor is not JSON serializable"),
+    ],
+)
+def test_what_a_method_may_do_fails_it_alone(
+    command: Any, plugin: Plugin, tmp_path: Path, body: str, said: str
+) -> None:
+    words = ("--plugin", plugin("odd", body), "--methods", "odd,finetune", "--bench", "toy", "--seeds", "0")
+    answer = command(*words, "--epochs", "1", "--out", tmp_path / "out", "--no-checkpoint")
+    assert answer.code == 1 and "failed: odd on toy, seed 0: " in answer.err and said in answer.err
+    assert len(list((tmp_path / "out").glob("toy/*/*.json"))) == 2
+
+
+def test_a_table_that_cannot_be_saved_is_shown(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = store.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        if path.parent.name == "tables":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(store, "write_bytes", full)
+    words = ("--methods", "finetune", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
+    answer = command(*words)
+    assert answer.code == 0 and "| finetune" in answer.out and "the table was not saved" in answer.err
+
+
+def test_an_interrupted_grid_counts_what_is_on_disk(
+    command: Any, plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that was held because the disk was full is written once there is room, Ctrl-C or not."""
+    path = plugin("stops", "def begin_task(self, task, data):\n    raise KeyboardInterrupt")
+    write, tries = store.write_bytes, []
+
+    def full_at_first(where: Path, content: bytes) -> None:
+        tries.append(where)
+        if where.name.startswith("seed") and sum(p.name.startswith("seed") for p in tries) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(where, content)
+
+    monkeypatch.setattr(store, "write_bytes", full_at_first)
+    words = ("--plugin", path, "--methods", "finetune,stops", "--bench", "toy", "--seeds", "0", "--epochs", "1")
+    answer = command(*words, "--out", tmp_path / "out")
+    assert answer.code == 130 and "interrupted: 1 cells are kept; the same command runs the other 1" in answer.err
+    assert len(list((tmp_path / "out").glob("toy/finetune/*.json"))) == 1
+
+
+def test_two_values_by_set(command: Any) -> None:
+    words = ("--bench", "toy", "--methods", "ness", "--dry-run", "--set", "ness.eps=0.1", "--set")
+    answer = command(*words, "ness.eps=0.2")
+    assert answer.code == 2 and "--set ness.eps is given two values" in answer.err
+    assert command(*words, "ness.eps=0.1").code == 0
+
+
+def test_a_printed_command_can_be_pasted() -> None:
+    request = plan.Request(["gpm"], ["toy"], [0], settings={"gpm": {"layer_samples": (10, 10)}})
+    line = command_line.command_line(request)
+    assert shlex.split(line)[-1] == "gpm.layer_samples=(10, 10)"
+
+
+@pytest.fixture
+def nodes() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine, with two invented GPUs on the second."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.add_node(num_cpus=8, num_gpus=2)
+    made.wait_for_nodes()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+SHARES = """def begin_task(self, task, data):
+    import os, pathlib, time
+    pathlib.Path(FOLDER, f"{os.getpid()}.pid").touch()
+    try:
+        pathlib.Path(FOLDER, "first").touch(exist_ok=False)
+        self.first = True
+    except FileExistsError:
+        while not (hasattr(self, "first") or pathlib.Path(FOLDER, "go").exists()):
+            time.sleep(0.05)
+def report(self):
+    import os, bench, ray
+    gpu, node = os.environ.get("CUDA_VISIBLE_DEVICES"), ray.get_runtime_context().get_node_id()
+    return {"gpu": gpu, "code": bench.__file__, "node": node}"""
+
+
+def reports(results: list[Result], name: str) -> set[str]:
+    """What the cells tell of where they ran."""
+    return {task["report"][name] for result in results for task in result.tasks}
+
+
+@slow
+def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plugin: Plugin, tmp_path: Path) -> None:
+    """Cells on quarters of two invented GPUs; then all but the first wait on a node that is lost, and run elsewhere."""
+    path = plugin("shares", SHARES.replace("FOLDER", repr(str(tmp_path))))
+    (tmp_path / "go").touch()
+    resources = {"address": nodes.address, "gpus_per_cell": 0.25, "plugins": (path,), "workers": 0}
+    cells = cells_of("shares", plugins=(path,), seeds=tuple(range(6)))
+    results = list(cluster.on_ray(cells, Resources(**resources), lambda *_: None))
+    assert [r.error for r in results] == [None] * 6
+    assert reports(results, "gpu") == {"0", "1"}, "six cells at once, with one GPU visible to each"
+    assert not any(str(registry.ROOT) in code for code in reports(results, "code")), "the code came with the cells"
+    assert results[0].environment.get("commit") == runner.commit().get("commit")
+
+    with pytest.raises(UserError, match="a cell asks for 3 GPU, and the largest node of Ray has 2"):
+        list(cluster.on_ray(cells, Resources(**{**resources, "gpus_per_cell": 3}), lambda *_: None))
+
+    [lost] = nodes.worker_nodes
+    for path_of_before in [*tmp_path.glob("*.pid"), tmp_path / "go", tmp_path / "first"]:
+        path_of_before.unlink()
+    later = []
+    again = cells_of("shares", plugins=(path,), seeds=tuple(range(10, 18)))
+    for result in cluster.on_ray(again, Resources(**resources), lambda *_: None):
+        if not later:  # the others are waiting on the node that goes
+            nodes.add_node(num_cpus=8, num_gpus=2)
+            nodes.remove_node(lost, allow_graceful=False)
+            for process in tmp_path.glob("*.pid"):  # a node that is lost takes its processes along
+                with suppress(ProcessLookupError):
+                    os.kill(int(process.stem), signal.SIGKILL)
+            (tmp_path / "go").touch()
+        later.append(result)
+    assert [r.error for r in later] == [None] * 8
+    assert sorted(r.cell.seed for r in later) == list(range(10, 18))
+    assert len(reports(later, "node")) == 2, "some ran on the node that joined"
+
+
+@slow
+def test_a_killed_head_of_ray_loses_no_finished_cell(tmp_path: Path) -> None:
+    """Between cells and during them; whether the driver lives on or dies, the same command completes the grid."""
+    words = ["--bench", "toy", "--methods", "finetune,gpm,ewc", "--seeds", "0-2", "--epochs", "8", "--device", "cpu"]
+    command = [*words, "--executor", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]
+    monkey = chaos.Monkey(command, tmp_path / "ray", 0, random.Random(0), 1.0)
+    for part in ("gcs_server", "raylet/raylet"):
+        driver = chaos.start(command, part)
+        while driver.poll() is None and not chaos.results(tmp_path / "ray"):
+            time.sleep(0.1)
+        for process, line in chaos.marked(part):
+            if part in line:
+                os.kill(process, signal.SIGKILL)
+        driver.communicate(timeout=240)
+        monkey.look()
+    monkey.run()
+    calm = chaos.start([*words, "--out", str(tmp_path / "serial")], "serial")
+    calm.communicate()
+    assert chaos.compare(tmp_path / "serial", tmp_path / "ray") == 9
+
+
+@slow
+def test_kills_at_random_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short form of `python tests/chaos.py`."""
+    monkeypatch.setattr(sys, "argv", ["chaos.py", "--methods", "finetune,ness", "--seeds", "0-3", "--kills", "3"])
+    assert chaos.main() == 0
+
+
+@slow
+def test_out_of_memory_is_tried_again_and_then_told(
+    plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own monitor, told to find any use of memory too much."""
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.0001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    path = plugin("leaks", "def begin_task(self, task, data):\n    import time\n    time.sleep(20)")
+    cells = cells_of("leaks", plugins=(path,))
+    [result] = cluster.on_ray(cells, Resources(plugins=(path,), retries=1), lambda *_: None)
+    assert "lost 2 times: the machine ran out of memory" in str(result.error)
+
+
+def test_gpu_memory_that_runs_out_says_what_to_change(plugin: Plugin) -> None:
+    body = (
+        "def begin_task(self, task, data):\n    import torch\n    raise torch.OutOfMemoryError('CUDA out of memory.')"
+    )
+    path = plugin("hungry", body)
+    [cell] = cells_of("hungry", plugins=(path,))
+    line = str(runner.run_cell(cell, Resources(plugins=(path,), workers=4)).error)
+    assert "CUDA out of memory" in line and "fewer --workers, a larger --gpus-per-cell" in line

@@ -1,0 +1,397 @@
+"""One property of its paper per method, with the optimiser of a recipe, and the known answers that concern it."""
+
+import pytest
+import torch
+
+from bench.catalog import registry
+from bench.core import UserError
+from bench.nn.network import Network
+from bench.nn.subspace import null_basis, project_out
+from bench.tools.method_checks import Run, snapshot
+from bench.training.method import TrainingData
+
+RECIPES = {  # the optimisers of the recipes, and one no proof of gradient projection holds for
+    "sgd": {},
+    "sgd with momentum and decay": {"momentum": 0.9, "weight_decay": 1e-2, "lr": 0.01},
+    "adam": {"optimizer": "adam", "weight_decay": 1e-2, "lr": 0.005},
+}
+
+
+def data_of(run: Run, task: int) -> TrainingData:
+    split = run.tasks[task].train
+    return TrainingData(task, torch.from_numpy(split.x), torch.from_numpy(split.y), run.training.batch_size)
+
+
+def moved(run: Run, before: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The update of every weight block since `before`."""
+    return {n: b.weight - before[f"{n}.weight"].flatten(1) for n, b in run.network.blocks().items()}
+
+
+def outside(delta: torch.Tensor, basis: torch.Tensor) -> float:
+    """The share of an update outside the span of a basis."""
+    return float(project_out(delta, basis.to(delta)).norm() / delta.norm())
+
+
+def frozen_vectors(network: Network, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(p, before[n]) for n, p in network.shared_parameters().items() if p.ndim == 1)
+
+
+def test_finetune_is_the_empty_method():
+    cls = registry.get_method("finetune")
+    assert not [name for name in vars(cls) if not name.startswith("__")]
+
+
+def test_joint_beats_fine_tuning_on_conflicting_tasks():
+    joint, alone = Run("joint"), Run("finetune")
+    R, S = joint.learn(), alone.learn()
+    assert R[0] == R[1] == [None] * 3 and None not in R[2]
+    assert sum(R[2]) >= sum(S[2])
+
+
+# GPM
+
+
+@pytest.mark.parametrize("optimiser", RECIPES)
+@pytest.mark.parametrize("task", [1, 2])
+def test_gpm_never_moves_along_the_protected_directions(task, optimiser):
+    run = Run("gpm", energy=0.9, **RECIPES[optimiser])
+    run.learn(task)
+    before, bases = snapshot(run.network), run.method.state()
+    run.learn(task + 1, first=task)
+    for name, delta in moved(run, before).items():
+        if bases[name].shape[1] == len(bases[name]):
+            continue  # nothing is free: what little moves is rounding
+        assert bases[name].shape[1] > 0
+        rounding = 1e-6 * float(run.network.blocks()[name].weight.norm())
+        assert float(delta.norm()) > 100 * rounding
+        assert float((delta.double() @ bases[name]).norm()) < rounding
+    assert frozen_vectors(run.network, before)
+
+
+def test_gpm_is_projected_gradient_descent():
+    """The loop of the paper, G <- G - G M Mᵀ on the weights themselves, takes the same steps."""
+
+    class Literal(registry.get_method("gpm")):
+        def begin_task(self, task, data):
+            self.bases = {name: basis.float() for name, basis in self.memory.items()}
+            if task > 0:
+                for parameter in self.network.shared_parameters().values():
+                    parameter.requires_grad_(parameter.ndim > 1)
+
+        def edit_grads(self):
+            for name, basis in self.bases.items():
+                grad = self.network.blocks()[name].grad
+                grad.copy_(project_out(grad, basis))
+
+    ours, literal = Run("gpm", energy=0.9, epochs=1), Run("gpm", energy=0.9, epochs=1)
+    literal.method = Literal(literal.network, literal.method.config, literal.method.generator)
+    for run in (ours, literal):
+        run.learn(2)
+    for name, weight in ours.network.state_dict().items():
+        torch.testing.assert_close(weight, literal.network.state_dict()[name], atol=1e-5, rtol=1e-4)
+
+
+def test_gpm_bases_stay_orthonormal_and_grow():
+    run = Run("gpm", energy=0.8, epochs=1)
+    sizes = []
+    for task in range(3):
+        run.learn(task + 1, first=task)
+        for basis in run.method.state().values():
+            torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]).double(), atol=1e-10, rtol=0)
+        sizes.append(sum(b.shape[1] for b in run.method.state().values()))
+    assert sizes == sorted(sizes)
+
+
+def test_gpm_threshold_never_reaches_one():
+    run = Run("gpm", energy=0.9, energy_step=0.5, epochs=1, samples=8)
+    run.learn()
+    assert any(basis.shape[1] < len(basis) for basis in run.method.state().values())
+
+
+def test_gpm_protects_each_layer_by_its_own_energy():
+    whole, own = Run("gpm", energy=0.9, epochs=1), Run("gpm", energy=0.5, layer_energies=[0.9, 0.6, 0.9], epochs=1)
+    sizes = []
+    for run in (whole, own):
+        run.learn(1)
+        sizes.append([basis.shape[1] for basis in run.method.state().values()])
+    assert sizes[0][0] == sizes[1][0] and sizes[0][1] > sizes[1][1] and sizes[0][2] == sizes[1][2]
+    with pytest.raises(UserError, match="layer_energies has 1 numbers for 3 layers"):
+        Run("gpm", layer_energies=[0.9], epochs=1).learn(1)
+
+
+# NESS
+
+
+@pytest.mark.parametrize("optimiser", RECIPES)
+@pytest.mark.parametrize("memory", ["data", "gram"])
+def test_ness_stays_in_the_null_space_under_any_optimiser(optimiser, memory):
+    run = Run("ness", memory=memory, sam="first", **RECIPES[optimiser])
+    run.learn(1)
+    before = snapshot(run.network)
+    run.learn(2, first=1)
+    assert run.method.ups
+    for name in run.method.ups:
+        split = null_basis(run.method.grams[name], run.method.config.eps)
+        assert outside(moved(run, before)[name], split.basis) < 1e-5
+    assert frozen_vectors(run.network, before)
+    assert sum(float(d.norm()) for d in moved(run, before).values()) > 0
+
+
+def test_ness_reports_rank_and_both_sides_of_its_bound():
+    run = Run("ness")
+    run.learn(2)
+    report, ups = run.method.report(), run.method.ups
+    assert {n: r for n, r in report["rank"].items() if r} == {n: up.shape[1] for n, up in ups.items()}
+    for name in ups:
+        assert 0 < report["interference"][name] <= report["bound"][name] * (1 + 1e-4)
+
+
+def test_ness_memories_agree_while_the_old_network_is_the_network():
+    """Before task 1 the Gram kept after task 0 is the Gram of its data, passed again."""
+    grams = []
+    for memory in ("data", "gram"):
+        run = Run("ness", memory=memory)
+        run.learn(2)
+        grams.append(run.method.grams if memory == "data" else None)
+        if memory == "gram":
+            fresh = Run("ness", memory=memory)
+            fresh.learn(1)
+            grams[-1] = fresh.method.state()
+    for name, gram in grams[0].items():
+        torch.testing.assert_close(gram, grams[1][name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("memory", ["data", "gram"])
+def test_ness_says_whether_it_reads_old_data(memory):
+    cls = registry.get_method("ness")
+    assert cls.reads_old_data(cls.Config(memory=memory)) == (memory == "data")
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_training_u_is_projecting_gradients_with_anchored_decay(nesterov, decay):  # K-12, M1.4
+    torch.manual_seed(0)
+    X, Y, W0 = torch.randn(20, 6).double(), torch.randn(20, 4).double(), torch.randn(4, 6).double()
+    V = torch.linalg.qr(torch.randn(6, 3).double()).Q
+    U, W = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True), W0.clone().requires_grad_()
+    by_u = torch.optim.SGD([U], lr=0.1, momentum=0.9, weight_decay=decay, nesterov=nesterov)
+    by_w = torch.optim.SGD([W], lr=0.1, momentum=0.9, nesterov=nesterov)
+    for _ in range(50):
+        by_u.zero_grad()
+        (X @ (W0 + U @ V.T).T - Y).square().mean().backward()
+        by_u.step()
+        by_w.zero_grad()
+        (X @ W.T - Y).square().mean().backward()
+        W.grad = W.grad @ V @ V.T + decay * (W.detach() - W0)
+        by_w.step()
+    torch.testing.assert_close((W0 + U @ V.T).detach(), W.detach(), atol=1e-12, rtol=0)
+
+
+def test_ordinary_decay_after_projection_leaks():  # K-12: why NESS trains a parameter
+    torch.manual_seed(0)
+    W0, V = torch.randn(4, 6).double(), torch.linalg.qr(torch.randn(6, 3).double()).Q
+    W = W0.clone().requires_grad_()
+    optimizer = torch.optim.SGD([W], lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(50):
+        W.grad = torch.randn(4, 6).double() @ V @ V.T
+        optimizer.step()
+    assert float(project_out((W - W0).detach(), V).norm()) > 1
+
+
+def test_trainable_parameters_of_ness_on_cifar():  # K-38
+    from bench.nn import adapters, architectures
+
+    network = architectures.build(registry.get_benchmark("split_cifar100"))
+    network.open([1])
+    ranks = dict(zip(network.blocks(), (3, 345, 225, 826, 1911), strict=True))
+    adapters.attach(network, {n: torch.zeros(ranks[n], b.weight.shape[1]) for n, b in network.blocks().items()})
+    assert sum(p.numel() for p in registry.get_method("ness")(network).parameters()) == 5_727_808
+
+
+# EWC
+
+
+def test_ewc_penalty():  # K-22
+    run = Run("ewc", strength=5000.0)
+    name, parameter = next(iter(run.network.shared_parameters().items()))
+    fisher, anchor = torch.zeros_like(parameter), parameter.detach().clone()
+    fisher.view(-1)[:2] = torch.tensor([2.0, 0.5])
+    anchor.view(-1)[:2] -= torch.tensor([0.1, -2.0])
+    run.method.load_state({f"fisher.{name}": fisher, f"anchor.{name}": anchor})
+    assert float(run.method.penalty().detach()) == pytest.approx(5050, rel=1e-4)
+
+
+def test_ewc_has_no_penalty_where_it_was_anchored_and_one_elsewhere():
+    run = Run("ewc")
+    run.learn(1)
+    assert run.method.penalty() == 0
+    with torch.no_grad():
+        run.network.backbone.fc3.weight += 0.1
+    assert float(run.method.penalty().detach()) > 0
+
+
+def test_ewc_offline_is_the_sum_of_a_penalty_per_task():
+    """Its one quadratic has the gradient of the sum over tasks; online, decayed, it has the latest anchor's."""
+    run, online = Run("ewc", epochs=2), Run("ewc", epochs=2, online=True, decay=0.5)
+    parts = []
+    for task in range(2):
+        old = run.method.state()
+        run.learn(task + 1, first=task)
+        anchor = {n: p.detach().clone() for n, p in run.network.shared_parameters().items()}
+        fisher = {n: f - old.get(n, 0) for n, f in run.method.state().items() if n.startswith("fisher")}
+        parts.append((anchor, fisher))
+    with torch.no_grad():
+        for p in run.network.shared_parameters().values():
+            p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
+    parameters = run.network.shared_parameters()
+    grads = torch.autograd.grad(run.method.penalty(), list(parameters.values()))
+    for (name, p), grad in zip(parameters.items(), grads, strict=True):
+        per_task = sum(fisher[f"fisher.{name}"] * (p - anchor[name]) for anchor, fisher in parts)
+        torch.testing.assert_close(grad, run.method.config.strength * per_task.detach(), rtol=1e-3, atol=1e-4)
+    online.learn(2)
+    for name, p in online.network.shared_parameters().items():
+        assert torch.equal(online.method.state()[f"anchor.{name}"], p)
+
+
+def test_ewc_moves_less_the_more_it_is_told_to():
+    drift = []
+    for strength in (0.0, 3000.0):
+        run = Run("ewc", strength=strength)
+        run.learn(1)
+        before, fisher = snapshot(run.network), run.method.state()
+        run.learn(2, first=1)
+        now = run.network.state_dict()
+        drift.append(
+            sum(float((fisher[f"fisher.{n}"] * (now[n] - before[n]) ** 2).sum()) for n in before if "backbone" in n)
+        )
+    assert drift[1] < drift[0] / 2
+
+
+def test_ewc_batch_fisher_is_smaller():  # K-22
+    total = {}
+    for kind in ("per-sample", "batch"):
+        run = Run("ewc", fisher=kind, epochs=1)
+        run.learn(1)
+        total[kind] = sum(float(v.sum()) for n, v in run.method.state().items() if n.startswith("fisher"))
+    assert 0 < total["batch"] < total["per-sample"]
+
+
+# InfLoRA
+
+
+@pytest.mark.parametrize("power", [4, 2])
+@pytest.mark.parametrize("energy", [0.5, 0.9], ids=["remove", "retain"])
+@pytest.mark.parametrize("optimiser", RECIPES)
+def test_inflora_moves_only_in_the_allowed_space(optimiser, energy, power):
+    run = Run("inflora", energy_power=power, energy=energy, **RECIPES[optimiser])
+    run.learn(1)
+    before, state = snapshot(run.network), run.method.state()
+    run.learn(2, first=1)
+    flags = {bool(v) for n, v in state.items() if n.endswith(".retain")}
+    assert (True in flags) == (energy == 0.9)
+    for name, delta in moved(run, before).items():
+        basis, retain = state[name], bool(state[f"{name}.retain"])
+        if float(delta.norm()) > 0:
+            leaked = outside(delta, basis) if retain else float((delta.double() @ basis).norm() / delta.norm())
+            assert leaked < 1e-5
+    assert frozen_vectors(run.network, before)
+
+
+@pytest.mark.parametrize(("scale", "length"), [("inverse-sqrt-3", 0.57735027), ("unit", 1.0)])
+def test_inflora_design(scale, length):  # K-19
+    method = registry.get_method("inflora")
+    config = method.Config(rank=2, b_scale=scale)
+    network = Network(torch.nn.Linear(8, 3, bias=False), 3, 2, 2)
+    run = method(network, config)
+    gram = torch.diag(torch.tensor([4.0, 3, 2, 1, 0, 0, 0, 0]).double())
+    run.load_state({"backbone": torch.zeros(8, 0).double(), "backbone.retain": torch.tensor(False)})
+    free = run._design("backbone", gram).abs()
+    torch.testing.assert_close(free, length * torch.eye(8).double()[:2], atol=1e-8, rtol=0)
+    run.load_state({"backbone": torch.eye(8).double()[:, :1], "backbone.retain": torch.tensor(False)})
+    torch.testing.assert_close(
+        run._design("backbone", gram).abs(), length * torch.eye(8).double()[1:3], atol=1e-8, rtol=0
+    )
+
+
+def test_inflora_step_is_a_third_of_the_projected_gradient():  # K-19
+    from bench.nn.adapters import attach, merge
+
+    torch.manual_seed(0)
+    network = Network(torch.nn.Linear(4, 3, bias=False), 3, 2, 2).double()
+    before, x = network.backbone.weight.detach().clone(), torch.randn(5, 4).double()
+    network(x, 0).square().sum().backward()
+    gradient = network.backbone.weight.grad.clone()
+    B = torch.eye(4).double()[:2] / 3**0.5
+    [factors] = attach(network, {"backbone": B}).values()
+    network(x, 0).square().sum().backward()
+    torch.optim.SGD([factors.up], lr=0.1).step()
+    merge(network)
+    expected = -0.1 / 3 * gradient @ torch.diag(torch.tensor([1.0, 1, 0, 0]).double())
+    torch.testing.assert_close(network.backbone.weight.detach() - before, expected, atol=1e-12, rtol=0)
+
+
+def test_inflora_gives_up_directions_it_does_not_have():
+    """Where new inputs leave no direction in the allowed space, the layer stays frozen."""
+    method = registry.get_method("inflora")
+    run = method(Network(torch.nn.Linear(8, 3, bias=False), 3, 2, 2), method.Config(rank=4))
+    run.load_state({"backbone": torch.eye(8).double(), "backbone.retain": torch.tensor(False)})
+    assert run._design("backbone", torch.eye(8).double()).shape == (0, 8)
+    run.load_state({"backbone": torch.zeros(8, 0).double(), "backbone.retain": torch.tensor(True)})
+    assert run._design("backbone", torch.eye(8).double()).shape == (0, 8)
+
+
+# O-LoRA
+
+
+def olora(**settings):
+    method = registry.get_method("olora")
+    run = method(Network(torch.nn.Linear(3, 4, bias=False), 4, 2, 2), method.Config(**settings))
+    from bench.nn.adapters import Factors
+
+    down = torch.nn.Parameter(torch.tensor([[0.5, -0.5, 1], [0, 2, 0]]))
+    run.factors = {"backbone": Factors(torch.nn.Parameter(torch.zeros(4, 2)), down)}
+    run.load_state({"backbone": torch.tensor([[1.0, 0, 0], [0, 1, 0]])})
+    return run
+
+
+def test_olora_penalty():  # K-23
+    assert float(olora(orthogonality=1.0).penalty()) == pytest.approx(3.0)
+    assert float(olora(orthogonality=0.0, shrinkage=1.0).penalty()) == pytest.approx(2.34520788)
+
+
+def test_olora_penalty_moves_the_new_pair_alone():
+    run = olora(orthogonality=1.0)
+    run.penalty().backward()
+    up, down = run.factors["backbone"]
+    assert down.grad is not None and up.grad is None
+
+
+def test_olora_overlap_falls_with_the_penalty():
+    overlap = []
+    for weight in (0.0, 0.1):
+        run = Run("olora", orthogonality=weight, epochs=20, lr=0.02)
+        run.learn(1)
+        old = run.method.state()
+        run.learn(2, first=1)
+        overlap.append(sum(float((old[n] @ f.down.detach().T).abs().sum()) for n, f in run.method.factors.items()))
+    assert overlap[1] < 0.5 * overlap[0]
+
+
+@pytest.mark.parametrize(("a1", "rows"), [("input", (8, 16)), ("none", (0, 8))])
+def test_olora_keeps_every_pair(a1, rows):
+    run = Run("olora", a1=a1, epochs=1)
+    run.learn(1)
+    assert len(run.method.state().get("backbone.fc3", ())) == rows[0]
+    run.learn(2, first=1)
+    assert len(run.method.state()["backbone.fc3"]) == rows[1]
+
+
+# All of them
+
+
+@pytest.mark.parametrize("method", ["gpm", "ness", "inflora", "olora"])
+def test_first_task_is_ordinary_training(method):
+    run, plain = Run(method), Run("finetune")
+    run.learn(1)
+    plain.learn(1)
+    assert all(torch.equal(v, plain.network.state_dict()[k]) for k, v in run.network.state_dict().items())

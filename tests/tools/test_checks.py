@@ -1,0 +1,209 @@
+"""Every check fails on something that breaks it, and the verb `check` tells in words."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core import UserError
+from bench.tools import benchmark_checks, method_checks
+from bench.tools import check as conformance
+
+Command = Callable[..., Any]
+
+CONFIG = "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config(Method.Config):\n"
+SPY = """
+def __init__(self, *words):
+    super().__init__(*words)
+    self.sum = 0.0
+    self.network.register_forward_pre_hook(self._look)
+def _look(self, network, words):
+    self.sum += 0.0 if network.training else float(words[0].sum())
+def begin_task(self, task, data):
+    self.network.head(task).weight.data.add_(1e-4 * self.sum)
+"""
+BREAKS = {  # a check, the class body that breaks it, and what is said
+    "shares a name": ("config_goes_round", CONFIG + "    lr: float = 0.1", "'lr'"),
+    "nowhere": (
+        "applies_somewhere",
+        "@classmethod\ndef unsupported(cls, benchmark, training):\n    return 'never'",
+        "unsupported everywhere",
+    ),
+    "rescales": (
+        "construction_changes_nothing",
+        "def __init__(self, *words):\n    super().__init__(*words)\n    self.network.heads[0].weight.data.mul_(2)",
+        "construction changed heads.0.weight by up to 0.",
+    ),
+    "learns nothing": (
+        "toy_tasks_are_learnt",
+        "def edit_grads(self):\n    for p in self.network.parameters():\n        p.grad = None",
+        "accuracy when learnt",
+    ),
+    "draws lots": (
+        "same_seed_same_bits",
+        "def end_task(self, task, data):\n    import os\n"
+        "    self.network.head(task).weight.data.add_(os.urandom(1)[0])",
+        "differ",
+    ),
+    "global state": (
+        "global_random_state_is_untouched",
+        "def end_task(self, task, data):\n    import random\n    random.random()",
+        "Python's global random state",
+    ),
+    "numpy's state": (
+        "global_random_state_is_untouched",
+        "def end_task(self, task, data):\n    import numpy\n    numpy.random.rand()",
+        "numpy's global random state",
+    ),
+    "spies": ("evaluation_changes_nothing", SPY, "another test set changes"),
+    "leaves a layer": (
+        "names_survive",
+        "def end_task(self, task, data):\n    import torch\n    self.network.extra = torch.nn.Linear(1, 1)",
+        "extra.weight",
+    ),
+    "touches an old head": (
+        "other_heads_stay",
+        "def end_task(self, task, data):\n    self.network.heads[0].weight.data.mul_(2)",
+        "another task's head: heads.0.weight by up to 0.",
+    ),
+    "asks for old data": (
+        "old_data_is_declared",
+        "def begin_task(self, task, data):\n    list(data.earlier)",
+        "`reads_old_data` does not say so",
+    ),
+    "hides old images": (
+        "old_data_is_declared",
+        "def end_task(self, task, data):\n    self.hidden = [*getattr(self, 'hidden', []), *(x for x, _ in data)]",
+        "self.hidden holds 16 images of task 0",
+    ),
+    "hides its anchor": (
+        "state_goes_round",
+        "def end_task(self, task, data):\n    self.anchor = self.network.backbone.conv1.weight.detach().clone()\n"
+        "def penalty(self):\n    w = self.network.backbone.conv1.weight\n"
+        "    return 0.1 * (w - self.anchor).square().sum() if hasattr(self, 'anchor') else 0.0",
+        "a resumed run differs in",
+    ),
+    "state is an array": (
+        "state_goes_round",
+        "def end_task(self, task, data):\n    import numpy\n    self.memory['list'] = numpy.zeros(1)",
+        "something else than tensors: ['list']",
+    ),
+    "thaws": (
+        "config_stays",
+        CONFIG + "    a: int = 1\ndef end_task(self, task, data):\n    object.__setattr__(self.config, 'a', 2)",
+        "{'a': 1} became {'a': 2}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("check", "body", "said"), BREAKS.values(), ids=BREAKS)
+def test_a_method_that_breaks_a_check(plugin: Callable[..., Path], check: str, body: str, said: str) -> None:
+    path = plugin("bad", body)
+    with pytest.raises(AssertionError) as caught:
+        getattr(method_checks, check)("bad", [path])
+    assert said in str(caught.value)
+
+
+def test_a_second_parent(plugin: Callable[..., Path]) -> None:
+    path = plugin("bad")
+    path.write_text(path.read_text().replace("class Own(Method)", "class Own(Method, dict)"))
+    with pytest.raises(AssertionError, match="not Method alone"):
+        method_checks.derives_from_method_directly("bad", [path])
+
+
+def test_every_check_is_broken_above() -> None:
+    broken = {check for check, _, _ in BREAKS.values()} | {"derives_from_method_directly"}
+    assert broken == {check.__name__ for check in method_checks.CHECKS}
+    assert {check for check, *_ in BROKEN_STREAMS.values()} == {check.__name__ for check in benchmark_checks.CHECKS}
+
+
+STREAM = '''"""A field."""
+import numpy as np
+from bench.core import Benchmark, Split, Task
+
+
+class Field(Benchmark):
+    num_tasks, num_classes, input_shape, backbone = 2, 2, (1, 6, 6), "convnet"
+
+    def stream(self, seed, data):
+        generator = np.random.default_rng(seed)
+
+        def split(n):
+            y = np.arange(n) % 2
+            x = y.reshape(n, 1, 1, 1) + generator.normal(size=(n, 1, 6, 6))
+            return Split(x.astype(np.float32), y)
+
+        return [Task(t, ("a", "b"), split(24), split(8), split(16)) for t in range(2)]
+'''
+BROKEN_STREAMS = {  # a check, what is replaced, by what, and what is said
+    "number": ("tasks_are_in_order", "= 2, 2,", "= 3, 2,", "tasks [0, 1], but num_tasks = 3"),
+    "scenario": ("tasks_are_in_order", "    num_t", "    scenario = 'il'\n    num_t", "unknown scenario 'il'"),
+    "inputs": ("arrays_fit", "float32", "float64", "train of task 0: inputs are float64"),
+    "labels": ("arrays_fit", ", y)", ", y.astype(np.int32))", "labels are int32"),
+    "shape": ("arrays_fit", "(1, 6, 6)", "(3, 6, 6)", "shape (24, 1, 6, 6), not (24, 3, 6, 6)"),
+    "not finite": ("arrays_fit", "y.reshape", "np.nan * y.reshape", "864 inputs are not finite"),
+    "global labels": ("labels_are_local", ", y)", ", y + 2)", "labels are [2, 3], not 0 to 1"),
+    "no seed": ("stream_depends_on_seed_alone", "rng(seed)", "rng()", "train of task 0 differs"),
+    "global state": ("stream_depends_on_seed_alone", "generator.n", "np.random.n", "train of task 0 differs"),
+    "one stream": ("stream_depends_on_seed_alone", "rng(seed)", "rng(0)", "the seed has no effect"),
+    "leak": ("splits_are_disjoint", "split(8), split(16)", "*[split(8)] * 2", "8 images of test are also in valid"),
+    "network": ("fine_tuning_runs", '"convnet"', '""', "NotImplementedError"),
+    "recipe": ("recipe_is_valid", "", "", "did you mean 'lr'"),
+}
+
+
+def failures(path: Path) -> dict[str, str | None]:
+    return {name: failure for name, _, failure in conformance.run_checks("Benchmark", path.stem, [path])}
+
+
+@pytest.mark.parametrize(("check", "old", "new", "said"), BROKEN_STREAMS.values(), ids=BROKEN_STREAMS)
+def test_a_benchmark_that_breaks_a_check(tmp_path: Path, check: str, old: str, new: str, said: str) -> None:
+    path = tmp_path / "field.py"
+    path.write_text(STREAM.replace(old, new))
+    path.with_suffix(".toml").write_text("[training]\nlrr = 1\n" if check == "recipe_is_valid" else "")
+    assert said in str(failures(path)[check])
+
+
+def test_a_recipe_for_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "field.py"
+    path.write_text(STREAM)
+    path.with_suffix(".toml").write_text("[trainig]\nlr = 1.0\n")
+    assert "tables of no method: ['trainig']" in str(failures(path)["recipe_is_valid"])
+
+
+def test_the_verb_passes_what_is_right(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "field.py"
+    path.write_text(STREAM)
+    answer = command("check", path)
+    assert answer.code == 0, answer.out
+    assert answer.out.count("  ok    ") == len(benchmark_checks.CHECKS)
+    assert answer.out.endswith("field: all checks passed\n")
+
+
+def test_the_verb_tells_what_fails_and_what_it_protects_from(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "field.py"
+    path.write_text(STREAM.replace(", y)", ", y + 2)"))
+    answer = command("check", tmp_path)
+    assert answer.code == 1
+    assert "  FAIL  labels are local: A head has an output per class" in answer.out
+    assert "labels are [2, 3], not 0 to 1" in answer.out
+
+
+def test_the_verb_refuses_what_cannot_be_used(command: Command, plugin: Callable[..., Path]) -> None:
+    answer = command("check", plugin("bad", "def end_tasks(self): ..."))
+    assert (answer.code, answer.out) == (2, "") and "line 7: unknown hook 'end_tasks'" in answer.err
+    assert command("check", "no_such_thing").code == 2
+
+
+def test_an_exception_is_a_failure_with_its_line(plugin: Callable[..., Path]) -> None:
+    path = plugin("bad", "def begin_task(self, task, data):\n    1 / 0")
+    found = {name: failure for name, _, failure in conformance.run_checks("Method", "bad", [path])}
+    assert found["toy_tasks_are_learnt"] == "ZeroDivisionError: division by zero (line 8)"
+    assert found["construction_changes_nothing"] is None
+
+
+def test_a_nan_is_a_failure(plugin: Callable[..., Path]) -> None:
+    path = plugin("bad", "def penalty(self):\n    return float('nan')")
+    with pytest.raises((FloatingPointError, UserError), match="nan in task 0"):
+        method_checks.toy_tasks_are_learnt("bad", [path])

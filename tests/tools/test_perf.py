@@ -1,0 +1,120 @@
+"""What speed rests on, counted where it can be: waits for the device, arithmetic of a step. Times are only compared in
+CI, and loosely."""
+
+import json
+import os
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.catalog import registry
+from bench.core import Training
+from bench.nn import adapters, architectures
+from bench.tools import profile
+from bench.tools.method_checks import Run
+from bench.training.loop import make_optimizer, train_epoch, training_step
+from bench.training.method import Method, TrainingData
+
+BASES = {  # of the AlexNet's five layers: the width of what may not be touched
+    "NESS, task 2": (45, 231, 287, 198, 137),  # K-11, complemented
+    "GPM, task 10": (19, 389, 467, 723, 980),  # after two epochs a task, results/published
+}
+
+
+aten = torch.ops.aten
+WAITING = (aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes Python wait for a device: numbers asked of a tensor, and shapes that depend on its values."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        masks = args[1] if function is aten.index.Tensor else ()
+        self.count += function in WAITING or any(m is not None and m.dtype == torch.bool for m in masks)
+        return function(*args, **(kwargs or {}))
+
+
+def begun(method, task, **settings):
+    """A run inside a task, and the data that the method was given for it."""
+    run = Run(method, **settings)
+    run.learn(task)
+    run.network.open([task])
+    *earlier, data = [
+        TrainingData(t.index, torch.from_numpy(t.train.x), torch.from_numpy(t.train.y), run.training.batch_size)
+        for t in run.tasks[: task + 1]
+    ]
+    data.grant(earlier)
+    run.method.begin_task(task, data)
+    return run, data
+
+
+@pytest.mark.parametrize("sharp", [False, True], ids=["plain", "sharp"])
+@pytest.mark.parametrize("method", ["finetune", "ewc", "gpm", "ness", "inflora", "olora"])
+def test_an_epoch_waits_for_the_device_once(method, sharp):
+    run, data = begun(method, 1)
+    optimizer = make_optimizer(run.method.parameters(), run.training)
+    images = torch.from_numpy(run.tasks[1].train.x), torch.from_numpy(run.tasks[1].train.y)
+    assert len(data) > 2 * run.training.batch_size
+    with Waits() as waits:
+        train_epoch(run.network, run.method, optimizer, [(1, *images)], run.training, torch.Generator(), sharp)
+    assert waits.count == 1
+
+
+@pytest.mark.parametrize("memory", ["gram", "data"])
+def test_what_ness_passes_through_the_network_between_tasks(memory):
+    """With Grams kept, one task's images however many came before; with data kept, those of all before."""
+    costs = []
+    for task in (1, 2):
+        run, data = begun("ness", task, memory=memory, epochs=1)
+        with FlopCounterMode(display=False) as counter:
+            adapters.merge(run.network)
+            run.method.begin_task(task, data)
+            run.method.end_task(task, data)
+        costs.append(counter.get_flop_counts()["Global"][torch.ops.aten.convolution])
+    assert costs[1] == costs[0] * (1 if memory == "gram" else 2) > 0
+
+
+def operations(name: str = "split_cifar100", widths: tuple[int, ...] = (), share: float = 0.0) -> int:
+    """Of a training step on a batch of 64: fine-tuning, or updates orthogonal to bases of these widths."""
+    torch.manual_seed(0)
+    network = architectures.build(registry.get_benchmark(name))
+    network.open([1])
+    if widths or share:
+        blocks = network.blocks()
+        chosen = widths or [int(share * b.weight.shape[1]) for b in blocks.values()]
+        bases = {n: torch.eye(b.weight.shape[1])[:, :k] for (n, b), k in zip(blocks.items(), chosen, strict=True)}
+        adapters.attach_free(network, bases)
+    method = Method(network)
+    optimizer = make_optimizer(method.parameters(), Training())
+    with FlopCounterMode(display=False) as counter:
+        training_step(network.train(), method, optimizer, 1, torch.randn(64, 3, 32, 32), torch.zeros(64).long(), 0.0)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("widths", BASES.values(), ids=BASES)
+def test_a_free_update_costs_little_arithmetic(widths):
+    """K-25: on one layer, factors multiplied out are 30 times the layer, and projected gradients 4 times."""
+    assert operations() < operations(widths=widths) < 1.15 * operations()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_a_free_update_costs_little_arithmetic_in_convolutions(share):
+    plain = operations("five_datasets")
+    assert plain < operations("five_datasets", share=share) < 1.15 * plain
+
+
+@pytest.mark.skipif("NESS_BENCH_SLOW" not in os.environ, reason="takes a minute: set NESS_BENCH_SLOW")
+def test_short_form(tmp_path):
+    out = tmp_path / "perf.json"
+    profile.main(
+        ["--samples", "192", "--rounds", "3", "--threads", "1", "--out", str(out), "--methods", "ewc,gpm,ness"]
+    )
+    numbers = json.loads(out.read_text())
+    assert set(numbers["later"]) == {"bare loop", "finetune", "ewc", "gpm", "ness"}
+    for arm, row in numbers["later"].items():
+        assert row["over_finetune"]["median"] < 2 and row["epoch_s"] > 0.2 * row["floor_s"], arm
+    assert numbers["later"]["finetune"]["over_bare"]["median"] < 1.5
