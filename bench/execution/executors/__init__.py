@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from bench.core import Cell, Result
 from bench.execution.executors.ray import on_ray
-from bench.execution.executors.serial import serial
+from bench.execution.executors.serial import run_serially
 from bench.execution.runner import Progress, Resources
 
 Executor = Callable[[Iterable[Cell | None], Resources, Progress], Iterator[Result]]
-EXECUTORS: Mapping[str, Executor] = {"serial": serial, "ray": on_ray}
+EXECUTORS: Mapping[str, Executor] = {"serial": run_serially, "ray": on_ray}

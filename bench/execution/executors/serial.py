@@ -14,7 +14,7 @@ from bench.core import Cell, Result
 from bench.execution.runner import Progress, Resources, TimeLimitError, environment, run_cell, time_limit_reached
 
 
-def serial(cells: Iterable[Cell | None], resources: Resources, progress: Progress) -> Iterator[Result]:
+def run_serially(cells: Iterable[Cell | None], resources: Resources, progress: Progress) -> Iterator[Result]:
     """One cell after the other, in this process. None among the cells means: none is free now."""
     for cell in cells:
         if cell is None:
