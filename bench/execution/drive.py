@@ -56,7 +56,7 @@ def drive(
     folder: Path,
     watcher: Watcher,
     warn: Callable[[str], None],
-    answers: Callable[[Result], bool],
+    answers: Callable[[Result], bool] = lambda result: result.error is None,
 ) -> list[Result]:
     """Run the pending cells. Every outcome joins `results`, by key, as it comes, which already hold what is done.
 

@@ -55,7 +55,7 @@ def render(kind: str, name: str) -> dict[str, str]:
         class_name += kind.title()  # `class Tensor(Method)` would hide what the file imports
     own = {f"my_{kind}": name, f"My{kind.title()}": class_name}
     files = {file: re.sub("|".join(own), lambda found: own[found[0]], text) for file, text in texts.items()}
-    checks = {"method": "checks", "benchmark": "stream_checks"}[kind]
+    checks = f"{kind}_checks"
     test = (TEMPLATES / "test.py.txt").read_text()
     return files | {f"test_{name}.py": test.replace("my_name", name).replace("KIND", kind).replace("CHECKS", checks, 1)}
 

@@ -18,12 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 if sys.argv[1] == "whole":
     import torch
-from bench import grid, registry
+from bench.catalog import plan, registry
 from bench.core import PROTOCOLS
 plugins = [Path(word) for word in sys.argv[2:]]
 methods = [*registry.available("Method", plugins), *registry.variants(plugins)]
 benchmarks = list(registry.available("Benchmark", plugins))
-cells, reasons = grid.expand(grid.Request(methods, benchmarks, [0], None, {}, list(PROTOCOLS)), plugins)
+cells, reasons = plan.expand(plan.Request(methods, benchmarks, [0], None, {}, list(PROTOCOLS)), plugins)
 told = [[*where, why] for where, why in reasons.items()]
 print(json.dumps(["torch" in sys.modules, [[cell.key, asdict(cell)] for cell in cells], told]))
 """
@@ -135,7 +135,7 @@ def test_what_does_not_run_in_part_is_imported_whole(tmp_path: Path, top: str, b
     path.write_text(f"{HEADER}{top}\n\nclass Own(Method):\n{indented}")
     assert declared(path, "Own") is None
     code = (
-        "import sys, pathlib; from bench import registry\n"
+        "import sys, pathlib; from bench.catalog import registry\n"
         f"cls = registry.get_declaration('own', [pathlib.Path({str(path)!r})])\n"
         "assert 'torch' in sys.modules or cls.x == 3"
     )
@@ -165,7 +165,7 @@ def test_a_used_import_a_decorator_and_a_star_stay(tmp_path: Path) -> None:
 def test_a_misfit_has_its_line_without_torch(plugin: Callable[..., Path]) -> None:
     path = plugin("bad", "x = 1\ndef end_task(self, task, data, more): ...")
     code = (
-        "import sys, pathlib; from bench import registry; from bench.core import UserError\n"
+        "import sys, pathlib; from bench.catalog import registry; from bench.core import UserError\n"
         f"try:\n    registry.get_declaration('bad', [pathlib.Path({str(path)!r})])\n"
         "except UserError as error:\n    print(error)\nassert 'torch' not in sys.modules"
     )

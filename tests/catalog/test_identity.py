@@ -125,7 +125,7 @@ def test_the_librarys_digest_covers_every_file(tmp_path: Path, monkeypatch: pyte
     import shutil
 
     shutil.copytree(registry.ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
-    code = "from bench import worker; print(worker.library())"
+    code = "from bench.execution import runner; print(runner.library())"
 
     def digest() -> str:
         words = [sys.executable, "-c", code]
@@ -133,7 +133,7 @@ def test_the_librarys_digest_covers_every_file(tmp_path: Path, monkeypatch: pyte
 
     seen = {digest()}
     files = [path for path in sorted((tmp_path / "bench").rglob("*")) if path.suffix in (".toml", ".csv", ".txt")]
-    chosen = [files[0], files[-1], tmp_path / "bench" / "verbs" / "run.py"]
+    chosen = [files[0], files[-1], tmp_path / "bench" / "cli" / "commands" / "run.py"]
     for path in chosen:
         path.write_text(path.read_text() + "\n")
         seen.add(digest())

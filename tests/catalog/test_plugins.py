@@ -98,7 +98,7 @@ def test_an_entry_point_cannot_take_a_name(package: Path, offer: Callable[..., N
 
 def test_names_need_no_torch(plugin: Callable[..., Path]) -> None:
     code = (
-        "import sys, pathlib; from bench import registry\n"
+        "import sys, pathlib; from bench.catalog import registry\n"
         f"assert 'mine' in registry.available('Method', [pathlib.Path({str(plugin('mine'))!r})])\n"
         "registry.get_benchmark('toy')\nassert 'torch' not in sys.modules"
     )
