@@ -36,7 +36,7 @@ def old_digest(code: str) -> str:
 
 def _of_search(node: ast.stmt, parent: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
-        return node.module == "bench.search_space"
+        return node.module == "bench.space"
     targets = getattr(node, "targets", [getattr(node, "target", None)])
     return getattr(parent, "name", "") == "Config" and [getattr(t, "id", None) for t in targets] == ["space"]
 
@@ -78,7 +78,7 @@ def recipe_then(cell: Cell) -> str:
 def rekeyed(raw: dict[str, Any]) -> Result:
     """A result of schema 1 as one of schema 2."""
     commit = raw["environment"].get("commit", "")
-    suite = 2 if file_at(commit, "bench/nn/layers.py") else 1  # where the masks of dropout are made otherwise
+    suite = 2 if file_at(commit, "bench/layers.py") else 1  # where the masks of dropout are made otherwise
     cell = Cell(**raw["cell"], versions={"suite": suite, "method": 1, "benchmark": 1})
     if cell.traits.get("imported"):
         cell = Cell(**{**vars(cell), "config": cell.source, "source": {}, "versions": {}})
