@@ -96,6 +96,7 @@ class Benchmark:
     input_shape: ClassVar[tuple[int, ...]]
     backbone: ClassVar[str] = ""  # a name in `bench.nn.architectures`
     in_all: ClassVar[bool] = True  # whether `--bench all` means this one too
+    offers: ClassVar[tuple[str, ...]] = ()  # of what methods may need, see `bench.training.needs`
 
     def sources(self) -> Sequence[Any]:
         """The data sets to read, each a `bench.data.source.Source`. What is bundled or made up has none."""
@@ -170,7 +171,7 @@ class Cell:
     config: dict[str, Any]  # resolved `Config` of the method
     source: dict[str, str] = field(default_factory=dict)  # digests of method, benchmark and recipe; not in the key
     overrides: dict[str, Any] = field(default_factory=dict)  # name: [the recipe's value, the user's]; not in the key
-    traits: dict[str, Any] = field(default_factory=dict)  # of the method: joint, reads_old_data; not in the key
+    traits: dict[str, Any] = field(default_factory=dict)  # of the method, for the marks of tables; not in the key
     options: dict[str, Any] = field(default_factory=dict)  # resolved `Config` of the benchmark
     protocol: str = "published"  # one of PROTOCOLS
     precision: str = "fp32"  # one of PRECISIONS

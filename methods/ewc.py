@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from bench.config import require
 from bench.nn.activations import evaluating, squared_gradients
 from bench.search_space import Log
-from bench.training.method import Method, TrainingData
+from bench.training.data import TrainingData
+from bench.training.method import Method
 
 
 class EWC(Method):

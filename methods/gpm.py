@@ -18,7 +18,8 @@ from bench.nn.activations import input_grams
 from bench.nn.adapters import attach_free, merge
 from bench.nn.subspace import empty_basis, energy_schedule, extend_basis, leading_basis
 from bench.search_space import Linear
-from bench.training.method import Method, TrainingData
+from bench.training.data import TrainingData
+from bench.training.method import Method
 
 
 class GPM(Method):

@@ -22,7 +22,8 @@ from bench.nn.activations import input_grams
 from bench.nn.adapters import attach, merge
 from bench.nn.subspace import dual_basis, energy_schedule, project_out, residual_gram, spectrum
 from bench.search_space import Integers, Linear
-from bench.training.method import Method, TrainingData
+from bench.training.data import TrainingData
+from bench.training.method import Method
 
 
 class InfLoRA(Method):

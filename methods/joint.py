@@ -9,6 +9,6 @@ from bench.training.method import Method
 
 
 class Joint(Method):
-    """The trainer does it all: it sees one stage that holds every task."""
+    """The trainer does it all: one stage holds every task."""
 
-    joint = True
+    stage = "all"

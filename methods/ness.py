@@ -22,7 +22,8 @@ from bench.nn.activations import input_grams
 from bench.nn.adapters import attach_free, merge
 from bench.nn.subspace import interference, null_basis
 from bench.search_space import Log
-from bench.training.method import Method, TrainingData
+from bench.training.data import TrainingData
+from bench.training.method import Method, OldData
 
 
 class NESS(Method):
@@ -43,8 +44,8 @@ class NESS(Method):
     config: Config
 
     @classmethod
-    def reads_old_data(cls, config: Config) -> bool:
-        return config.memory == "data"
+    def old_data(cls, config: Config) -> OldData:
+        return "all" if config.memory == "data" else "none"
 
     def begin_task(self, task: int, data: TrainingData) -> None:
         self.numbers: dict[str, Any] = {}

@@ -21,7 +21,8 @@ from bench.nn.activations import input_grams
 from bench.nn.adapters import Factors, attach, merge
 from bench.nn.subspace import spectrum
 from bench.search_space import Integers, Log
-from bench.training.method import Method, TrainingData
+from bench.training.data import TrainingData
+from bench.training.method import Method
 
 
 class OLoRA(Method):

@@ -115,7 +115,7 @@ def run_by_recipe(narrow: None) -> Callable[..., list[list[float | None]]]:
     from bench.catalog import plan, registry
     from bench.core import Split
     from bench.nn import architectures
-    from bench.training.loop import run_stream
+    from bench.training.loop import Session
 
     def run(name: str, method: str, protocol: str, data: Path) -> list[list[float | None]]:
         [[cell], unsupported] = plan.expand(plan.Request([method], [name], [0], 1, {}, [protocol]))
@@ -130,8 +130,8 @@ def run_by_recipe(narrow: None) -> Callable[..., list[list[float | None]]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = architectures.build(benchmark, training.bn_mode)
-            R, records = run_stream(network, cls(network, config, torch.Generator()), tasks, training, 0)
-        ranks = records[-1]["report"].get("rank")
+        R, records = Session(network, cls(network, config, torch.Generator()), tasks, training, 0).run()
+        ranks = records[-1].report.get("rank")
         assert ranks is None or list(ranks) == list(network.blocks())
         return R
 

@@ -14,8 +14,8 @@ from bench.core import Split, Task, Training
 from bench.nn import architectures
 from bench.nn.activations import input_grams
 from bench.nn.subspace import null_basis
-from bench.training.loop import run_stream
-from bench.training.method import TrainingData
+from bench.training.data import TrainingData
+from bench.training.loop import Session
 
 DATA = Path(os.environ.get("NESS_BENCH_DATA", "data"))
 
@@ -70,9 +70,9 @@ def test_real_images_are_learnt(tasks):
     torch.manual_seed(0)
     network = architectures.build(registry.get_benchmark("split_cifar100"))
     cls = registry.get_method("ness")
-    R, records = run_stream(network, cls(network, cls.Config()), short, Training(lr=0.02, epochs=4), seed=0)
+    R, records = Session(network, cls(network, cls.Config()), short, Training(lr=0.02, epochs=4), seed=0).run()
     assert R[0][0] > 0.25 and R[1][1] > 0.2
-    assert records[1]["report"]["rank"]["backbone.fc5"] > 1500
+    assert records[1].report["rank"]["backbone.fc5"] > 1500
 
 
 @cifar
@@ -100,5 +100,5 @@ def test_permuted_digits_of_mnist_are_learnt(monkeypatch):
     network = architectures.build(benchmark)
     cls = registry.get_method("gpm")
     training, config = plan.resolve("gpm", cls, registry.recipe("permuted_mnist"), {"epochs": 1})
-    R, _ = run_stream(network, cls(network, config, torch.Generator()), tasks[:2], training, seed=0)
+    R, _ = Session(network, cls(network, config, torch.Generator()), tasks[:2], training, seed=0).run()
     assert R[0][0] > 0.8 and R[1][0] > 0.8 and R[1][1] > 0.75

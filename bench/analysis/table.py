@@ -25,7 +25,7 @@ class Metric(NamedTuple):
 
 
 def _last(name: str, unit: float) -> Callable[[Result], float]:
-    return lambda result: float(result.tasks[-1][name]) / unit if result.tasks else math.nan
+    return lambda result: float(result.tasks[-1].get(name, 0)) / unit if result.tasks else math.nan
 
 
 def _total(name: str, unit: float) -> Callable[[Result], float]:
@@ -56,10 +56,12 @@ METRICS = {
     "state": Metric("state", "MB carried between tasks beside the network", _last("state_bytes", 1e6), False),
     "trainable": Metric("trainable", "thousand parameters trained in the last task", _last("trainable", 1e3), False),
     "old": Metric("old", "thousand samples of earlier tasks read", _total("old_samples_read", 1e3), False),
+    "stored": Metric("stored", "samples of the stream kept at the end", _last("stored", 1), False),
     "seconds": Metric("time", "seconds per run", lambda r: float(r.environment.get("seconds", math.nan)), False),
 }  # fmt: skip
 
 MARKS = {"reads_old_data": ("†", "reads earlier tasks' training data, which counts as state"),
+         "replays": ("*", "replays stored samples of earlier tasks, which count as state"),
          "joint": ("‡", "trains on all tasks at once: an upper bound, never marked best"),
          "imported": ("§", "accuracy matrix imported, not run here")}  # fmt: skip
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import get_type_hints
 
-PLANNED = ("unsupported", "reads_old_data")  # the hooks that a plan calls
+PLANNED = ("unsupported", "old_data")  # the hooks that a plan calls
 IMPORTS = (ast.Import, ast.ImportFrom)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from bench.catalog import identity, registry
 from bench.config import build, describe, names, nearest
 from bench.core import SUITE_VERSION, Cell, Training, UserError
+from bench.training.needs import unmet
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,22 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, p
     if request.epochs is not None:
         user.setdefault("epochs", request.epochs)
     training, config = resolve(name, method, recipe, user, protocol)
-    if reason := method.unsupported(benchmark, training):
+    if reason := unmet(method.needs, benchmark) or method.unsupported(benchmark, training):
         raise UnsupportedError(reason)
     source = identity.sources(name, benchmark_name, protocol, plugins)
     versions = {"suite": SUITE_VERSION, "method": method.version, "benchmark": benchmark.version}
-    traits = {"joint": method.joint, "reads_old_data": method.reads_old_data(config)}
+    traits = traits_of(method, config)
     plain = resolve(name, method, recipe, {}, protocol)
     now, before = (asdict(t) | asdict(c) for t, c in ((training, config), plain))
     overrides = _changed(now, before) | _changed(options, usual, f"{benchmark_name}.")
     rest = (asdict(training), asdict(config), source, overrides, traits, options, protocol, request.precision, versions)
     return [Cell(benchmark_name, name, seed, *rest) for seed in request.seeds]
+
+
+def traits_of(method: Any, config: Any) -> dict[str, bool]:
+    """Return what tables mark of a method, so configured, by the name of the mark."""
+    old_data = method.old_data(config)
+    return {"joint": method.stage == "all", "reads_old_data": old_data == "all", "replays": old_data == "stored"}
 
 
 def resolve(

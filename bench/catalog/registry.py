@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = Path(__file__).resolve().parent / "recipes"
 FOLDERS = {"Method": ROOT / "methods", "Benchmark": ROOT / "datasets"}
 GROUPS = {"Method": "ness_bench.methods", "Benchmark": "ness_bench.benchmarks"}  # of entry points
-RESERVED = ("all", "training", "benchmark", *PROTOCOLS)  # words of the command line and of recipes
+RESERVED = ("all", "default", "training", "benchmark", *PROTOCOLS)  # words of the command line and of recipes
 Kind = Literal["Method", "Benchmark"]
 
 
@@ -119,14 +119,39 @@ def version(kind: Kind, name: str, plugins: Sequence[Path] = ()) -> int:
 
 
 def recipe(benchmark: str, plugins: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
-    """The settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one per method and
-    per variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone."""
+    """Return the settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one for each
+    method and each variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone.
+
+    A method may bring its own in a file beside it, a table for each benchmark; the benchmark's recipe stands above it.
+    """
     path = recipe_path(benchmark, plugins)
-    if path is None:
-        return {}
+    found = _read_toml(path) if path else {}
+    for method, file in method_recipes(plugins).items():
+        brought = _read_toml(file)
+        _put_below(found, method, brought.get(benchmark))
+        for protocol in PROTOCOLS:
+            own = brought.get(protocol, {}).get(benchmark)
+            if own is not None:
+                _put_below(found.setdefault(protocol, {}), method, own)
+    return found
+
+
+def _put_below(recipe: dict[str, Any], method: str, table: dict[str, Any] | None) -> None:
+    """Add what a method brings to its table in a recipe, where the recipe says nothing else."""
+    if table is not None:
+        recipe[method] = {**table, **recipe.get(method, {})}
+
+
+def method_recipes(plugins: Sequence[Path] = ()) -> dict[str, Path]:
+    """Return the files of settings that methods bring with them, `NAME.toml` beside `NAME.py`, by method."""
+    beside = {name: path.with_suffix(".toml") for name, path in available("Method", plugins).items()}
+    return {name: path for name, path in beside.items() if path.exists()}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
 
 

@@ -16,7 +16,8 @@ from bench.core import Training
 
 ORDER = """\
 A setting that is not above is a default, one of those below. In full, the later standing above the earlier: defaults;
-what the trainer, the method or the benchmark sets under a protocol; the recipe's [training], [benchmark], [METHOD] and
+what the trainer, the method or the benchmark sets under a protocol; the method's own file, [BENCHMARK] and
+[PROTOCOL.BENCHMARK]; the recipe's [training], [benchmark], [METHOD] and
 [METHOD+WORD]; the same under [PROTOCOL.training] and so on; --set and --epochs."""
 
 
@@ -25,6 +26,10 @@ def describe(benchmarks: Sequence[str], plugins: Sequence[Path]) -> Iterator[str
     for name in benchmarks:
         path = registry.recipe_path(name, plugins)
         yield f"# {name}: {_shown(path)}\n\n{path.read_text().strip()}" if path else f"# {name}: no recipe"
+    for name, path in registry.method_recipes(plugins).items():
+        if not any(name in registry.recipe(benchmark, plugins) for benchmark in benchmarks):
+            continue
+        yield f"# {name}, on each benchmark: {_shown(path)}\n\n{path.read_text().strip()}"
     yield ORDER
     yield _defaults("training", Training, Training.protocols)
     for name in registry.available("Method", plugins):

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from bench import search_space
+from bench.config import nearest
 from bench.core import UserError
+from bench.training.method import NO_HOOKS
+from bench.training.needs import NEEDS
 
+RENAMED = {  # members of a method that had another name, or another form, in version 0.1
+    "reads_old_data": 'it is old_data(config) now and returns "none", "stored" or "all"',
+    "joint": 'it is stage = "all" now',
+}
 REQUIRED = {"Benchmark": ("num_tasks", "num_classes", "input_shape", "stream")}  # no sensible default
 
 
@@ -24,20 +31,36 @@ def demand_fit(cls: type, base: type, path: Path, node: ast.ClassDef) -> None:
 
 def complaints(cls: type, base: type) -> Iterator[tuple[str, str]]:
     """What is wrong: the member, dotted if nested, and the matter in words."""
-    hooks = [name for name in vars(base) if callable(getattr(base, name)) and not name.startswith("_")]
+    public = [name for name in vars(base) if callable(getattr(base, name)) and not name.startswith("_")]
+    hooks = [name for name in public if name not in NO_HOOKS]
     for name in vars(cls):
         if name == "Config":
             yield from _settings(vars(cls)[name], searched=base.__name__ == "Method")
+        elif base.__name__ == "Method" and name in RENAMED:
+            yield name, f"{name} is no member of a method: {RENAMED[name]}"
+        elif name in NO_HOOKS:
+            yield name, f"{name} is no hook: the library calls it as it is"
         elif name in (*hooks, "__init__"):
             yield from _misfit(cls, base, name)
         elif callable(getattr(cls, name)) and not name.startswith("_"):
             for close in difflib.get_close_matches(name, hooks, 1, 0.8):
                 yield name, f"unknown hook '{name}': did you mean '{close}'? a helper of your own starts with _"
+    yield from _unknown_needs(getattr(cls, "needs", ()))
     if type(cls.version) is not int:  # type: ignore[attr-defined]
         yield "version", f"version is {cls.version!r}, not a whole number"  # type: ignore[attr-defined]
     for name in REQUIRED.get(base.__name__, ()):
         if getattr(cls, name, None) is getattr(base, name, None):
             yield "", f"{cls.__name__} does not define {name}"
+
+
+def _unknown_needs(needs: Any) -> Iterator[tuple[str, str]]:
+    """What a method declares to need, and nobody knows."""
+    if not isinstance(needs, tuple):
+        yield "needs", f"needs is {needs!r}, not a tuple of names"
+        return
+    for need in needs:
+        if need not in NEEDS:
+            yield "needs", str(nearest("need", str(need), NEEDS))
 
 
 def _misfit(cls: type, base: type, name: str) -> Iterator[tuple[str, str]]:

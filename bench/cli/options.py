@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = "published"  # unless told otherwise
 METRIC_NAMES = (
-    "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "seconds"
+    "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "stored", "seconds"
 )  # fmt: skip
 FIGURE_FORMATS = ("pdf", "png")
 
@@ -139,8 +139,13 @@ def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
 
 
 def pick_methods(text: str, plugins: Sequence[Path], others: Iterable[str] = ()) -> list[str]:
-    """Methods, or `others`, from a comma-separated list; `all` leaves the variants that recipes define out."""
+    """Return methods, or `others`, from a comma-separated list.
+
+    `all` leaves the variants that recipes define out, `default` also what runs only where it is named.
+    """
     known = [*registry.available("Method", plugins), *others]
+    if text == "default":
+        return [name for name in known if registry.get_declaration(name, plugins).by_default]
     return pick("method", text, known if text == "all" else [*known, *registry.variants(plugins)])
 
 

@@ -92,7 +92,8 @@ def make_parser(verb: str, about: str, benchmark: str, verbs: Sequence[str] = ()
 def add_selection(add: Callable[..., Any], runs: bool, benchmark: str) -> None:
     """Which cells, and what to show of them."""
     metrics = ", ".join(METRIC_NAMES)
-    add("--methods", default="all", metavar="A,B", help="methods by name, or all (default)")
+    whole = "default" if runs else "all"
+    add("--methods", default=whole, metavar="A,B", help="by name, or default, or all (default: %(default)s)")
     add("--bench", default=benchmark if runs else "all", metavar="A,B", help="by name, or all (default: %(default)s)")
     add("--seeds", default="0-2" if runs else None, metavar="LIST", help="as in 1,2,3 or 0-4 (default: %(default)s)")
     add("--out", type=Path, default=registry.ROOT / "results", metavar="DIR", help="results (default: results)")
@@ -130,7 +131,7 @@ def add_resources(add: Callable[..., Any]) -> None:
 
 def add_tuning(add: Callable[..., Any], benchmark: str) -> None:
     """What to search, and how far."""
-    add("--methods", default="all", metavar="A,B", help="methods by name, or all (default)")
+    add("--methods", default="default", metavar="A,B", help="by name, or default, or all (default: %(default)s)")
     add("--bench", default=benchmark, metavar="NAME", help="one benchmark (default: %(default)s)")
     add("--protocol", default=PROTOCOL, metavar="P", help="one protocol (default: %(default)s)")
     add("--trials", type=int, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")

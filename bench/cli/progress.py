@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.core import Cell, Result
+from bench.execution.events import CellFinished, CellFound, EpochStarted, Event
 from bench.execution.status import duration
 
 
@@ -32,16 +33,21 @@ class Display:
         if not self.bars.disable:  # old versions of rich end with an empty line even so
             self.bars.stop()
 
-    def progress(self, cell: Cell, task: int, epoch: int) -> None:
-        """Before an epoch."""
+    def show(self, event: Event) -> None:
+        """Tell what has happened."""
+        if isinstance(event, EpochStarted):
+            self._epoch(event.cell, event.task, event.epoch)
+        elif isinstance(event, CellFinished | CellFound):
+            self._ended(event.result, event.left)
+
+    def _epoch(self, cell: Cell, task: int, epoch: int) -> None:
         epochs = cell.training["epochs"]
         if cell.key not in self.running:
             self.running[cell.key] = self.bars.add_task("", total=epochs)
         text = f"{cell}: task {task + 1}, epoch {epoch + 1}"
         self.bars.update(self.running[cell.key], description=text, completed=epoch)
 
-    def finished(self, result: Result, left: float | None) -> None:
-        """After a cell, with the seconds that the grid may still take."""
+    def _ended(self, result: Result, left: float | None) -> None:
         self.count += 1
         if result.cell.key in self.running:
             self.bars.remove_task(self.running.pop(result.cell.key))

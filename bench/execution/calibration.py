@@ -17,13 +17,17 @@ from dataclasses import replace
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.catalog import registry
 from bench.config import build
-from bench.core import Benchmark, Cell, Training
+from bench.core import Benchmark, Cell, Task, Training
+from bench.data.generated import random_task
 from bench.data.source import one_line
 from bench.execution.runner import Resources, keep_memory, set_arithmetic
+
+if TYPE_CHECKING:
+    from bench.training.loop import Session
 
 FORWARD = 1 / 3  # of a training step: the passes forward and backward take about one and two parts
 SHORT = 0.2  # seconds of steps that are enough to tell their mean
@@ -99,7 +103,7 @@ def pace(cell: Cell, resources: Resources) -> Answer:
     training, joint = build(Training, cell.training, cell.method), bool(cell.traits.get("joint"))
     images = sizes(benchmark, cell.seed, resources.data)
     plain = step_seconds(Bare.of(cell), resources, resources.device, bf16=False)
-    little = learn_little(cell, benchmark, training, resources, 1 if plain > SHORT / 10 else 16)
+    little = learn_little(cell, resources, 1 if plain > SHORT / 10 else 16)
     step, tasks = max(plain, little.train / little.steps), benchmark.num_tasks
     forwards = math.ceil(images.validation / training.eval_batch_size)
     epoch = tasks * (math.ceil(images.train / training.batch_size) + FORWARD * forwards) * step
@@ -143,36 +147,28 @@ class Little(NamedTuple):
     old_read: int  # of these, how many the hooks read
 
 
-def learn_little(cell: Cell, benchmark: Benchmark, training: Training, resources: Resources, batches: int) -> Little:
+def learn_little(cell: Cell, resources: Resources, batches: int) -> Little:
     """Learn an epoch of two tasks of so many batches of random images. Return what the second took, or jointly both.
 
     A rate of almost nothing keeps the loss finite, whatever the labels, and takes as long as any other.
     """
-    import torch
+    cell = replace(cell, training={**cell.training, "epochs": 1, "lr": 1e-9})
+    benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
+    size = batches * cell.training["batch_size"]
+    tasks = [random_task(benchmark, t, size, test=2) for t in range(min(2, benchmark.num_tasks))]
+    record = _session(cell, resources, tasks).run()[1][-1]
+    stages = 1 if cell.traits.get("joint") else len(tasks)
+    hooks = record.seconds["begin"] + record.seconds["end"]
+    old = size * (stages - 1)
+    steps = batches * len(tasks) // stages
+    return Little(steps, record.seconds["train"], hooks, size, record.samples_read, old, record.old_samples_read)
 
-    from bench.data.generated import random_task
-    from bench.nn import architectures
-    from bench.training.loop import learn, on_device
-    from bench.training.method import TrainingData
 
-    size, device = training.batch_size, torch.device(resources.device)
-    training = replace(training, epochs=1, lr=1e-9)
-    network = architectures.build(benchmark, training.bn_mode).to(device)
-    cls = registry.get_method(cell.method, resources.plugins)
-    method = cls(network, build(cls.Config, cell.config, cell.method), torch.Generator())
-    tasks = [random_task(benchmark, t, batches * size) for t in range(min(2, benchmark.num_tasks))]
-    seen: list[TrainingData] = []
-    for stage in [tasks] if method.joint else [[task] for task in tasks]:
-        data = TrainingData(*on_device(stage[-1].train, device, stage[-1].index), size)
-        if method.reads_old_data(method.config):
-            data.grant(list(seen))
-        took = learn(network, method, stage, data, training, 0, lambda *_: None)
-        seconds, old = took["seconds"], sum(map(len, seen))
-        hooks = seconds["begin"] + seconds["end"]
-        steps = batches * len(stage)
-        little = Little(steps, seconds["train"], hooks, len(data), data.samples_read, old, took["old_samples_read"])
-        seen.append(data)
-    return little
+def _session(cell: Cell, resources: Resources, tasks: list[Task]) -> Session:
+    """The session of a cell, on tasks that are not its own; its stream may not be there."""
+    from bench.execution.session import session_of
+
+    return session_of(cell, resources.plugins, resources.data, resources.device, tasks)
 
 
 def in_hooks(little: Little, each: float, samples: float, tasks: int) -> float:
@@ -227,23 +223,22 @@ def step_seconds(net: Bare, resources: Resources, device: str, bf16: bool) -> fl
     """Return the mean seconds of a step of fine-tuning on random images, after a first one that makes things ready."""
     import torch
 
-    from bench.data.generated import random_task
     from bench.nn import architectures
-    from bench.training.loop import make_optimizer, now, on_device, training_step
+    from bench.training.loop import Session, now
     from bench.training.method import Method
 
     benchmark = registry.get_benchmark(net.benchmark, resources.plugins, json.loads(net.options))
     training, place = Training(lr=1e-9, batch_size=net.batch_size), torch.device(device)
-    network = architectures.build(benchmark, net.bn_mode).to(place).train()
-    network.open([0])
-    method = Method(network)
-    optimizer = make_optimizer(method.parameters(), training)
-    batch = on_device(random_task(benchmark, 0, training.batch_size).train, place, 0)
+    network = architectures.build(benchmark, net.bn_mode).to(place)
+    network.precision = "bf16" if bf16 else "fp32"
+    session = Session(network, Method(network), [random_task(benchmark, 0, net.batch_size, test=2)], training, seed=0)
+    next(session.events())  # all is ready for an epoch, which is a step
+    stage = session.stage
+    assert stage is not None
 
     def run() -> float:
         start = now(place)
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            training_step(network, method, optimizer, *batch, 0.0)
+        stage.train_epoch()
         return now(place) - start
 
     first, times = run(), list[float]()

@@ -16,9 +16,7 @@ from torch import Tensor
 from bench.core import Cell
 from bench.data.source import UNREADABLE
 from bench.execution import store
-from bench.nn.network import Network
-from bench.training.loop import Records, Rows
-from bench.training.method import Method
+from bench.training.loop import Row, Session
 
 
 class Checkpoint:
@@ -30,12 +28,12 @@ class Checkpoint:
         self.facts = json.loads(json.dumps(facts))
         self.trouble = ""
 
-    def save(self, network: Network, method: Method, rows: Rows, records: Records, seconds: float) -> None:
+    def save(self, session: Session, rows: list[Row], records: list[dict[str, Any]], seconds: float) -> None:
         """Replace what there is by the state after task len(rows) - 1; `seconds` is what it took so far."""
-        state = method.state()
+        state = session.method.state()
         about = {"facts": self.facts, "rows": rows, "records": records, "seconds": seconds}
         about["devices"] = {name: tensor.device.type for name, tensor in state.items()}
-        arrays = {f"network.{n}": _array(t) for n, t in network.state_dict().items()}
+        arrays = {f"network.{n}": _array(t) for n, t in session.network.state_dict().items()}
         arrays |= {f"method.{n}": _array(t) for n, t in state.items()}
         file = io.BytesIO()
         np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
@@ -44,9 +42,9 @@ class Checkpoint:
         except OSError as error:
             self.trouble = f"no checkpoint: {error.strerror}"
 
-    def load(self, network: Network, method: Method) -> tuple[Rows, Records, float]:
-        """Bring network and method to the state that was saved, and return its rows, records and seconds; nothing of
-        them where there is no checkpoint, or a damaged one, or one of other facts."""
+    def load(self, session: Session) -> tuple[list[Row], list[dict[str, Any]], float]:
+        """Bring a session's network and method to the state that was saved, and return its rows, records and seconds;
+        nothing of them where there is no checkpoint, or a damaged one, or one of other facts."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -59,9 +57,9 @@ class Checkpoint:
         if about["facts"] != self.facts:
             return [], [], 0.0
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        network.load_state_dict(_part(tensors, "network."))
+        session.network.load_state_dict(_part(tensors, "network."))
         state = _part(tensors, "method.")
-        method.load_state({name: tensor.to(about["devices"][name]) for name, tensor in state.items()})
+        session.method.load_state({name: tensor.to(about["devices"][name]) for name, tensor in state.items()})
         return about["rows"], about["records"], about["seconds"]
 
     def remove(self) -> None:

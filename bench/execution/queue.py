@@ -42,18 +42,18 @@ class Claims:
 
 class Agenda:
     """Hands out the cells of a grid: iterate for a cell that is now this process's, or None while all that is left is
-    being run by others. What those finish, and `answers` the request, goes to `found`."""
+    being run by others. What those finish, and `answers` the request, joins the list `found`."""
 
     def __init__(
         self,
         cells: Sequence[Cell],
         folder: Path,
         claims: Claims,
-        found: Callable[[Result], None],
         answers: Callable[[Result], bool] = lambda result: result.error is None,
     ) -> None:
         self.waiting = list(cells)
-        self.folder, self.claims, self.found, self.answers = folder, claims, found, answers
+        self.folder, self.claims, self.answers = folder, claims, answers
+        self.found: list[Result] = []
 
     def __iter__(self) -> Iterator[Cell | None]:
         while self.waiting:
@@ -68,7 +68,7 @@ class Agenda:
             if not isinstance(done, Result) or not self.answers(done):
                 return cell
             self.claims.release(cell.key)
-            self.found(done)
+            self.found.append(done)
         return None
 
 

@@ -11,7 +11,7 @@ import resource
 import subprocess
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -19,17 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.catalog import registry
-from bench.config import build
-from bench.core import Cell, Result, Task, Training, UserError, fingerprint
+from bench.core import Cell, Result, Task, UserError, fingerprint
 from bench.execution import machine
-from bench.seeding import derive
+from bench.execution.events import CellEvent, CellFinished, CellStarted, EpochStarted
 
 if TYPE_CHECKING:
-    from bench.nn.network import Network
-    from bench.training.loop import Records, Rows
-    from bench.training.method import Method
-
-Progress = Callable[[Cell, int, int], None]  # (cell, task, epoch), before the epoch
+    from bench.training.loop import EpochBegun, Row, Session
 
 
 @dataclass(frozen=True)
@@ -59,59 +54,100 @@ def time_limit_reached(resources: Resources) -> str:
     return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit goes on from its checkpoint"
 
 
-def run_cell(
-    cell: Cell,
-    resources: Resources,
-    progress: Progress = lambda cell, task, epoch: None,
-    view: Callable[[list[Task]], list[Task]] = lambda tasks: tasks,
-) -> Result:
-    """Run one cell, on what `view` leaves of its stream. Never raises but on interruption: what goes wrong is in the
-    result, with its traceback."""
-    import torch
+def run_cell(cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]] | None = None) -> Result:
+    """Run one cell to its end, on what `view` leaves of its stream. What goes wrong is in the result."""
+    for event in cell_events(cell, resources, view):
+        if isinstance(event, CellFinished):
+            return event.result
+    raise AssertionError("a cell ends with its result")
 
-    from bench.execution.checkpoint import Checkpoint
-    from bench.training.loop import run_stream
 
-    set_arithmetic(resources)
-    keep_memory()
-    cuda = resources.device == "cuda"
-    facts = environment(resources, cell.precision)
-    result = Result(cell, environment={**facts, "cpu": machine.cpu()})
-    folder = resources.checkpoints  # on another node there may be no results folder to keep them in
-    own = {**facts, "source": cell.source}  # an edited method does not go on from what it was before
-    checkpoint = Checkpoint(folder, cell, own) if folder and folder.parent.is_dir() else None
-    start, before = time.perf_counter(), 0.0
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
+def cell_events(
+    cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]] | None = None
+) -> Iterator[CellEvent]:
+    """Run one cell, and yield what happens; last its result. Never raises but on interruption: what goes wrong is in
+    the result, with its traceback."""
+    yield CellStarted(cell)
+    work = Work(cell, resources)
     try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
-            network, method, tasks, training = _made(cell, resources, view)
-            result.environment["data"] = fingerprint(tasks)
-            rows: Rows = []
-            records: Records = []
-            if checkpoint:
-                rows, records, before = checkpoint.load(network, method)
-                result.environment |= {"resumed_after": len(records)} if records else {}
-
-            def keep(rows: Rows, records: Records) -> None:
-                if checkpoint and len(rows) < len(tasks) and not method.joint:
-                    checkpoint.save(network, method, rows, records, before + time.perf_counter() - start)
-
-            result.matrix, result.tasks = run_stream(
-                network, method, tasks, training, derive(cell.benchmark, cell.seed), lambda t, e: progress(cell, t, e),
-                first=len(records), so_far=(rows, records), keep=keep,
-            )  # fmt: skip
-            json.dumps(result.tasks)  # what cannot be stored fails here, and fails its cell alone
+        for event in work.learn(view):
+            yield EpochStarted(cell, event.task, event.epoch)
+        json.dumps(work.result.tasks)  # what cannot be stored fails here, and fails its cell alone
     except (Exception, SystemExit) as error:  # a method may call sys.exit
-        result.error, result.traceback = _in_words(error, resources), traceback.format_exc()
-        result.matrix, result.tasks = [], []
-        if checkpoint and not isinstance(error, TimeLimitError):
-            checkpoint.remove()  # it would fail there again
-    if checkpoint and checkpoint.trouble:
-        result.environment["checkpoint"] = checkpoint.trouble
-    result.environment["seconds"] = before + time.perf_counter() - start
-    result.environment["process_peak_bytes"] = peak_bytes(resources.device)
-    return result
+        work.fail(error)
+    yield CellFinished(work.finish())
+
+
+class Work:
+    """A cell that is being run: its result as it grows, its checkpoint, its time."""
+
+    def __init__(self, cell: Cell, resources: Resources) -> None:
+        from bench.execution.checkpoint import Checkpoint
+
+        set_arithmetic(resources)
+        keep_memory()
+        self.cell, self.resources = cell, resources
+        facts = environment(resources, cell.precision)
+        self.result = Result(cell, environment={**facts, "cpu": machine.cpu()})
+        folder = resources.checkpoints  # on another node there may be no results folder to keep them in
+        own = {**facts, "source": cell.source}  # an edited method does not go on from what it was before
+        self.checkpoint = Checkpoint(folder, cell, own) if folder and folder.parent.is_dir() else None
+        self.start, self.before = time.perf_counter(), 0.0
+
+    def learn(self, view: Callable[[list[Task]], list[Task]] | None) -> Iterator[EpochBegun]:
+        """Learn the stream, from where a checkpoint left it."""
+        from bench.execution.session import session_of
+        from bench.training.loop import EpochBegun, square
+
+        reset_peak(self.resources.device)
+        session = session_of(self.cell, self.resources.plugins, self.resources.data, self.resources.device, view)
+        self.result.environment["data"] = fingerprint(session.tasks)
+        rows, records = self._resume(session)
+        for event in session.events(first=len(records)):
+            if isinstance(event, EpochBegun):
+                yield event
+                continue
+            rows.append(event.row)
+            records.append(event.record.plain())
+            if self.checkpoint and len(rows) < len(session.tasks) and session.method.stage == "task":
+                self.checkpoint.save(session, rows, records, self.seconds)
+        self.result.matrix, self.result.tasks = square(rows, len(session.tasks)), records
+
+    def _resume(self, session: Session) -> tuple[list[Row], list[dict[str, Any]]]:
+        if self.checkpoint is None:
+            return [], []
+        rows, records, self.before = self.checkpoint.load(session)
+        if records:
+            self.result.environment["resumed_after"] = len(records)
+        return rows, records
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the cell so far, before its checkpoint too."""
+        return self.before + time.perf_counter() - self.start
+
+    def fail(self, error: BaseException) -> None:
+        """Note an error, with its traceback, in the place of what was learnt."""
+        self.result.error, self.result.traceback = _in_words(error, self.resources), traceback.format_exc()
+        self.result.matrix, self.result.tasks = [], []
+        if self.checkpoint and not isinstance(error, TimeLimitError):
+            self.checkpoint.remove()  # it would fail there again
+
+    def finish(self) -> Result:
+        """Return the result, with what it took."""
+        if self.checkpoint and self.checkpoint.trouble:
+            self.result.environment["checkpoint"] = self.checkpoint.trouble
+        self.result.environment["seconds"] = self.seconds
+        self.result.environment["process_peak_bytes"] = peak_bytes(self.resources.device)
+        return self.result
+
+
+def reset_peak(device: str) -> None:
+    """Count a GPU's memory anew."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
 
 
 def set_arithmetic(resources: Resources) -> None:
@@ -131,24 +167,6 @@ def keep_memory() -> None:
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, as high as it goes
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-
-
-def _made(
-    cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]]
-) -> tuple[Network, Method, list[Task], Training]:
-    """What a cell asks for. The weights depend on benchmark and seed alone: they are the same for every method."""
-    import torch
-
-    from bench.nn import architectures
-
-    benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
-    method_class = registry.get_method(cell.method, resources.plugins)
-    tasks = view(benchmark.stream(cell.seed, resources.data))
-    torch.manual_seed(derive(derive(cell.benchmark, cell.seed), "weights"))
-    network = architectures.build(benchmark, cell.training["bn_mode"]).to(resources.device)
-    network.precision = cell.precision
-    method = method_class(network, build(method_class.Config, cell.config, cell.method), torch.Generator())
-    return network, method, tasks, build(Training, cell.training, cell.method)
 
 
 def peak_bytes(device: str) -> int:

@@ -75,6 +75,25 @@ def mlp(shape: Shape) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
+def groupnet(shape: Shape) -> nn.Sequential:
+    """A small net with what the papers' networks lack, for tests: (n, c, h, w), c even -> (n, 32), biases everywhere, a
+    grouped convolution, dropout, batch normalization (by the statistics of the batch, in evaluation too)."""
+    positions = math.prod((side + 1) // 2 for side in shape[1:])
+    layers: Layers = {
+        "conv1": nn.Conv2d(shape[0], 16, 3, padding=1, groups=2),
+        "bn1": nn.BatchNorm2d(16, track_running_stats=False),
+        "relu1": nn.ReLU(),
+        "drop1": Dropout(0.1),
+        "conv2": nn.Conv2d(16, 16, 3, stride=2, padding=1),
+        "bn2": nn.BatchNorm2d(16, track_running_stats=False),
+        "relu2": nn.ReLU(),
+        "flat": nn.Flatten(),
+        "fc3": nn.Linear(16 * positions, 32),
+        "relu3": nn.ReLU(),
+    }
+    return nn.Sequential(OrderedDict(layers))
+
+
 def lenet(shape: Shape) -> nn.Sequential:
     """The LeNet variant of the superclasses of CIFAR-100: (n, 3, 32, 32) -> (n, 500), no bias, 2 986 500 weights.
 
@@ -142,6 +161,7 @@ def resnet18(shape: Shape, stride: int = 1) -> nn.Sequential:
 BACKBONES: dict[str, Callable[[Shape], nn.Module]] = {
     "alexnet": alexnet,
     "convnet": convnet,
+    "groupnet": groupnet,
     "lenet": lenet,
     "mlp": mlp,
     "resnet18": resnet18,

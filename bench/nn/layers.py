@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -56,3 +59,16 @@ class LocalResponseNorm(nn.LocalResponseNorm):
             return x * scale.pow(-self.beta)
         root = scale.rsqrt()
         return x * (root * root.sqrt())
+
+
+@contextmanager
+def without_dropout(module: nn.Module) -> Iterator[None]:
+    """Inside, dropout lets everything pass, and all else is in the mode it was in."""
+    active = [layer for layer in module.modules() if isinstance(layer, nn.Dropout) and layer.training]
+    for layer in active:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in active:
+            layer.training = True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -48,9 +51,9 @@ def blocks_of(name: str, layer: nn.Linear | nn.Conv2d) -> list[WeightBlock]:
 
 
 class Network(nn.Module):
-    """`network(x, task)` gives the logits of that task's head, (n, num_classes); one shared head in domain-il."""
+    """A backbone with a head for every task, or one shared head. A call gives logits, see `forward`."""
 
-    statistics_frozen = False  # where set, normalisation that tracks statistics uses them in training too
+    statistics_frozen = False  # where set, normalization that tracks statistics uses them in training too
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
 
@@ -63,13 +66,36 @@ class Network(nn.Module):
         """The head that serves a task."""
         return cast(nn.Linear, self.heads[task if len(self.heads) > 1 else 0])
 
-    def forward(self, x: Tensor, task: int) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        task: int | Tensor,
+        gates: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Return the logits (n, num_classes) of a task's head, or of each sample's own task (n,).
+
+        `gates` multiply the outputs of layers, by path: (out,) for all samples or (n, out). `weights` stand in the
+        place of parameters, by name.
+        """
+        if weights:
+            return cast(Tensor, functional_call(self, dict(weights), (x, task, gates)))
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        return self.head(task)(self.backbone(x))
+        if not gates:
+            return self.answer(self.backbone(x), task)
+        with _gated(self, gates):
+            return self.answer(self.backbone(x), task)
+
+    def answer(self, features: Tensor, task: int | Tensor) -> Tensor:
+        """Return the logits (n, num_classes) of features (n, f), by the head of a task or of each sample's (n,)."""
+        if not isinstance(task, Tensor) or len(self.heads) == 1:
+            return self.head(task if isinstance(task, int) else 0)(features)
+        everything = torch.stack([head(features) for head in self.heads], dim=1)  # (n, T, num_classes)
+        return everything[torch.arange(len(features), device=task.device), task]
 
     def train(self, mode: bool = True) -> Network:
-        """Training mode; normalisation with frozen statistics stays in evaluation mode."""
+        """Training mode; normalization with frozen statistics stays in evaluation mode."""
         super().train(mode)
         for module in self.modules():
             if self.statistics_frozen and isinstance(module, _BatchNorm) and module.running_mean is not None:
@@ -110,3 +136,21 @@ class Network(nn.Module):
         """No shared parameter learns."""
         for parameter in self.shared_parameters().values():
             parameter.requires_grad_(False)
+
+
+@contextmanager
+def _gated(network: Network, gates: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the outputs of layers are multiplied by their gates."""
+
+    def multiply(gate: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
+        def hook(layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            own = gate if gate.dim() == 2 else gate.unsqueeze(0)
+            return output * own.view(*own.shape, *[1] * (output.dim() - 2))
+
+        return hook
+
+    with ExitStack() as stack:
+        for path, gate in gates.items():
+            layer = network.get_submodule(path)
+            stack.callback(layer.register_forward_hook(multiply(gate)).remove)
+        yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -24,10 +24,16 @@ def track_statistics(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def settle_statistics(network: Network, train: Sequence[tuple[int, Tensor, Tensor]], batch_size: int) -> None:
-    """Where normalisation tracks statistics: those of the training data under the weights at hand, without dropout.
+def settle_statistics(
+    network: Network,
+    forward: Callable[[Tensor, int], object],
+    train: Sequence[tuple[int, Tensor, Tensor]],
+    batch_size: int,
+) -> None:
+    """Where normalization tracks statistics, make them those of the training data, passed `forward` without dropout.
 
-    What it tracks in training is measured behind dropout, whose outputs vary more than what evaluation will see (Li et
+    `train` has the task, inputs (n, *input_shape) and labels of each part. What is tracked in training is measured
+    behind dropout, whose outputs vary more than what evaluation will see (Li et
     al., CVPR 2019): on the AlexNet that costs 19 points on the first task. So they are averaged anew, over one pass.
     """
     if not _tracking(network):
@@ -38,7 +44,7 @@ def settle_statistics(network: Network, train: Sequence[tuple[int, Tensor, Tenso
             layer.train()
         for t, x, y in train:
             for part in slices(len(y), batch_size):
-                network(x[part], t)
+                forward(x[part], t)
 
 
 def steady_statistics(module: nn.Module) -> AbstractContextManager[None]:

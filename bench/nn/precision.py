@@ -8,6 +8,8 @@ bases and Fisher information are computed outside of autocast.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +17,13 @@ from torch import Tensor, nn
 from bench.nn.network import Network
 
 
-def logits(network: Network, x: Tensor, task: int) -> Tensor:
-    """Return the logits of a task's head, (n, num_classes), in float32, computed in the network's own precision."""
-    if network.precision == "fp32":
-        return network(x, task)
+def compute(forward: Callable[[Tensor, Any], Tensor], precision: str, x: Tensor, task: int | Tensor) -> Tensor:
+    """Return what `forward` gives for inputs and their task, logits (n, num_classes), in float32, computed in a
+    precision of `core.PRECISIONS`."""
+    if precision == "fp32":
+        return forward(x, task)
     with torch.autocast(x.device.type, torch.bfloat16):
-        answers = network(x, task)
+        answers = forward(x, task)
     return answers.float()
 
 
@@ -39,15 +42,14 @@ def slowdown(device: str, rounds: int = 3) -> float:
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
     for _ in range(rounds + 1):
         for precision, own in seconds.items():
-            network.precision = precision
-            own.append(_seconds_of_step(network, x))
+            own.append(_seconds_of_step(network, precision, x))
     return min(seconds["bf16"][1:]) / min(seconds["fp32"][1:])
 
 
-def _seconds_of_step(network: Network, x: Tensor) -> float:
+def _seconds_of_step(network: Network, precision: str, x: Tensor) -> float:
     """Return the seconds of a forward and a backward pass, until a GPU has done them."""
     start = time.perf_counter()
-    logits(network, x, 0).square().mean().backward()
+    compute(network, precision, x, 0).square().mean().backward()
     if x.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -15,7 +15,7 @@ import torch
 from bench.catalog import plan, registry
 from bench.core import PROTOCOLS, Split, Task
 from bench.nn import architectures
-from bench.training.loop import run_stream
+from bench.training.loop import Session
 from bench.training.method import Method
 
 Plugins = Sequence[Path]
@@ -124,7 +124,7 @@ def fine_tuning_runs(name: str, plugins: Plugins = (), data: Path = HERE) -> Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = architectures.build(benchmark)
-        R, _ = run_stream(network, Method(network), few, training, seed=0)
+    R, _ = Session(network, Method(network), few, training, seed=0).run()
     assert all(a is None or 0 <= a <= 1 for row in R for a in row), f"accuracies out of [0, 1]: {R}"
 
 

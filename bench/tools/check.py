@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from bench.catalog import registry
 from bench.catalog.registry import Kind
 from bench.core import UserError
 from bench.tools import benchmark_checks, method_checks
 
-Verdict = tuple[str, str, str | None]  # a check's name, what it protects from, and the failure
+
+class Verdict(NamedTuple):
+    """What a check found."""
+
+    check: str
+    place: str  # where it ran, if there are several places
+    protects: str  # from what
+    failure: str | None
 
 
 def run_checks(kind: Kind, name: str, plugins: Sequence[Path] = (), data: Path = Path()) -> Iterator[Verdict]:
-    """Every check of a method or a benchmark; `data` is the folder of data sets."""
+    """Run every check of a method or a benchmark; `data` is the folder of data sets."""
     path = registry.available(kind, plugins)[name]
-    more = () if kind == "Method" else (data,)
-    for check in method_checks.CHECKS if kind == "Method" else benchmark_checks.CHECKS:
-        failure = None
-        try:
-            check(name, plugins, *more)
-        except (AssertionError, UserError) as error:
-            failure = str(error).replace("\n", " ") or registry.reason(error, path)
-        except Exception as error:  # whatever anybody's code may do
-            failure = registry.reason(error, path)
-        yield check.__name__, " ".join(str(inspect.getdoc(check)).split()), failure
+    if kind == "Benchmark":
+        for check in benchmark_checks.CHECKS:
+            yield _verdict(check, partial(check, name, plugins, data), "", path)
+        return
+    for check, ground in method_checks.cases(name, plugins):
+        place = "" if check in method_checks.ANYWHERE else ", ".join(ground)
+        yield _verdict(check, partial(check, name, plugins, ground), place, path)
+
+
+def _verdict(check: Callable[..., None], run: Callable[[], None], place: str, path: Path) -> Verdict:
+    failure = None
+    try:
+        run()
+    except (AssertionError, UserError) as error:
+        failure = str(error).replace("\n", " ") or registry.reason(error, path)
+    except Exception as error:  # whatever anybody's code may do
+        failure = registry.reason(error, path)
+    return Verdict(check.__name__, place, " ".join(str(inspect.getdoc(check)).split()), failure)
 
 
 def report(words: Sequence[str], plugins: Sequence[Path], data: Path) -> Iterator[tuple[str, bool]]:
@@ -41,11 +57,14 @@ def report(words: Sequence[str], plugins: Sequence[Path], data: Path) -> Iterato
     for kind, name in subjects:
         yield f"{name}, a {kind.lower()}", True
         failures = 0
-        for check, protects, failure in run_checks(kind, name, plugins, data):
-            failures += failure is not None
-            yield f"  {'ok  ' if failure is None else 'FAIL'}  {check.replace('_', ' ')}: {protects}", failure is None
-            if failure is not None:
-                yield f"        {failure}", False
+        for verdict in run_checks(kind, name, plugins, data):
+            passed = verdict.failure is None
+            where = f" ({verdict.place})" if verdict.place else ""
+            title = verdict.check.replace("_", " ") + where
+            yield f"  {'ok  ' if passed else 'FAIL'}  {title}: {verdict.protects}", passed
+            if not passed:
+                failures += 1
+                yield f"        {verdict.failure}", False
         yield f"{name}: {f'{failures} checks failed' if failures else 'all checks passed'}", not failures
 
 

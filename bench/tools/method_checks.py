@@ -1,7 +1,8 @@
 """The contract of a method, as checks that anybody's method must pass. Each takes a name and raises AssertionError.
 
-They run on the toy stream, in seconds; a docstring says what its check protects from. `tests/test_conformance.py`
-applies every check to every registered method, and `python run_bench.py check FILE` to a user's.
+They run in seconds, on toy streams with two networks that have little in common and under both protocols; a docstring
+says what its check protects from. `tests/methods/test_conformance.py` applies every check to every method here, and
+`python run_bench.py check FILE` to a user's.
 """
 
 from __future__ import annotations
@@ -9,46 +10,58 @@ from __future__ import annotations
 import dataclasses
 import io
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.catalog import plan, registry
 from bench.config import build, names
-from bench.core import Training
-from bench.nn import architectures
+from bench.core import Training, UserError
+from bench.execution.session import session_of
 from bench.nn.network import Network
-from bench.seeding import derive
-from bench.training.loop import ForeignHeadError, run_stream
-from bench.training.method import Method
+from bench.training.data import TrainingData
+from bench.training.loop import ForeignHeadError
+from bench.training.method import SAMPLES, SEPARATOR, Method
+from bench.training.needs import unmet
 
 Plugins = Sequence[Path]
-BENCHMARK = "toy"
+
+
+class Ground(NamedTuple):
+    """Where a check runs: a benchmark and a protocol."""
+
+    benchmark: str
+    protocol: str
+
+
+PLAIN = Ground("toy", "published")  # a head a task, no normalization, no bias
+SHARED = Ground("toy_shared", "sound")  # one head; normalization with frozen statistics, bias, groups, dropout
+GROUNDS = (PLAIN, SHARED)
 
 
 class Run:
-    """A method on the toy stream, as `grid.run_cell` runs it, with its parts in reach."""
+    """A method on the toy stream of a ground, with its parts in reach."""
 
-    def __init__(self, name: str, plugins: Plugins = (), seed: int = 0, **settings: Any) -> None:
-        self.benchmark = registry.get_benchmark(BENCHMARK, plugins)
-        self.tasks = self.benchmark.stream(seed, Path())
-        self.seed = derive(BENCHMARK, seed)
-        cls = registry.get_method(name, plugins)
-        self.training, config = plan.resolve(name, cls, registry.recipe(BENCHMARK, plugins), settings)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self.seed, "weights"))
-            self.network: Network = architectures.build(self.benchmark)
-        self.method: Method = cls(self.network, config, torch.Generator())
+    def __init__(
+        self, name: str, plugins: Plugins = (), seed: int = 0, ground: Ground = PLAIN, **settings: Any
+    ) -> None:
+        request = plan.Request([name], [ground.benchmark], [seed], None, {name: settings}, [ground.protocol])
+        cells, reasons = plan.expand(request, plugins)
+        if not cells:
+            raise UserError(f"it does not apply to {ground.benchmark}: {'; '.join(reasons.values())}")
+        self.session = session_of(cells[0], plugins)
+        self.network, self.method = self.session.network, self.session.method
+        self.training, self.seed = self.session.training, self.session.seed
+        self.tasks = list(self.session.tasks)
 
     def learn(self, until: int | None = None, first: int = 0) -> list[list[float | None]]:
-        """Learn the tasks from `first` up to `until`; returns the accuracy matrix."""
-        with torch.random.fork_rng(devices=[]):
-            tasks = self.tasks[:until]
-            return run_stream(self.network, self.method, tasks, self.training, self.seed, first=first)[0]
+        """Learn the tasks from `first` up to `until`. Return the accuracy matrix."""
+        return dataclasses.replace(self.session, tasks=self.tasks[:until]).run(first)[0]
 
 
 def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> str:
@@ -66,7 +79,7 @@ def snapshot(network: Network) -> dict[str, Tensor]:
     return {k: v.clone() for k, v in network.state_dict().items()}
 
 
-def config_goes_round(name: str, plugins: Plugins = ()) -> None:
+def config_goes_round(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """A result is traced by its configuration: it can be read back, and no setting means two things."""
     config_class: Any = registry.get_method(name, plugins).Config
     config: Any = config_class()
@@ -75,42 +88,43 @@ def config_goes_round(name: str, plugins: Plugins = ()) -> None:
     assert build(config_class, dataclasses.asdict(config), name) == config, "Config does not survive a round trip"
 
 
-def derives_from_method_directly(name: str, plugins: Plugins = ()) -> None:
+def derives_from_method_directly(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """A method can be read in one file."""
     bases = registry.get_method(name, plugins).__bases__
     assert bases == (Method,), f"bases are {bases}, not Method alone"
 
 
-def applies_somewhere(name: str, plugins: Plugins = ()) -> None:
+def applies_somewhere(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """A method that applies to no benchmark compares with nothing."""
     cls = registry.get_method(name, plugins)
     benchmarks = [registry.get_benchmark(b, plugins) for b in registry.available("Benchmark", plugins)]
-    reasons = {b.name: cls.unsupported(b, Training()) for b in benchmarks}
+    reasons = {b.name: unmet(cls.needs, b) or cls.unsupported(b, Training()) for b in benchmarks}
     assert not all(reasons.values()), f"unsupported everywhere: {reasons}"
-    assert not reasons[BENCHMARK], f"the checks need it to run on {BENCHMARK}: {reasons[BENCHMARK]}"
+    plain = PLAIN.benchmark
+    assert not reasons[plain], f"the checks need it to run on {plain}: {reasons[plain]}"
 
 
-def construction_changes_nothing(name: str, plugins: Plugins = ()) -> None:
+def construction_changes_nothing(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """All methods start from the same weights, and training modes."""
-    run = Run(name, plugins)
-    fresh = Run("finetune")
+    run = Run(name, plugins, ground=ground)
+    fresh = Run("finetune", ground=ground)
     changed = difference(run.network.state_dict(), fresh.network.state_dict())
     assert not changed, f"construction changed {changed}"
     assert run.network.training, "the network left training mode"
 
 
-def toy_tasks_are_learnt(name: str, plugins: Plugins = ()) -> None:
+def toy_tasks_are_learnt(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """Each of three easy tasks is learnt, and the matrix has the right shape and range."""
-    R = Run(name, plugins).learn()
+    R = Run(name, plugins, ground=ground).learn()
     learnt = [R[i][i] for i in range(3) if R[i][i] is not None]
     assert len(R) == 3 and all(len(row) == 3 for row in R), "the accuracy matrix is not 3 x 3"
     assert all(a is None or 0 <= a <= 1 for row in R for a in row), f"accuracies out of [0, 1]: {R}"
     assert learnt and min(a for a in learnt if a is not None) > 0.8, f"accuracy when learnt: {learnt}"
 
 
-def same_seed_same_bits(name: str, plugins: Plugins = ()) -> None:
+def same_seed_same_bits(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """A number can be repeated: the same seed gives the same bits, another seed another stream."""
-    first, second, other = (Run(name, plugins, seed=s) for s in (0, 0, 1))
+    first, second, other = (Run(name, plugins, s, ground) for s in (0, 0, 1))
     R, again = first.learn(2), second.learn(2)
     assert again == R, f"accuracies differ: {R} and {again}"
     differs = difference(first.network.state_dict(), second.network.state_dict())
@@ -119,13 +133,13 @@ def same_seed_same_bits(name: str, plugins: Plugins = ()) -> None:
     assert difference(first.network.state_dict(), other.network.state_dict()), "the seed has no effect"
 
 
-def global_random_state_is_untouched(name: str, plugins: Plugins = ()) -> None:
+def global_random_state_is_untouched(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """Randomness comes from the method's generator: no library's global state decides a number, or is moved."""
     runs = []
     for salt in (1, 2):
         random.seed(salt)
         np.random.seed(salt)  # noqa: NPY002
-        run = Run(name, plugins)
+        run = Run(name, plugins, ground=ground)
         before = random.getstate(), _numpy_state()
         run.learn(2)
         assert random.getstate() == before[0], "it draws from Python's global random state"
@@ -139,9 +153,9 @@ def _numpy_state() -> bytes:
     return bytes(np.random.get_state()[1].data)  # type: ignore[index]  # noqa: NPY002
 
 
-def evaluation_changes_nothing(name: str, plugins: Plugins = ()) -> None:
+def evaluation_changes_nothing(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """Looking at test data must not teach: another test set leaves the same weights."""
-    run, blind = Run(name, plugins), Run(name, plugins)
+    run, blind = Run(name, plugins, ground=ground), Run(name, plugins, ground=ground)
     blind.tasks = [dataclasses.replace(t, test=t.validation) for t in blind.tasks]
     run.learn(2)
     blind.learn(2)
@@ -149,19 +163,19 @@ def evaluation_changes_nothing(name: str, plugins: Plugins = ()) -> None:
     assert not differs, f"another test set changes {differs}"
 
 
-def names_survive(name: str, plugins: Plugins = ()) -> None:
+def names_survive(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """Whatever a method attaches for a task is gone after it: networks can be saved, compared and resumed."""
-    run = Run(name, plugins)
+    run = Run(name, plugins, ground=ground)
     keys = list(run.network.state_dict())
     run.learn(2)
     odd = sorted(set(keys) ^ set(run.network.state_dict()))
     assert list(run.network.state_dict()) == keys, f"the network's parameters have other names after a task: {odd}"
 
 
-def other_heads_stay(name: str, plugins: Plugins = ()) -> None:
+def other_heads_stay(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """Only the current task's head learns: what touches old tasks' heads changes answers nobody trained."""
-    run = Run(name, plugins)
-    if run.method.joint:
+    run = Run(name, plugins, ground=ground)
+    if run.method.stage == "all":
         return
     try:
         run.learn(2)
@@ -169,40 +183,50 @@ def other_heads_stay(name: str, plugins: Plugins = ()) -> None:
         raise AssertionError(str(error)) from error
 
 
-def old_data_is_declared(name: str, plugins: Plugins = ()) -> None:
-    """A table marks who reads earlier tasks' data: nobody reads it, or keeps it out of sight, without saying so."""
-    run = Run(name, plugins)
-    if run.method.joint or run.method.reads_old_data(run.method.config):
+def old_data_is_declared(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+    """A table marks who uses earlier tasks' data: nobody reads it, or keeps it out of sight, without saying so."""
+    run = Run(name, plugins, ground=ground)
+    declared = run.method.old_data(run.method.config)
+    if run.method.stage == "all" or declared == "all":
         return
     try:
         run.learn()
     except PermissionError as error:
         raise AssertionError(str(error)) from error
+    state = run.method.state()
+    shown = {name for name in state if declared == "stored" and name.split(SEPARATOR)[0] == SAMPLES}
+    counted = {state[name].data_ptr() for name in shown}
     x = torch.from_numpy(run.tasks[0].train.x).flatten(1)
-    counted = {tensor.data_ptr() for tensor in run.method.state().values()}
     for attribute, tensor in _tensors(vars(run.method)):
-        if tensor.data_ptr() not in counted and tensor.numel() and tensor.numel() % x.shape[1] == 0:
-            rows = tensor.detach().reshape(-1, x.shape[1])
-            kept = sum(bool((rows == image).all(1).any()) for image in x)
-            assert not kept, f"self.{attribute} holds {kept} images of task 0: keep such in self.memory, which counts"
+        if tensor.data_ptr() in counted or not tensor.numel() or tensor.numel() % x.shape[1]:
+            continue
+        rows = tensor.detach().reshape(-1, x.shape[1]).to(x.dtype)
+        kept = sum(bool((rows == image).all(1).any()) for image in x)
+        where = f"{attribute} holds {kept} images of task 0"
+        assert not kept, f'self.{where}: declare old_data "stored" and keep such in self.memory["{SAMPLES}"]'
 
 
-def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors in an attribute, however nested, with the attribute's name."""
+def _tensors(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Yield all tensors in an attribute, however nested, with the attribute's name. The network is not the method's
+    own, and training data that it was handed closes by itself."""
     if isinstance(value, Tensor):
         yield name, value
+    elif isinstance(value, nn.Module | TrainingData) or depth > 8:
+        return
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _tensors(item, name or str(key))
-    elif isinstance(value, list | tuple):
+            yield from _tensors(item, name or str(key), depth + 1)
+    elif isinstance(value, list | tuple | set | deque):
         for item in value:
-            yield from _tensors(item, name)
+            yield from _tensors(item, name, depth + 1)
+    elif hasattr(value, "__dict__"):
+        yield from _tensors(vars(value), name, depth + 1)
 
 
-def state_goes_round(name: str, plugins: Plugins = ()) -> None:
+def state_goes_round(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """A run that is saved after a task and resumed elsewhere ends with the same bits: nothing is hidden."""
-    whole, half = Run(name, plugins), Run(name, plugins)
-    if whole.method.joint:
+    whole, half = Run(name, plugins, ground=ground), Run(name, plugins, ground=ground)
+    if whole.method.stage == "all":
         return
     R = whole.learn()
     half.learn(2)
@@ -212,7 +236,7 @@ def state_goes_round(name: str, plugins: Plugins = ()) -> None:
     file = io.BytesIO()
     torch.save((half.network.state_dict(), state), file)
     file.seek(0)
-    resumed = Run(name, plugins)
+    resumed = Run(name, plugins, ground=ground)
     weights, state = torch.load(file)
     resumed.network.load_state_dict(weights)
     resumed.method.load_state(state)
@@ -224,9 +248,9 @@ def state_goes_round(name: str, plugins: Plugins = ()) -> None:
     assert not differs, f"state differs after resuming: {differs}"
 
 
-def config_stays(name: str, plugins: Plugins = ()) -> None:
+def config_stays(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
     """The configuration stored with a result is the one it was made with."""
-    run = Run(name, plugins)
+    run = Run(name, plugins, ground=ground)
     before = dataclasses.asdict(run.method.config)
     run.learn(2)
     after = dataclasses.asdict(run.method.config)
@@ -248,3 +272,18 @@ CHECKS: tuple[Callable[..., None], ...] = (
     state_goes_round,
     config_stays,
 )
+ANYWHERE = (config_goes_round, derives_from_method_directly, applies_somewhere)  # checks that need no ground
+
+
+def cases(name: str, plugins: Plugins = ()) -> Iterator[tuple[Callable[..., None], Ground]]:
+    """Yield every check with every ground that the method applies to."""
+    for check in CHECKS:
+        yield check, PLAIN
+        if check not in ANYWHERE and not why_not(name, SHARED, plugins):
+            yield check, SHARED
+
+
+def why_not(name: str, ground: Ground, plugins: Plugins = ()) -> str:
+    """Return why a method does not apply to a ground; empty where it does."""
+    request = plan.Request([name], [ground.benchmark], [0], protocols=[ground.protocol])
+    return "; ".join(plan.expand(request, plugins)[1].values())

@@ -96,9 +96,9 @@ def over(seconds: Times, arm: str, yardstick: str) -> dict[str, float]:
 
 def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
     """All that is known of an arm in one stage."""
-    epoch, records = statistics.median(seconds[arm]), facts.get("records") or [{}]
+    epoch, records = statistics.median(seconds[arm]), facts.get("records", [])
     floor = max(facts["flops"] / rates["flops_per_s"], facts["bytes"] / rates["bytes_per_s"]) * facts["steps"]
-    hooks = records[-1].get("seconds", {})
+    hooks = records[-1].seconds if records else {}
     return {
         "epoch_s": epoch,
         "over_finetune": over(seconds, arm, YARDSTICK),
@@ -110,9 +110,9 @@ def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, f
         "hooks_in_finetune_epochs": (
             (hooks["begin"] + hooks["end"]) / statistics.median(seconds[YARDSTICK]) if hooks else None
         ),
-        "state_bytes": records[-1].get("state_bytes"),
+        "state_bytes": records[-1].state_bytes if records else None,
         "peak_bytes": facts["peak_bytes"],
-        "seconds_by_task": [r["seconds"] for r in records if r],  # begin, an epoch with its validation, end
+        "seconds_by_task": [record.seconds for record in records],  # begin, an epoch with its validation, end
     }
 
 

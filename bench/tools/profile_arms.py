@@ -20,11 +20,13 @@ from bench.config import build, parse, require
 from bench.core import Benchmark, DataError, Split, Task, Training
 from bench.data.generated import random_task
 from bench.execution.runner import Resources, keep_memory, peak_bytes, set_arithmetic
+from bench.execution.session import session_of
 from bench.nn import architectures
 from bench.nn.layers import Dropout, LocalResponseNorm
-from bench.seeding import derive
-from bench.training.loop import make_optimizer, now, on_device, run_stream, train_epoch, training_step
-from bench.training.method import Method, TrainingData
+from bench.training.batches import on_device
+from bench.training.data import Batch
+from bench.training.loop import Session, TaskDone, TaskRecord, now
+from bench.training.step import tensors_of, training_step
 
 BARE = "bare loop"
 Stage = tuple[Callable[[], object], dict[str, Any]]  # trains an epoch, and what else is known of it
@@ -67,39 +69,37 @@ def harness(name: str, setting: Setting) -> Iterator[Stage]:
     """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one."""
     name, *settings = name.split(":")
     user = {key: parse(value) for key, _, value in (text.partition("=") for text in settings)}
-    cls = registry.get_method(name)
-    training, config = plan.resolve(name, cls, registry.recipe(setting.benchmark), {**user, "epochs": 1})
-    require(not cls.joint, f"{name} has no later task to measure")
-    benchmark, tasks, _ = tasks_of(setting)
+    [cell] = plan.expand(plan.Request([name], [setting.benchmark], [1], epochs=1, settings={name: user}))[0]
+    require(not cell.traits["joint"], f"{name} has no later task to measure")
+    _, tasks, _ = tasks_of(setting)
     for t in (0, setting.later - 1):
-        sharp = training.sam == "all" or (training.sam == "first" and t == 0)
-        torch.manual_seed(derive(setting.benchmark, "perf"))
-        network = architectures.build(benchmark, training.bn_mode).to(setting.device)
-        method = cls(network, config)
-        kept: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
-
-        def keep(*_: object, n: nn.Module = network, m: Method = method, kept: list[Any] = kept) -> None:
-            kept.append((copy.deepcopy(n.state_dict()), m.state()))
-
-        records = run_stream(network, method, tasks[: t + 1], training, seed=1, keep=keep)[1] if t else []
-        if t:  # go back to where the later task began, and stay inside it
-            network.load_state_dict(kept[t - 1][0])
-            method.load_state(kept[t - 1][1])
-        images = [on_device(task.train, torch.device(setting.device), task.index) for task in tasks[: t + 1]]
-        data = [TrainingData(*part, training.batch_size) for part in images]
-        if method.reads_old_data(config):
-            data[t].grant(data[:t])
-        network.open([t])
-        method.begin_task(t, data[t])
-        optimizer = make_optimizer(method.parameters(), training)
-        _, x, y = images[t]
-        batch = t, x[: training.batch_size], y[: training.batch_size]
-        count = partial(training_step, network.train(), method, optimizer, *batch, training.rho if sharp else 0.0)
+        session = session_of(cell, device=setting.device, tasks=tasks[: t + 1])
+        records = learn_before(session, t) if t else []
+        next(session.events(first=t))  # all is ready for an epoch of the task
+        stage, training = session.stage, session.training
+        assert stage is not None and stage.optimizer is not None
+        _, x, y = stage.train[0]
+        batch = Batch(x[: training.batch_size], y[: training.batch_size], t)
+        step = partial(training_step, session.method, stage.optimizer, batch, stage.rho)
         moments = 4 if training.optimizer == "adam" else 2 if training.momentum else 0
-        order = torch.Generator().manual_seed(0)
-        facts = arithmetic(count, list(network.parameters()), method.parameters(), moments)
+        session.network.train()
+        facts = arithmetic(step, list(session.network.parameters()), tensors_of(session.method.parameters()), moments)
         facts |= {"steps": -(-len(y) // training.batch_size), "records": records}
-        yield partial(train_epoch, network, method, optimizer, images[t:], training, order, sharp), facts
+        yield stage.train_epoch, facts
+
+
+def learn_before(session: Session, t: int) -> list[TaskRecord]:
+    """Learn the tasks, task t the last of them; then go back to where task t began. Return the records of all."""
+    records = []
+    for event in session.events():
+        if not isinstance(event, TaskDone):
+            continue
+        records.append(event.record)
+        if event.record.task == t - 1:
+            kept = copy.deepcopy(session.network.state_dict()), session.method.state()
+    session.network.load_state_dict(kept[0])
+    session.method.load_state(kept[1])
+    return records
 
 
 def bare(setting: Setting) -> Iterator[Stage]:

@@ -108,7 +108,7 @@ def plan(request: Request, search: Search, plugins: Sequence[Path] = ()) -> tupl
     for name in request.methods:
         own = replace(request, methods=[name])
         usual, unsupported = grid.expand(own, plugins)
-        if registry.get_declaration(name, plugins).joint:
+        if registry.get_declaration(name, plugins).stage == "all":
             left_out[name] = "it trains on all tasks at once, an upper bound and not a competitor"
         elif unsupported:
             [left_out[name]] = unsupported.values()

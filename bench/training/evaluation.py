@@ -10,47 +10,53 @@ from torch.nn import functional as F
 
 from bench.core import Training, slices
 from bench.nn.activations import evaluating
-from bench.nn.network import Network
-from bench.nn.precision import logits
 from bench.seeding import derive
+from bench.training.method import Method
 
 Data = tuple[int, Tensor, Tensor]  # task, inputs, labels
 
 
 @torch.no_grad()
-def evaluate(network: Network, t: int, x: Tensor, y: Tensor, batch_size: int = 64) -> tuple[float, float]:
-    """Mean loss and accuracy, in [0, 1], on task t, in evaluation mode, in the given order."""
+def evaluate(method: Method, t: int, x: Tensor, y: Tensor, batch_size: int = 64) -> tuple[float, float]:
+    """Return the mean loss and the accuracy, in [0, 1], on task t, in evaluation mode, in the given order.
+
+    A method whose network has a single head is not told the task.
+    """
+    told = t if len(method.network.heads) > 1 else 0
     loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.long, device=x.device)
-    with evaluating(network):
+    with evaluating(method.network):
         for part in slices(len(y), batch_size):
-            answers = logits(network, x[part], t)
+            answers = method.logits(x[part], told)
             loss += F.cross_entropy(answers, y[part], reduction="sum")
             correct += (answers.argmax(1) == y[part]).sum()
     return float(loss) / len(y), float(correct) / len(y)
 
 
-def measure(network: Network, tests: Sequence[Data], training: Training, seed: int, after: int) -> list[float | None]:
-    """Accuracies, each the mean of `n_eval` passes in random orders, which where normalisation uses the test batch are
-    part of the protocol: "fixed", the same after every task, or "shuffled", others each time."""
+def measure(method: Method, tests: Sequence[Data], training: Training, seed: int, after: int) -> list[float | None]:
+    """Return accuracies, each the mean of `n_eval` passes in random orders.
+
+    Where normalization uses the test batch, orders are part of the protocol: "fixed", the same after every task, or
+    "shuffled", others each time.
+    """
     row: list[float | None] = []
     for test in tests:
         words = ("evaluation", test[0]) if training.eval_order == "fixed" else ("evaluation", test[0], after)
         orders = torch.Generator().manual_seed(derive(seed, *words))
-        passes = [evaluate(network, *_shuffled(test, orders), training.eval_batch_size) for _ in range(training.n_eval)]
+        passes = [evaluate(method, *_shuffled(test, orders), training.eval_batch_size) for _ in range(training.n_eval)]
         row.append(sum(accuracy for _, accuracy in passes) / len(passes))
     return row
 
 
 def validation_loss(
-    network: Network, parts: Sequence[Data], training: Training, otherwise: float, orders: torch.Generator | None
+    method: Method, parts: Sequence[Data], training: Training, otherwise: float, orders: torch.Generator | None
 ) -> float:
-    """Sample-weighted over tasks; the training loss where a benchmark has no validation data."""
+    """Return the mean loss over the samples of all parts; `otherwise` where a benchmark has no validation data."""
     parts = [part for part in parts if len(part[2])]
     if not parts:
         return otherwise
     if orders is not None:
         parts = [_shuffled(part, orders) for part in parts]
-    losses = [evaluate(network, *part, training.eval_batch_size)[0] * len(part[2]) for part in parts]
+    losses = [evaluate(method, *part, training.eval_batch_size)[0] * len(part[2]) for part in parts]
     return sum(losses) / sum(len(y) for _, _, y in parts)
 
 

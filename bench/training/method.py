@@ -2,83 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bench.core import Benchmark, Training, slices
+from bench.core import Benchmark, Training
 from bench.search_space import Range
+from bench.training.data import Batch, TrainingData
 
 if TYPE_CHECKING:  # what a method declares can be read without torch, see `bench.catalog.declarations`
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from bench.nn.network import Network
 
-
-UNDECLARED = "the method reads earlier tasks' data, but its `reads_old_data` does not say so"
-
-
-class TrainingData:
-    """The training split of a task, as a method may read it: iterate for batches (x, y) in a fixed order.
-
-    `earlier` gives the splits of earlier tasks to methods that declare `reads_old_data`, and refuses it to others;
-    to them a split is closed when its task has ended.
-    """
-
-    def __init__(self, task: int, x: Tensor, y: Tensor, batch_size: int) -> None:
-        self.task, self.batch_size = task, batch_size
-        self._x, self._y = x, y
-        self.samples_read = 0
-        self._closed = False
-        self._earlier: Sequence[TrainingData] | None = None
-
-    def grant(self, earlier: Sequence[TrainingData]) -> None:
-        """Let the method read `earlier` too."""
-        self._earlier = earlier
-
-    @property
-    def earlier(self) -> Sequence[TrainingData]:
-        if self._earlier is None:
-            raise PermissionError(UNDECLARED)
-        return self._earlier
-
-    def close(self) -> None:
-        """Refuse to be read from now on."""
-        self._closed = True
-
-    def __len__(self) -> int:
-        return len(self._y)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in slices(len(self), self.batch_size):
-            yield self._take(part)
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """At most `n` random samples without replacement, (x, y)."""
-        import torch
-
-        return self._take(torch.randperm(len(self), generator=generator)[:n].to(self._x.device))
-
-    def _take(self, part: slice | Tensor) -> tuple[Tensor, Tensor]:
-        if self._closed:
-            raise PermissionError(UNDECLARED)
-        self.samples_read += len(self._y[part])
-        return self._x[part], self._y[part]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the inputs and labels."""
-        return self._x.nbytes + self._y.nbytes
+OldData = Literal["none", "stored", "all"]
+Memory = dict[str, Any]  # of tensors, or of dicts of tensors, however deep
+SAMPLES = "samples"  # where in its memory a method keeps samples of the stream: x, y and whatever belongs to each
+SEPARATOR = "/"  # between the names of a nested memory where it is flat
 
 
 class Method:
     """A continual-learning method. A file in `methods/` (or a plugin) holds one subclass; its stem is the name.
 
-    Per task the trainer calls `begin_task`, builds an optimiser over `parameters()`, and for every batch computes
-    loss + `penalty()`, back-propagates, calls `edit_grads` and steps; then it restores the best weights and calls
-    `end_task`. Whatever a method carries from task to task stands in `memory`, by name: it is saved, restored and
-    counted. Random numbers come from `generator` alone, which is seeded anew for every task.
+    Once a task: `begin_task`; an optimizer over `parameters()`; epochs; the best weights come back; `end_task`; the
+    evaluation. In every step: `before_step`, then `loss` and its gradients, `edit_grads`, the optimizer, `after_step`.
+    Every evaluation goes through `forward`. `loss` and `edit_grads` compute with tensors alone and never ask a GPU for
+    a number, so that a step can be captured as a graph; the others are plain Python.
+
+    Whatever a method carries from task to task stands in `memory`, by name: it is saved, restored and counted. Random
+    numbers come from `generator` alone, which is seeded anew for every task.
     """
 
     @dataclass(frozen=True)
@@ -89,7 +42,10 @@ class Method:
 
     version: ClassVar[int] = 1  # part of a cell's identity; raised when the method changes its meaning
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings under a protocol, where not the defaults
-    joint: ClassVar[bool] = False  # trains once, on all tasks together: an upper bound, not a competitor
+    stage: ClassVar[Literal["task", "all"]] = "task"  # trains task after task; or once, on all of them: an upper bound
+    trains_old_heads: ClassVar[bool] = False  # whether heads of earlier tasks go on learning
+    needs: ClassVar[tuple[str, ...]] = ()  # of NEEDS in `bench.training.needs`: what a benchmark has to offer
+    by_default: ClassVar[bool] = True  # whether a command that names no method runs this one
     config: Config
 
     def __init__(self, network: Network, config: Any = None, generator: torch.Generator | None = None) -> None:
@@ -98,43 +54,115 @@ class Method:
         self.network = network
         self.config = self.Config() if config is None else config
         self.generator = torch.Generator() if generator is None else generator
-        self.memory: dict[str, Tensor] = {}
+        self.memory: Memory = {}
 
     @classmethod
     def unsupported(cls, benchmark: Benchmark, training: Training) -> str | None:
-        """Why the method does not apply to a benchmark, or to be trained so, in a few words; or None."""
+        """Why the method does not apply to a benchmark, or to be trained so, in a few words; or None.
+
+        What `needs` says need not be said here again.
+        """
         return None
 
     @classmethod
-    def reads_old_data(cls, config: Any) -> bool:
-        """Whether the method, so configured, reads training data of earlier tasks. Tables mark it."""
-        return False
+    def old_data(cls, config: Any) -> OldData:
+        """What the method, so configured, uses of earlier tasks' training data. Tables mark it.
+
+        "none"; "stored", samples that it keeps in `memory["samples"]`, which is a dict of tensors with a row a sample;
+        or "all", every image, by `data.earlier`.
+        """
+        return "none"
 
     def begin_task(self, task: int, data: TrainingData) -> None:
         """Before training: every shared parameter and the task's head may learn, unless you freeze it here."""
 
-    def parameters(self) -> list[nn.Parameter]:
-        """What the optimiser updates: by default all that may learn."""
+    def parameters(self) -> list[Any]:
+        """What the optimizer updates: by default all that may learn.
+
+        Parameters of your own may be among them: they are snapshotted and restored with the others. Or groups, as
+        torch's optimizers take them, in which `lr_scale` multiplies the rate.
+        """
         return [p for p in self.network.parameters() if p.requires_grad]
 
+    def before_step(self, batch: Batch) -> Batch:
+        """Before every step: return the batch to train on, with replayed samples mixed in, say."""
+        return batch
+
+    def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
+        """Return the logits (n, num_classes) of the head of a task, or of each sample's own task (n,).
+
+        Training and every evaluation go through here. Where a benchmark does not tell the task of a test image,
+        evaluation gives 0.
+        """
+        return self.network(x, task)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return what a step reduces, a scalar: the mean cross-entropy, and `penalty`."""
+        from torch.nn import functional as F
+
+        loss = F.cross_entropy(self.logits(batch.x, batch.task), batch.y)
+        penalty = self.penalty()
+        if isinstance(penalty, float | int) and penalty == 0:
+            return loss
+        return loss + penalty
+
     def penalty(self) -> Tensor | float:
-        """Added to the loss of every batch, a scalar."""
+        """Return what is added to the cross-entropy of every batch, a scalar."""
         return 0.0
 
     def edit_grads(self) -> None:
         """Between backward and step: change gradients in place."""
 
+    def after_step(self, batch: Batch) -> None:
+        """After every step, with the batch as it was before `before_step`: fill buffers, add up paths, clamp."""
+
     def end_task(self, task: int, data: TrainingData) -> None:
         """After training, with the best weights restored."""
 
-    def state(self) -> dict[str, Tensor]:
-        """What the method carries between tasks, beside the network."""
-        return dict(self.memory)
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state()`."""
-        self.memory = dict(state)
-
     def report(self) -> dict[str, Any]:
-        """Numbers of the task just ended that a reader may want, in plain Python; stored with the result."""
+        """Return numbers of the task just ended that a reader may want, in plain Python; stored with the result."""
         return {}
+
+    def logits(self, x: Tensor, task: int | Tensor) -> Tensor:
+        """Return what `forward` gives, in float32, computed in the network's precision. No hook: call it in `loss`."""
+        from bench.nn.precision import compute
+
+        return compute(self.forward, self.network.precision, x, task)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the method carries between tasks, beside the network: its memory, flat. No hook."""
+        return flat(self.memory)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state()`. No hook."""
+        self.memory = nested(state)
+
+    def stored_samples(self) -> int:
+        """Return the number of samples of the stream that are kept in memory. No hook."""
+        return len(self.memory.get(SAMPLES, {}).get("y", ()))
+
+
+NO_HOOKS = ("logits", "state", "load_state", "stored_samples")  # the methods of `Method` that none overrides
+
+
+def flat(memory: Memory, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a nested memory by name, the names on the way to each joined."""
+    found: dict[str, Tensor] = {}
+    for name, value in memory.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}{SEPARATOR}")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def nested(state: Mapping[str, Tensor]) -> Memory:
+    """Return the memory that `flat` made `state` of."""
+    memory: Memory = {}
+    for path, tensor in state.items():
+        *folders, name = path.split(SEPARATOR)
+        place = memory
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = tensor
+    return memory

@@ -39,7 +39,8 @@ from torch import Tensor, nn
 
 from bench.nn.activations import input_grams
 from bench.config import require
-from bench.training.method import Method, TrainingData
+from bench.training.data import TrainingData
+from bench.training.method import Method, OldData
 
 LIMIT = 4
 
@@ -75,8 +76,8 @@ class Idea(Method):
         return config.size > 3
 
     @classmethod
-    def reads_old_data(cls, config: Config) -> bool:
-        return cls._stores(config)
+    def old_data(cls, config: Config) -> OldData:
+        return "all" if cls._stores(config) else "none"
 
     @classmethod
     def unsupported(cls, benchmark, training) -> str | None:
@@ -105,7 +106,7 @@ def test_a_plan_without_torch_is_the_plan_with_it(idea: Path) -> None:
     assert (light[0], whole[0]) == (False, True)
     assert len(light[1]) > 100 and light[1:] == whole[1:]
     own = {cell["benchmark"]: cell for _, cell in light[1] if cell["method"] == "idea" and cell["protocol"] == "sound"}
-    assert own["digits"]["traits"] == {"joint": False, "reads_old_data": True}
+    assert own["digits"]["traits"] == {"joint": False, "reads_old_data": True, "replays": False}
     assert own["digits"]["config"] == {"size": 4, "rule": "b"}
     assert ["idea", "split_cifar100", "too many classes"] in light[2] and "split_cifar100" not in own
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from driving import executed, watched
 
 from bench.catalog import plan, registry
 from bench.core import Result, UserError
-from bench.execution import drive, executors, runner
-from bench.execution.executors import ray as cluster
+from bench.execution import grid, runner
+from bench.execution.events import CellFinished, CellStarted, EpochStarted
+from bench.execution.executors import EXECUTORS
 
 METHODS = list(registry.available("Method"))
 
@@ -19,10 +21,9 @@ def cells_of(*methods: str, seeds=(0,), plugins=(), **settings):
 
 
 def run(executor: str, cells, **resources) -> dict[str, Result]:
-    ready, failed = drive.prepare(cells, runner.Resources(**resources))
+    ready, failed = grid.prepare(cells, runner.Resources(**resources))
     assert not failed
-    results = executors.EXECUTORS[executor](ready, runner.Resources(**resources), lambda *progress: None)
-    return {r.cell.key: r for r in results}
+    return {r.cell.key: r for r in executed(executor, ready, runner.Resources(**resources))}
 
 
 def bits(result: Result) -> object:
@@ -49,7 +50,7 @@ def test_products_are_rounded_only_where_that_was_asked_for(tf32):
 
     torch.backends.cudnn.allow_tf32 = not tf32
     try:
-        result = runner.run_cell(cells_of("finetune")[0], runner.Resources(tf32=tf32), look)
+        result = watched(cells_of("finetune")[0], runner.Resources(tf32=tf32), look)
     finally:
         runner.set_arithmetic(runner.Resources())
     assert set(seen) == {(tf32, tf32)} and result.environment["tf32"] == tf32
@@ -58,11 +59,13 @@ def test_products_are_rounded_only_where_that_was_asked_for(tf32):
 def test_ray_reports_progress_and_failures(plugin):
     path = plugin("dies", "def begin_task(self, task, data):\n    import os\n    os._exit(1)")
     cells = cells_of("dies", "finetune", plugins=[path])
-    seen = []
     resources = runner.Resources(workers=1, plugins=(path,))
-    results = {r.cell.method: r for r in cluster.on_ray(cells, resources, lambda *event: seen.append(event))}
+    events = list(EXECUTORS["ray"](cells, resources))
+    results = {event.result.cell.method: event.result for event in events if isinstance(event, CellFinished)}
     assert "worker was lost" in str(results["dies"].error) and results["finetune"].error is None
-    assert {(cell.method, task) for cell, task, _ in seen} >= {("finetune", 0), ("finetune", 2)}
+    seen = {(event.cell.method, event.task) for event in events if isinstance(event, EpochStarted)}
+    assert seen >= {("finetune", 0), ("finetune", 2)}
+    assert [event.cell.method for event in events if isinstance(event, CellStarted)].count("finetune") == 1
 
 
 def test_all_methods_start_from_the_same_network_and_stream():
@@ -115,7 +118,7 @@ def test_missing_data_fails_the_cells_of_that_benchmark_only(tmp_path, monkeypat
 
     monkeypatch.setattr(downloads, "download_url", offline)
     request = plan.Request(["finetune"], ["toy", "split_cifar100"], [0])
-    ready, failed = drive.prepare(plan.expand(request)[0], runner.Resources(data=tmp_path))
+    ready, failed = grid.prepare(plan.expand(request)[0], runner.Resources(data=tmp_path))
     assert [c.benchmark for c in ready] == ["toy"]
     [lost] = failed
     assert all(part in str(lost.error) for part in ("cifar-100-python.tar.gz", "169 MB", str(tmp_path), "no network"))

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import executed
 
 from bench.catalog import plan, registry
 from bench.core import UserError
 from bench.execution import runner
-from bench.execution.executors import ray as cluster
 
 METHOD = "from bench.training.method import Method\n\n\nclass Own(Method):\n"
 
@@ -110,7 +110,7 @@ def test_a_package_travels_to_the_workers_of_ray(package: Path) -> None:
     request = plan.Request(["pull"], ["toy"], [0], epochs=1)
     cells, _ = plan.expand(request, plugins)
     resources = runner.Resources(plugins=plugins)
-    [result] = cluster.on_ray(cells, resources, lambda *_: None)
+    [result] = executed("ray", cells, resources)
     assert result.error is None
     assert result.matrix == runner.run_cell(cells[0], resources).matrix
 

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from driving import frozen_network
 
 from bench.catalog import plan, registry
 from bench.catalog.identity import Today
 from bench.core import PROTOCOLS, UserError
 from bench.execution import runner
 from bench.nn import architectures, normalization
-from bench.nn.network import Network
 from bench.seeding import derive
-from bench.training import loop
+from bench.training import step
+from bench.training.data import Batch
 from bench.training.method import Method
 
 METHODS = list(registry.available("Method"))
@@ -118,12 +119,6 @@ def test_every_method_runs_under_both_protocols(method: str, protocol: str):
     assert result.error is None and result.cell.protocol == protocol
 
 
-def frozen_network() -> Network:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return architectures.build(registry.get_benchmark("split_cifar100"), "running-frozen")
-
-
 def test_running_statistics_freeze_after_the_first_task():
     network = frozen_network()
     x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(derive("x")))
@@ -146,7 +141,7 @@ def test_perturbed_weights_leave_no_trace_in_running_statistics():
         network = frozen_network().train()
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         torch.manual_seed(0)
-        loop.training_step(network, Method(network), optimizer, 0, x, y, rho)
+        step.training_step(Method(network), optimizer, Batch(x, y, 0), rho)
         seen.append(network.get_submodule("backbone.bn1").running_mean.clone())
         assert network.get_submodule("backbone.bn1").momentum == 0.1
     assert torch.equal(*seen)
@@ -157,7 +152,7 @@ def test_running_statistics_are_those_that_evaluation_meets():
     network = frozen_network()
     x = 3 + 2 * torch.randn(128, 3, 32, 32, generator=torch.Generator().manual_seed(derive("x")))
     network.train()(x, 0)  # behind dropout, as in training
-    normalization.settle_statistics(network, [(0, x, torch.zeros(128, dtype=torch.long))], 64)
+    normalization.settle_statistics(network, network, [(0, x, torch.zeros(128, dtype=torch.long))], 64)
     seen: dict[str, torch.Tensor] = {}
     for name in ("bn1", "bn5"):
         layer = network.get_submodule(f"backbone.{name}")

@@ -31,13 +31,13 @@ QUICK = quick()
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The cells that were trained, in order."""
     trained: list[str] = []
-    run_cell = runner.run_cell
+    cell_events = runner.cell_events
 
     def record(cell: Any, *rest: Any) -> Any:
         trained.append(str(cell))
-        return run_cell(cell, *rest)
+        return cell_events(cell, *rest)
 
-    monkeypatch.setattr("bench.execution.executors.serial.run_cell", record)
+    monkeypatch.setattr("bench.execution.executors.serial.cell_events", record)
     return trained
 
 
@@ -361,8 +361,8 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise AssertionError("work was done")
 
-    monkeypatch.setattr("bench.execution.executors.serial.run_cell", fail)
-    monkeypatch.setattr("bench.execution.drive.prepare", fail)
+    monkeypatch.setattr("bench.execution.executors.serial.cell_events", fail)
+    monkeypatch.setattr("bench.execution.grid.prepare", fail)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 

@@ -19,11 +19,10 @@ from conftest import write_tar
 from sklearn.utils import shuffle
 
 from bench.catalog.registry import get_benchmark
-from bench.core import DataError, Split, Task
+from bench.core import DataError, Split, Task, slices
 from bench.data.cifar import read_cifar100
 from bench.data.readers import read_pickle
 from bench.data.source import Archive, Source, legacy_shuffle
-from bench.training.method import slices
 
 ARCHIVE = Archive("https://x.invalid/tiny.tar.gz", "tiny.tar.gz", "0" * 32, 169)
 NOTHING = (np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0, np.int64))

@@ -18,9 +18,8 @@ from scipy.io import savemat
 from sklearn.utils import shuffle
 
 from bench.catalog import plan, registry
-from bench.core import PROTOCOLS, DataError, Task
+from bench.core import PROTOCOLS, DataError, Task, slices
 from bench.tools import benchmark_checks
-from bench.training.method import slices
 
 NAME = "five_datasets"
 SOURCES = ("CIFAR10", "MNIST", "SVHN", "FASHION_MNIST", "NOTMNIST")

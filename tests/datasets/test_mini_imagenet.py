@@ -14,9 +14,8 @@ from conftest import every_method
 from PIL import Image
 
 from bench.catalog import plan, registry
-from bench.core import PROTOCOLS, DataError, Task
+from bench.core import PROTOCOLS, DataError, Task, slices
 from bench.tools import benchmark_checks
-from bench.training.method import slices
 
 NAME = "mini_imagenet"
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driving import watched
 
 from bench.catalog import plan, registry
 from bench.core import Result
 from bench.execution import runner, store
 
-METHODS = [name for name in registry.available("Method") if not registry.get_method(name).joint]
+METHODS = [name for name in registry.available("Method") if registry.get_method(name).stage != "all"]
 
 
 class Killed(BaseException):
@@ -38,13 +39,13 @@ def killed(cell, folder: Path, task: int) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        runner.run_cell(cell, runner.Resources(checkpoints=folder), kill)
+        watched(cell, runner.Resources(checkpoints=folder), kill)
 
 
 def resumed(cell, folder: Path) -> tuple[Result, list[int]]:
     """The result, and the tasks that were trained for it."""
     tasks: list[int] = []
-    return runner.run_cell(cell, runner.Resources(checkpoints=folder), lambda c, t, e: tasks.append(t)), tasks
+    return watched(cell, runner.Resources(checkpoints=folder), lambda c, t, e: tasks.append(t)), tasks
 
 
 @pytest.mark.parametrize("task", [1, 2])
@@ -90,7 +91,7 @@ def test_a_checkpoint_of_other_code_or_another_machine_is_not_used(tmp_path: Pat
     cell = cell_of("finetune")
     killed(cell, tmp_path, 2)
     tasks: list[int] = []
-    runner.run_cell(cell, runner.Resources(checkpoints=tmp_path, threads=2), lambda c, t, e: tasks.append(t))
+    watched(cell, runner.Resources(checkpoints=tmp_path, threads=2), lambda c, t, e: tasks.append(t))
     assert min(tasks) == 0
 
 

@@ -7,8 +7,6 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from bench.core import Cell, Result
 from bench.execution import store
 from bench.execution.queue import Agenda, Claims, Estimate
@@ -60,21 +58,21 @@ def cells(make: Make, n: int) -> list[Cell]:
 def test_an_agenda_leaves_out_what_another_process_has_and_takes_over_what_it_did(make_result: Make, tmp_path: Path):
     first, second = make_result(seed=0), make_result(seed=1)
     owner = other(tmp_path, f"assert c.claim({first.cell.key!r})")
-    found: list[Result] = []
     with Claims(tmp_path) as claims:
-        handed = iter(Agenda([first.cell, second.cell], tmp_path, claims, found.append))
+        agenda = Agenda([first.cell, second.cell], tmp_path, claims)
+        handed = iter(agenda)
         assert next(handed) == second.cell
         assert next(handed) is None
         store.save(first, tmp_path)
         owner.communicate("")
-        assert list(handed) == [None] and [r.cell for r in found] == [first.cell]
+        assert list(handed) == [None] and [r.cell for r in agenda.found] == [first.cell]
 
 
 def test_a_cell_whose_owner_died_is_run_here(make_result: Make, tmp_path: Path) -> None:
     [cell] = cells(make_result, 1)
     owner = other(tmp_path, f"assert c.claim({cell.key!r})")
     with Claims(tmp_path) as claims:
-        handed = iter(Agenda([cell], tmp_path, claims, pytest.fail))
+        handed = iter(Agenda([cell], tmp_path, claims))
         assert next(handed) is None
         owner.kill()
         owner.wait()
@@ -85,7 +83,7 @@ def test_a_failed_result_of_another_process_is_run_again(make_result: Make, tmp_
     failed = make_result(error="on purpose")
     store.save(failed, tmp_path)
     with Claims(tmp_path) as claims:
-        assert list(Agenda([failed.cell], tmp_path, claims, pytest.fail)) == [failed.cell]
+        assert list(Agenda([failed.cell], tmp_path, claims)) == [failed.cell]
 
 
 def measured(make: Make, method: str, seconds: float, epochs: int = 1, benchmark: str = "bench") -> Result:

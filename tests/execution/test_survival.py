@@ -17,11 +17,13 @@ from typing import Any
 
 import chaos
 import pytest
+from driving import executed
 
 from bench.catalog import plan, registry
 from bench.cli import command_line
 from bench.core import Cell, Result, UserError
-from bench.execution import drive, runner, store
+from bench.execution import grid, runner, store
+from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
 from bench.execution.executors import ray as cluster
 from bench.execution.runner import Resources
 
@@ -72,17 +74,24 @@ class Watch:
         self.warnings: list[str] = []
         self.events: list[tuple[str, int]] = []
 
-    def progress(self, cell: Cell, task: int, epoch: int) -> None:
-        self.events.append((cell.method, task))
-
-    def finished(self, result: Result, left: float | None) -> None:
-        self.results[result.cell.method] = result
+    def see(self, event: Event) -> None:
+        if isinstance(event, EpochStarted):
+            self.events.append((event.cell.method, event.task))
+        elif isinstance(event, CellFinished | CellFound):
+            self.results[event.result.cell.method] = event.result
+        elif isinstance(event, Trouble):
+            self.warnings.append(event.text)
 
 
 def driven(cells: list[Cell], out: Path, executor: str = "serial", **more: Any) -> tuple[Watch, list[Result]]:
     watch = Watch()
     resources = Resources(checkpoints=store.checkpoints(out), **more)
-    return watch, drive.drive(cells, {}, resources, executor, out, watch, watch.warnings.append)
+    unsaved = []
+    for event in grid.run(cells, [], resources, executor, out):
+        watch.see(event)
+        if isinstance(event, Unsaved):
+            unsaved.append(event.result)
+    return watch, unsaved
 
 
 def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
@@ -265,7 +274,7 @@ def test_an_unwritable_temporary_folder_is_named(tmp_path: Path) -> None:
 @slow
 def test_memory_that_no_machine_has(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="asks for 1e\\+18 bytes of memory"):
-        list(cluster.on_ray(cells_of("finetune"), Resources(workers=1, memory_per_cell=1e18), lambda *_: None))
+        list(executed("ray", cells_of("finetune"), Resources(workers=1, memory_per_cell=1e18)))
 
 
 class Nodes:
@@ -392,21 +401,23 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
     (tmp_path / "go").touch()
     resources = {"address": nodes.address, "gpus_per_cell": 0.25, "plugins": (path,), "workers": 0}
     cells = cells_of("shares", plugins=(path,), seeds=tuple(range(6)))
-    results = list(cluster.on_ray(cells, Resources(**resources), lambda *_: None))
+    results = list(executed("ray", cells, Resources(**resources)))
     assert [r.error for r in results] == [None] * 6
     assert reports(results, "gpu") == {"0", "1"}, "six cells at once, with one GPU visible to each"
     assert not any(str(registry.ROOT) in code for code in reports(results, "code")), "the code came with the cells"
     assert results[0].environment.get("commit") == runner.commit().get("commit")
 
     with pytest.raises(UserError, match="a cell asks for 3 GPU, and the largest node of Ray has 2"):
-        list(cluster.on_ray(cells, Resources(**{**resources, "gpus_per_cell": 3}), lambda *_: None))
+        list(executed("ray", cells, Resources(**{**resources, "gpus_per_cell": 3})))
 
     [lost] = nodes.worker_nodes
     for path_of_before in [*tmp_path.glob("*.pid"), tmp_path / "go", tmp_path / "first"]:
         path_of_before.unlink()
     later = []
     again = cells_of("shares", plugins=(path,), seeds=tuple(range(10, 18)))
-    for result in cluster.on_ray(again, Resources(**resources), lambda *_: None):
+    for event in cluster.on_ray(again, Resources(**resources)):
+        if not isinstance(event, CellFinished):
+            continue
         if not later:  # the others are waiting on the node that goes
             nodes.add_node(num_cpus=8, num_gpus=2)
             nodes.remove_node(lost, allow_graceful=False)
@@ -414,7 +425,7 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
                 with suppress(ProcessLookupError):
                     os.kill(int(process.stem), signal.SIGKILL)
             (tmp_path / "go").touch()
-        later.append(result)
+        later.append(event.result)
     assert [r.error for r in later] == [None] * 8
     assert sorted(r.cell.seed for r in later) == list(range(10, 18))
     assert len(reports(later, "node")) == 2, "some ran on the node that joined"
@@ -457,7 +468,7 @@ def test_out_of_memory_is_tried_again_and_then_told(
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     path = plugin("leaks", "def begin_task(self, task, data):\n    import time\n    time.sleep(20)")
     cells = cells_of("leaks", plugins=(path,))
-    [result] = cluster.on_ray(cells, Resources(plugins=(path,), retries=1), lambda *_: None)
+    [result] = executed("ray", cells, Resources(plugins=(path,), retries=1))
     assert "lost 2 times: the machine ran out of memory" in str(result.error)
 
 

@@ -14,10 +14,19 @@ BUNDLED = [
 ]
 
 
-@pytest.mark.parametrize("check", method_checks.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("method", registry.available("Method"))
-def test_method(method, check):
-    check(method)
+CASES = [(name, *case) for name in registry.available("Method") for case in method_checks.cases(name)]
+
+
+@pytest.mark.parametrize(
+    ("method", "check", "ground"), CASES, ids=[f"{name}-{check.__name__}-{ground[0]}" for name, check, ground in CASES]
+)
+def test_method(method, check, ground):
+    check(method, ground=ground)
+
+
+def test_every_method_that_needs_no_task_is_checked_on_both_grounds():
+    everywhere = {name for name, _, ground in CASES if ground == method_checks.SHARED}
+    assert everywhere == set(registry.available("Method"))
 
 
 @pytest.mark.parametrize("check", benchmark_checks.CHECKS, ids=lambda check: check.__name__)

@@ -8,7 +8,7 @@ from bench.core import UserError
 from bench.nn.network import Network
 from bench.nn.subspace import null_basis, project_out
 from bench.tools.method_checks import Run, snapshot
-from bench.training.method import TrainingData
+from bench.training.data import TrainingData
 
 RECIPES = {  # the optimisers of the recipes, and one no proof of gradient projection holds for
     "sgd": {},
@@ -164,7 +164,7 @@ def test_ness_memories_agree_while_the_old_network_is_the_network():
 @pytest.mark.parametrize("memory", ["data", "gram"])
 def test_ness_says_whether_it_reads_old_data(memory):
     cls = registry.get_method("ness")
-    assert cls.reads_old_data(cls.Config(memory=memory)) == (memory == "data")
+    assert cls.old_data(cls.Config(memory=memory)) == ("all" if memory == "data" else "none")
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -15,7 +15,7 @@ from bench.nn import architectures
 from bench.nn.layers import Dropout, LocalResponseNorm, keep_mask
 from bench.nn.network import Network
 from bench.tools.profile_arms import plain
-from bench.training.loop import run_stream
+from bench.training.loop import Session
 
 
 def seeded_mask(x: Tensor, p: float, seed: int = 0) -> Tensor:
@@ -125,10 +125,10 @@ def test_without_dropout_a_run_is_that_of_torchs_layers_in_its_usual_layout(benc
     tasks = two_tasks(description.input_shape, description.num_classes)
     training = Training(lr=0.02, epochs=2, batch_size=16)
     fine_tuning = registry.get_method("finetune")
-    R, records = run_stream(ours, fine_tuning(ours), tasks, training, seed=1)
-    other, others = run_stream(theirs, fine_tuning(theirs), tasks, training, seed=1)
+    R, records = Session(ours, fine_tuning(ours), tasks, training, seed=1).run()
+    other, others = Session(theirs, fine_tuning(theirs), tasks, training, seed=1).run()
     assert other == R
     for record, twin in zip(records, others, strict=True):
-        assert record["validation_loss"] == pytest.approx(twin["validation_loss"], rel=1e-6)
+        assert record.validation_loss == pytest.approx(twin.validation_loss, rel=1e-6)
     for (name, weight), twin_weight in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(weight, twin_weight, rtol=1e-6, atol=1e-6, msg=name)

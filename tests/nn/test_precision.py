@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from test_protocols import frozen_network
+from driving import executed, frozen_network, watched
 
 from bench.catalog import plan, registry
 from bench.cli import command_line, commands
 from bench.core import Result
-from bench.execution import executors, runner
+from bench.execution import runner
 from bench.nn import activations, architectures, normalization, precision
 from bench.tools.method_checks import Run, difference
-from bench.training import evaluation, loop
+from bench.training import evaluation, loop, step
+from bench.training.data import Batch
 from bench.training.method import Method
 
 METHODS = list(registry.available("Method"))
@@ -54,16 +55,16 @@ def test_layers_compute_in_it_while_training_and_evaluating() -> None:
     run.learn(1)
     assert set(seen) == {(True, torch.bfloat16), (False, torch.bfloat16)}
     x = torch.from_numpy(run.tasks[0].test.x)
-    answers = precision.logits(run.network, x, 0)
+    answers = run.method.logits(x, 0)
     assert answers.dtype == torch.float32 and torch.equal(answers, answers.bfloat16().float())
-    loss, _ = evaluation.evaluate(run.network, 0, x, torch.from_numpy(run.tasks[0].test.y))
+    loss, _ = evaluation.evaluate(run.method, 0, x, torch.from_numpy(run.tasks[0].test.y))
     assert torch.tensor(loss).bfloat16().item() != loss  # added up in more digits than bf16 has
 
 
 def test_in_fp32_a_network_computes_as_it_is() -> None:
     run = toy_run("finetune", "fp32")
     x = torch.from_numpy(run.tasks[0].test.x)
-    assert torch.equal(precision.logits(run.network, x, 0), run.network(x, 0))
+    assert torch.equal(run.method.logits(x, 0), run.network(x, 0))
 
 
 HOOKS = """def look(self):
@@ -107,7 +108,7 @@ def test_statistics_of_normalisation_are_settled_in_fp32() -> None:
     for how in ("fp32", "bf16"):
         network = frozen_network()
         network.precision = how
-        normalization.settle_statistics(network, [(0, x, torch.zeros(16, dtype=torch.long))], 8)
+        normalization.settle_statistics(network, network, [(0, x, torch.zeros(16, dtype=torch.long))], 8)
         found.append(dict(network.named_buffers()))
     assert found[0] and not difference(*found)
 
@@ -118,11 +119,10 @@ def test_statistics_of_normalisation_are_settled_in_fp32() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_toy_tasks(method: str) -> None:
     run = toy_run(method)
-    with torch.random.fork_rng(devices=[]):
-        R, records = loop.run_stream(run.network, run.method, run.tasks, run.training, run.seed)
+    R, records = run.session.run()
     learnt = [R[i][i] for i in range(3) if R[i][i] is not None]
     assert learnt and min(learnt) > 0.8
-    assert all(0 < record["validation_loss"] < 10 for record in records)
+    assert all(0 < record.validation_loss < 10 for record in records)
     tensors = {**run.network.state_dict(), **run.method.state()}
     assert torch.bfloat16 not in {tensor.dtype for tensor in tensors.values()}
 
@@ -139,9 +139,9 @@ def test_every_method_is_as_good_on_digits(method: str) -> None:
             torch.manual_seed(0)
             network = architectures.build(benchmark)
             network.precision = how
-            R, records = loop.run_stream(network, cls(network, config, torch.Generator()), tasks, training, 7)
+        R, records = loop.Session(network, cls(network, config, torch.Generator()), tasks, training, 7).run()
         accuracies.append(sum(R[-1]) / 2)  # type: ignore[arg-type]
-        losses.append([record["validation_loss"] for record in records])
+        losses.append([record.validation_loss for record in records])
     assert losses[0] != losses[1], "both computed the same"
     assert losses[1] == pytest.approx(losses[0], rel=0.05) and accuracies[1] == pytest.approx(accuracies[0], abs=0.03)
 
@@ -156,7 +156,7 @@ def test_sharpness_aware_steps_with_frozen_statistics() -> None:
         before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
         torch.manual_seed(0)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-        loss = loop.training_step(network, Method(network), optimizer, 0, x, torch.arange(8), 0.05)
+        loss = step.training_step(Method(network), optimizer, Batch(x, torch.arange(8), 0), 0.05)
         assert loss.dtype == torch.float32 and {p.dtype for p in network.parameters()} == {torch.float32}
         moved.append(torch.cat([p.detach().flatten() for p in network.parameters()]) - before)
     assert not torch.equal(*moved) and torch.cosine_similarity(*moved, dim=0) > 0.8
@@ -166,7 +166,7 @@ def test_sharpness_aware_steps_with_frozen_statistics() -> None:
 def test_serial_and_ray_give_the_same_bits() -> None:
     cells = cells_of(*METHODS)
     results = [
-        {r.cell.key: r for r in executors.EXECUTORS[executor](cells, runner.Resources(workers=2), lambda *_: None)}
+        {r.cell.key: r for r in executed(executor, cells, runner.Resources(workers=2))}
         for executor in ("serial", "ray")
     ]
     assert set(results[0]) == set(results[1]) == {cell.key for cell in cells}
@@ -219,10 +219,10 @@ def test_a_checkpoint_of_the_other_is_not_used(tmp_path: Path) -> None:
     trained: list[int] = []
     for cell, other in ((plain, reduced), (reduced, plain)):
         with pytest.raises(KeyboardInterrupt):
-            runner.run_cell(cell, runner.Resources(checkpoints=tmp_path), stop)
+            watched(cell, runner.Resources(checkpoints=tmp_path), stop)
         [path] = tmp_path.glob("*.npz")
         path.rename(tmp_path / f"{other.key}.npz")
-        result = runner.run_cell(other, runner.Resources(checkpoints=tmp_path), lambda c, t, e: trained.append(t))
+        result = watched(other, runner.Resources(checkpoints=tmp_path), lambda c, t, e: trained.append(t))
         assert trained[0] == 0 and bits(result) == bits(runner.run_cell(other, runner.Resources()))
         (tmp_path / f"{other.key}.npz").unlink()
         trained.clear()
@@ -236,7 +236,7 @@ def test_a_killed_cell_goes_on_with_the_same_bits(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runner.run_cell(cell, runner.Resources(checkpoints=tmp_path), stop)
+        watched(cell, runner.Resources(checkpoints=tmp_path), stop)
     result = runner.run_cell(cell, runner.Resources(checkpoints=tmp_path))
     assert result.environment["resumed_after"] == 2 and bits(result) == bits(runner.run_cell(cell, runner.Resources()))
 

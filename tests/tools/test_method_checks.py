@@ -23,6 +23,22 @@ def _look(self, network, words):
 def begin_task(self, task, data):
     self.network.head(task).weight.data.add_(1e-4 * self.sum)
 """
+REPLAY = """
+def before_step(self, batch):
+    import torch
+    old = self.memory.get("NAME")
+    return batch if old is None else batch._replace(x=torch.cat([batch.x, old["x"]]), y=torch.cat([batch.y, old["y"]]))
+def end_task(self, task, data):
+    import torch
+    old = self.memory.get("NAME", {"x": torch.zeros(0, 1, 6, 6), "y": torch.zeros(0, dtype=torch.long)})
+    x, y = (torch.cat([old[name], *parts]) for name, parts in zip("xy", zip(*data)))
+    self.memory["NAME"] = {"x": x, "y": y}
+"""
+DECLARED = """
+@classmethod
+def old_data(cls, config):
+    return "stored"
+"""
 BREAKS = {  # a check, the class body that breaks it, and what is said
     "shares a name": ("config_goes_round", CONFIG + "    lr: float = 0.1", "'lr'"),
     "nowhere": (
@@ -70,12 +86,18 @@ BREAKS = {  # a check, the class body that breaks it, and what is said
     "asks for old data": (
         "old_data_is_declared",
         "def begin_task(self, task, data):\n    list(data.earlier)",
-        "`reads_old_data` does not say so",
+        "`old_data` does not say",
     ),
     "hides old images": (
         "old_data_is_declared",
         "def end_task(self, task, data):\n    self.hidden = [*getattr(self, 'hidden', []), *(x for x, _ in data)]",
         "self.hidden holds 16 images of task 0",
+    ),
+    "replays in secret": ("old_data_is_declared", REPLAY.replace("NAME", "rehearsal"), "holds 48 images of task 0"),
+    "hides its buffer": (
+        "old_data_is_declared",
+        REPLAY.replace("NAME", "rehearsal") + DECLARED,
+        "holds 48 images of task 0",
     ),
     "hides its anchor": (
         "state_goes_round",
@@ -154,7 +176,7 @@ BROKEN_STREAMS = {  # a check, what is replaced, by what, and what is said
 
 
 def failures(path: Path) -> dict[str, str | None]:
-    return {name: failure for name, _, failure in conformance.run_checks("Benchmark", path.stem, [path])}
+    return {verdict.check: verdict.failure for verdict in conformance.run_checks("Benchmark", path.stem, [path])}
 
 
 @pytest.mark.parametrize(("check", "old", "new", "said"), BROKEN_STREAMS.values(), ids=BROKEN_STREAMS)
@@ -196,11 +218,45 @@ def test_the_verb_refuses_what_cannot_be_used(command: Command, plugin: Callable
     assert command("check", "no_such_thing").code == 2
 
 
+def failed(name: str, path: Path) -> dict[tuple[str, str], str]:
+    """What fails of a method, by check and benchmark."""
+    verdicts = conformance.run_checks("Method", name, [path])
+    return {(v.check, v.place.partition(",")[0]): v.failure for v in verdicts if v.failure is not None}
+
+
+NARROW = {  # what works on a plain network alone: a class body, the check that tells, and what is said
+    "every parameter a matrix": (
+        "def edit_grads(self):\n    for p in self.network.shared_parameters().values():\n"
+        "        p.grad = 0.99 * p.grad.flatten(1).view_as(p)",
+        "toy_tasks_are_learnt",
+        "IndexError",
+    ),
+    "statistics of the batch at hand": (
+        "def forward(self, x, task):\n    import torch\n    for layer in self.network.modules():\n"
+        "        if isinstance(layer, torch.nn.BatchNorm2d):\n            layer.train()\n"
+        "    return self.network(x, task)",
+        "evaluation_changes_nothing",
+        "another test set changes backbone.bn",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "check", "said"), NARROW.values(), ids=NARROW)
+def test_what_works_on_a_plain_network_alone_fails_on_the_other(
+    plugin: Callable[..., Path], body: str, check: str, said: str
+) -> None:
+    path = plugin("narrow", body)
+    getattr(method_checks, check)("narrow", [path], method_checks.PLAIN)
+    with pytest.raises(Exception) as caught:
+        getattr(method_checks, check)("narrow", [path], method_checks.SHARED)
+    assert said in f"{type(caught.value).__name__}: {caught.value}"
+
+
 def test_an_exception_is_a_failure_with_its_line(plugin: Callable[..., Path]) -> None:
     path = plugin("bad", "def begin_task(self, task, data):\n    1 / 0")
-    found = {name: failure for name, _, failure in conformance.run_checks("Method", "bad", [path])}
-    assert found["toy_tasks_are_learnt"] == "ZeroDivisionError: division by zero (line 8)"
-    assert found["construction_changes_nothing"] is None
+    found = failed("bad", path)
+    assert found["toy_tasks_are_learnt", "toy"] == "ZeroDivisionError: division by zero (line 8)"
+    assert ("construction_changes_nothing", "toy") not in found
 
 
 def test_a_nan_is_a_failure(plugin: Callable[..., Path]) -> None:

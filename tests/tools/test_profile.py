@@ -14,8 +14,10 @@ from bench.core import Training
 from bench.nn import adapters, architectures
 from bench.tools import profile
 from bench.tools.method_checks import Run
-from bench.training.loop import make_optimizer, train_epoch, training_step
-from bench.training.method import Method, TrainingData
+from bench.training.data import Batch
+from bench.training.loop import EpochBegun
+from bench.training.method import Method
+from bench.training.step import make_optimizer, training_step
 
 BASES = {  # of the AlexNet's five layers: the width of what may not be touched
     "NESS, task 2": (45, 231, 287, 198, 137),  # K-11, complemented
@@ -39,28 +41,19 @@ class Waits(TorchDispatchMode):
 
 
 def begun(method, task, **settings):
-    """A run inside a task, and the data that the method was given for it."""
-    run = Run(method, **settings)
-    run.learn(task)
-    run.network.open([task])
-    *earlier, data = [
-        TrainingData(t.index, torch.from_numpy(t.train.x), torch.from_numpy(t.train.y), run.training.batch_size)
-        for t in run.tasks[: task + 1]
-    ]
-    data.grant(earlier)
-    run.method.begin_task(task, data)
-    return run, data
+    """A session inside a task, whose hook has made all ready."""
+    session = Run(method, **settings).session
+    assert next(event for event in session.events() if event == EpochBegun(task, 0))
+    return session
 
 
-@pytest.mark.parametrize("sharp", [False, True], ids=["plain", "sharp"])
+@pytest.mark.parametrize("sharp", ["none", "all"])
 @pytest.mark.parametrize("method", ["finetune", "ewc", "gpm", "ness", "inflora", "olora"])
 def test_an_epoch_waits_for_the_device_once(method, sharp):
-    run, data = begun(method, 1)
-    optimizer = make_optimizer(run.method.parameters(), run.training)
-    images = torch.from_numpy(run.tasks[1].train.x), torch.from_numpy(run.tasks[1].train.y)
-    assert len(data) > 2 * run.training.batch_size
+    session = begun(method, 1, sam=sharp)
+    assert len(session.tasks[1].train) > 2 * session.training.batch_size
     with Waits() as waits:
-        train_epoch(run.network, run.method, optimizer, [(1, *images)], run.training, torch.Generator(), sharp)
+        session.stage.train_epoch()
     assert waits.count == 1
 
 
@@ -69,11 +62,11 @@ def test_what_ness_passes_through_the_network_between_tasks(memory):
     """With Grams kept, one task's images however many came before; with data kept, those of all before."""
     costs = []
     for task in (1, 2):
-        run, data = begun("ness", task, memory=memory, epochs=1)
+        session = begun("ness", task, memory=memory, epochs=1)
         with FlopCounterMode(display=False) as counter:
-            adapters.merge(run.network)
-            run.method.begin_task(task, data)
-            run.method.end_task(task, data)
+            adapters.merge(session.network)
+            session.method.begin_task(task, session.stage.data)
+            session.method.end_task(task, session.stage.data)
         costs.append(counter.get_flop_counts()["Global"][torch.ops.aten.convolution])
     assert costs[1] == costs[0] * (1 if memory == "gram" else 2) > 0
 
@@ -91,7 +84,8 @@ def operations(name: str = "split_cifar100", widths: tuple[int, ...] = (), share
     method = Method(network)
     optimizer = make_optimizer(method.parameters(), Training())
     with FlopCounterMode(display=False) as counter:
-        training_step(network.train(), method, optimizer, 1, torch.randn(64, 3, 32, 32), torch.zeros(64).long(), 0.0)
+        network.train()
+        training_step(method, optimizer, Batch(torch.randn(64, 3, 32, 32), torch.zeros(64).long(), 1), 0.0)
     return counter.get_total_flops()
 
 

@@ -21,7 +21,7 @@ from bench.tools import tuned_recipe, tuning_search
 from bench.tools.tuning_search import Outcome, Search, Trial
 
 Command = Callable[..., Any]
-METHODS = [name for name in registry.available("Method") if not registry.get_method(name).joint]
+METHODS = [name for name in registry.available("Method") if registry.get_method(name).stage != "all"]
 TOY = ("tune", "--bench", "toy", "--epochs", "1", "--trials", "3")
 
 
@@ -312,7 +312,7 @@ def test_a_damaged_trial_runs_again(command: Command, ran: list[str], tmp_path: 
 
 
 def test_a_dry_run_of_a_search(command: Command, ran: list[str], tmp_path: Path) -> None:
-    answer = command(*TOY, "--protocol", "sound", "--out", tmp_path / "out", "--dry-run")
+    answer = command(*TOY, "--methods", "all", "--protocol", "sound", "--out", tmp_path / "out", "--dry-run")
     assert answer.code == 0 and not ran and not (tmp_path / "out").exists()
     assert answer.out.count("to run  ") == 3 * len(METHODS) and "to run  ewc, the recipe (lr=" in answer.out
     assert "joint is not tuned" in answer.err

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from bench.core import Split, Task, Training
+from bench.core import Split, Task, Training, slices
 from bench.nn.network import Network
 from bench.tools.method_checks import Run
-from bench.training import loop
-from bench.training.method import Method, TrainingData, slices
+from bench.training import batches, loop, schedule, step
+from bench.training.data import TrainingData
+from bench.training.method import Method
 
 
 def test_a_method_may_leave_gradients_in_any_layout():
@@ -31,10 +32,10 @@ def test_a_method_may_leave_gradients_in_any_layout():
 
 def rates(training: Training, losses: list[float]) -> tuple[list[float], int | None, int]:
     """The rate of each epoch, the epoch (1-based) after which training stops, and the best epoch."""
-    schedule, used, best = loop.Plateau(training), [], 0
+    plateau, used, best = schedule.Plateau(training), [], 0
     for epoch, loss in enumerate(losses, 1):
-        used.append(schedule.lr)
-        improved, stop = schedule.update(loss)
+        used.append(plateau.lr)
+        improved, stop = plateau.update(loss)
         best = epoch if improved else best
         if stop:
             return used, epoch, best
@@ -83,7 +84,7 @@ class Quadratic(nn.Module):
 def test_ascent_of_sam():  # K-21
     model = Quadratic()
     model.loss().backward()
-    with loop.perturbed([model.w], 0.05):
+    with step.perturbed([model.w], 0.05):
         shift = model.w.detach() - torch.tensor([1.0, 2.0])
         torch.testing.assert_close(shift, torch.tensor([0.006202, 0.049614]), atol=1e-6, rtol=0)
         model.w.grad = None
@@ -97,8 +98,8 @@ def test_ascent_of_sam():  # K-21
 @pytest.mark.parametrize(("sam", "expected"), [("none", []), ("first", [0]), ("all", [0, 1])])
 def test_sam_on_the_chosen_tasks(monkeypatch, sam, expected):
     run, entered = Run("finetune", sam=sam, epochs=1), []
-    enter = loop.perturbed.__enter__
-    monkeypatch.setattr(loop.perturbed, "__enter__", lambda self: (entered.append(1), enter(self))[1])
+    enter = step.perturbed.__enter__
+    monkeypatch.setattr(step.perturbed, "__enter__", lambda self: (entered.append(1), enter(self))[1])
     steps = len(slices(48, 16))
     run.learn(1)
     assert len(entered) == steps * (0 in expected)
@@ -119,7 +120,7 @@ def test_sam_matters():
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_parameter_without_gradient_is_neither_moved_nor_decayed(optimizer):  # K-33: None, not zeros; so heads stay
     model = Quadratic()
-    optimiser = loop.make_optimizer([model.w], Training(optimizer=optimizer, weight_decay=0.1))
+    optimiser = step.make_optimizer([model.w], Training(optimizer=optimizer, weight_decay=0.1))
     for clear in (optimiser.zero_grad, model.zero_grad):
         model.loss().backward()
         optimiser.step()
@@ -132,11 +133,12 @@ def test_a_parameter_without_gradient_is_neither_moved_nor_decayed(optimizer):  
 
 def test_every_sample_once_and_tasks_interleaved():
     parts = [(t, torch.full((n, 1), float(t)), torch.arange(n)) for t, n in ((0, 33), (1, 8))]
-    batches = list(loop.random_batches(parts, 4, torch.Generator().manual_seed(0)))
-    assert all((x == t).all() for t, x, _ in batches)
+    drawn = list(batches.random_batches(parts, 4, torch.Generator().manual_seed(0)))
+    assert len(drawn) == 10 and all((batch.x == batch.task).all() for batch in drawn)
+    assert [batch.progress for batch in drawn] == [i / 9 for i in range(10)]
     for t, n in ((0, 33), (1, 8)):
-        assert sorted(int(i) for k, _, y in batches if k == t for i in y) == list(range(n))
-    order = [t for t, _, _ in batches]
+        assert sorted(int(i) for batch in drawn if batch.task == t for i in batch.y) == list(range(n))
+    order = [batch.task for batch in drawn]
     assert order != sorted(order)
 
 
@@ -192,8 +194,8 @@ def test_best_weights_come_back(monkeypatch):
 
     monkeypatch.setattr(loop, "validation_loss", fake)
     method = Spy(network)
-    _, records = loop.run_stream(network, method, tasks_of(32, 8)[:1], Training(epochs=4, patience=9), seed=0)
-    assert records[0]["epochs"] == 4 and records[0]["validation_loss"] == 0.2
+    _, records = loop.Session(network, method, tasks_of(32, 8)[:1], Training(epochs=4, patience=9), seed=0).run()
+    assert records[0].epochs == 4 and records[0].validation_loss == 0.2
     assert all(torch.equal(method.ended[k], seen[1][k]) for k in seen[1])
     assert not all(torch.equal(method.ended[k], seen[3][k]) for k in seen[3])
 
@@ -204,15 +206,15 @@ def test_last_weights_stay_without_restore(monkeypatch):
     network, kept = small(), small()
     training = Training(epochs=2, patience=9)
     losses = iter([0.5, 0.9, 0.5, 0.9])
-    loop.run_stream(network, Spy(network), tasks_of(32, 8)[:1], training, seed=0)
-    loop.run_stream(kept, Spy(kept), tasks_of(32, 8)[:1], dataclasses.replace(training, restore_best=False), seed=0)
+    loop.Session(network, Spy(network), tasks_of(32, 8)[:1], training, seed=0).run()
+    loop.Session(kept, Spy(kept), tasks_of(32, 8)[:1], dataclasses.replace(training, restore_best=False), seed=0).run()
     assert not torch.equal(network.backbone.weight, kept.backbone.weight)
 
 
 def test_a_benchmark_without_validation_data_is_steered_by_the_training_loss():
     network = small()
-    _, records = loop.run_stream(network, Spy(network), tasks_of(32, 0), Training(epochs=3), seed=0)
-    assert [r["epochs"] for r in records] == [3, 3] and all(r["validation_loss"] > 0 for r in records)
+    _, records = loop.Session(network, Spy(network), tasks_of(32, 0), Training(epochs=3), seed=0).run()
+    assert [r.epochs for r in records] == [3, 3] and all(r.validation_loss > 0 for r in records)
 
 
 def test_nan_loss_is_an_error_that_says_where():
@@ -220,15 +222,15 @@ def test_nan_loss_is_an_error_that_says_where():
     tasks = tasks_of(32, 8)
     tasks[1].train.x[0] = np.nan
     with pytest.raises(FloatingPointError, match="task 1, epoch 0"):
-        loop.run_stream(network, Spy(network), tasks, Training(epochs=2), seed=0)
+        loop.Session(network, Spy(network), tasks, Training(epochs=2), seed=0).run()
 
 
 def test_nothing_to_learn_with_is_no_error():
     network = small()
     method = Spy(network)
     method.parameters = list
-    _, records = loop.run_stream(network, method, tasks_of(32, 8), Training(epochs=2), seed=0)
-    assert [(r["epochs"], r["trainable"]) for r in records] == [(0, 0)] * 2
+    _, records = loop.Session(network, method, tasks_of(32, 8), Training(epochs=2), seed=0).run()
+    assert [(r.epochs, r.trainable) for r in records] == [(0, 0)] * 2
 
 
 def test_joint_training_with_momentum():
@@ -244,13 +246,13 @@ def test_data_is_closed_when_its_task_has_ended():
             self.old = data
 
     network = small()
-    with pytest.raises(PermissionError, match="reads_old_data"):
-        loop.run_stream(network, Hoarder(network), tasks_of(32, 8), Training(epochs=1), seed=0)
+    with pytest.raises(PermissionError, match="old_data"):
+        loop.Session(network, Hoarder(network), tasks_of(32, 8), Training(epochs=1), seed=0).run()
 
 
 def test_earlier_data_only_for_those_who_declare_it():
     data = TrainingData(1, torch.zeros(5, 2), torch.zeros(5), 2)
-    with pytest.raises(PermissionError, match="reads_old_data"):
+    with pytest.raises(PermissionError, match="old_data"):
         _ = data.earlier
     data.grant([data])
     assert [len(x) for x, _ in data.earlier[0]] == [2, 3] and data.samples_read == 5
@@ -260,8 +262,8 @@ class Reader(Method):
     """Reads three old samples per task."""
 
     @classmethod
-    def reads_old_data(cls, config):
-        return True
+    def old_data(cls, config):
+        return "all"
 
     def begin_task(self, task, data):
         for old in data.earlier:
@@ -270,29 +272,29 @@ class Reader(Method):
 
 def test_old_samples_and_their_bytes_are_counted():
     network = small()
-    _, records = loop.run_stream(network, Reader(network), tasks_of(32, 8), Training(epochs=1), seed=0)
-    assert [r["old_samples_read"] for r in records] == [0, 3]
+    _, records = loop.Session(network, Reader(network), tasks_of(32, 8), Training(epochs=1), seed=0).run()
+    assert [r.old_samples_read for r in records] == [0, 3]
     task_bytes = 32 * (4 * 4 + 8)
-    assert [r["state_bytes"] for r in records] == [task_bytes, 2 * task_bytes]
+    assert [r.state_bytes for r in records] == [task_bytes, 2 * task_bytes]
 
 
 def test_all_methods_meet_the_same_batches(monkeypatch):
     """Data order and dropout depend on the seed and the task, not on the method."""
-    batches = {}
-    step = loop.training_step
+    seen = {}
+    train = loop.training_step
 
     for name in ("finetune", "olora"):
-        met = batches.setdefault(name, [])
-        monkeypatch.setattr(loop, "training_step", lambda *a, met=met: (met.append(a[4]), step(*a))[1])
+        met = seen.setdefault(name, [])
+        monkeypatch.setattr(loop, "training_step", lambda *a, met=met: (met.append(a[2].x), train(*a))[1])
         Run(name, epochs=2).learn(2)
-    assert len(batches["finetune"]) == len(batches["olora"]) > 0
-    assert all(torch.equal(a, b) for a, b in zip(batches["finetune"], batches["olora"], strict=True))
+    assert len(seen["finetune"]) == len(seen["olora"]) > 0
+    assert all(torch.equal(a, b) for a, b in zip(seen["finetune"], seen["olora"], strict=True))
 
 
 def test_upper_triangle_is_measured_for_a_shared_head_only():
     network = small()
-    R, _ = loop.run_stream(network, Method(network), tasks_of(32, 8), Training(epochs=1), seed=0)
+    R, _ = loop.Session(network, Method(network), tasks_of(32, 8), Training(epochs=1), seed=0).run()
     assert R[0][1] is None and R[1][0] is not None
     shared = Network(nn.Linear(4, 6, bias=False), 6, 2, 1)
-    R, _ = loop.run_stream(shared, Method(shared), tasks_of(32, 8), Training(epochs=1), seed=0)
+    R, _ = loop.Session(shared, Method(shared), tasks_of(32, 8), Training(epochs=1), seed=0).run()
     assert R[0][1] is not None

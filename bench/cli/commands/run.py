@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.catalog import identity, registry
 from bench.cli import options
 from bench.cli.commands import announce, warn, warn_if_slower
 from bench.config import nearest
-from bench.core import Result
+from bench.core import Cell, Result
+
+if TYPE_CHECKING:
+    from bench.catalog.plan import Request
+    from bench.execution.runner import Resources
+
+
+@dataclass
+class Grid:
+    """The cells of a request, and what is known of them."""
+
+    cells: list[Cell]
+    results: dict[str, Result] = field(default_factory=dict)  # by key
+    unsaved: list[Result] = field(default_factory=list)  # those that could not be written
+
+    @property
+    def pending(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.key not in self.results]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what is not done yet, then print the table."""
+    """Run what is not done yet, then print the table. Return the exit code."""
     chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
     request = options.make_request(args)
     from bench.catalog import plan
 
     cells, unsupported = plan.expand(request, args.plugin)  # what is wrong is told before more is imported
-    from bench.analysis import render
-    from bench.analysis import table as tables
-    from bench.cli import command_line
     from bench.execution import budget, store
 
     resources = options.make_resources(args)
@@ -39,37 +56,75 @@ def run(args: argparse.Namespace) -> int:
     def answers(result: Result) -> bool:
         return result.error is None and not (args.rerun and today.changes(result.cell))
 
-    results: dict[str, Result] = {}
-    for cell in cells:
-        found = store.stored(cell, args.out)
-        if isinstance(found, str):
-            warn(found)
-        elif found is not None and answers(found):
-            results[cell.key] = found
-    changed = {key: today.changes(result.cell) for key, result in results.items()}
+    grid = look_up(cells, args.out, answers)
+    changed = {key: today.changes(result.cell) for key, result in grid.results.items()}
     if stale := sum(map(bool, changed.values())):
         warn(f"the code or the recipe has changed since {stale} of the results: --rerun changed runs them again")
-    pending = [cell for cell in cells if cell.key not in results]
-    if pending:
+    if grid.pending:
         warn_if_slower(request.precision, resources)
     try:
-        forecast = partial(budget.line, pending, resources, args.executor, args.out)
-        announce("cells", cells, results, args.executor, resources, listed=args.dry_run, time=forecast)
+        forecast = partial(budget.line, grid.pending, resources, args.executor, args.out)
+        announce("cells", cells, grid.results, args.executor, resources, listed=args.dry_run, time=forecast)
         if args.dry_run:
             return 0
-        from bench.cli.progress import Display
-        from bench.execution.drive import drive
-
-        with Display(len(pending)) as display:
-            unsaved = (
-                drive(pending, results, resources, args.executor, args.out, display, warn, answers) if pending else []
-            )
+        learn(grid, resources, args.executor, args.out, answers)
     except KeyboardInterrupt:
         kept = sum(isinstance(found := store.stored(cell, args.out), Result) and not found.error for cell in cells)
         rest = len(cells) - kept
         print(f"interrupted: {kept} cells are kept; the same command runs the other {rest}", file=sys.stderr)
         return 130
-    pairs = [(cell, results.get(cell.key)) for cell in cells]
+    return present(args, request, grid, chosen, unsupported, changed)
+
+
+def look_up(cells: list[Cell], folder: Path, answers: Callable[[Result], bool]) -> Grid:
+    """Return the grid with the stored results that answer the request; warn of files that cannot be read."""
+    from bench.execution import store
+
+    grid = Grid(cells)
+    for cell in cells:
+        found = store.stored(cell, folder)
+        if isinstance(found, str):
+            warn(found)
+        elif found is not None and answers(found):
+            grid.results[cell.key] = found
+    return grid
+
+
+def learn(grid: Grid, resources: Resources, executor: str, folder: Path, answers: Callable[[Result], bool]) -> None:
+    """Run what is pending, and show how it goes."""
+    if not grid.pending:
+        return
+    from bench.cli.progress import Display
+    from bench.execution.events import CellFinished, CellFound, Trouble, Unsaved
+    from bench.execution.grid import run as run_grid
+
+    pending, done = grid.pending, list(grid.results.values())
+    events = run_grid(pending, done, resources, executor, folder, answers)
+    with Display(len(pending)) as display, closing(events):
+        for event in events:
+            if isinstance(event, CellFinished | CellFound):
+                grid.results[event.result.cell.key] = event.result
+            elif isinstance(event, Trouble):
+                warn(event.text)
+            elif isinstance(event, Unsaved):
+                grid.unsaved.append(event.result)
+            display.show(event)
+
+
+def present(
+    args: argparse.Namespace,
+    request: Request,
+    grid: Grid,
+    chosen: Sequence[str],
+    unsupported: dict[tuple[str, str], str],
+    changed: dict[str, tuple[str, ...]],
+) -> int:
+    """Print and save the table, and tell what failed. Return the exit code."""
+    from bench.analysis import render
+    from bench.analysis import table as tables
+    from bench.cli import command_line
+
+    pairs = [(cell, grid.results.get(cell.key)) for cell in grid.cells]
     streams = tables.streams(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
     table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
     facts = [f"{request.epochs}epochs"] if request.epochs else []
@@ -82,14 +137,14 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         warn(f"the table was not saved in {args.out / 'tables'}: {error.strerror}")
     failed = [result for _, result in pairs if result and result.error]
-    for result in unsaved:
+    for result in grid.unsaved:
         print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
-    lost = [*failed, *unsaved]
+    lost = [*failed, *grid.unsaved]
     return report_failures(failed, args.out, command_line.again(args, request, [r.cell for r in lost]) if lost else "")
 
 
 def report_failures(failed: Sequence[Result], out: Path, command: str) -> int:
-    """One line for each error, and the command that runs just the cells that failed again. Returns the exit code."""
+    """Print a line for each error, and the command that runs just the cells that failed again. Return the exit code."""
     alike: dict[str, list[Result]] = {}
     for result in failed:
         alike.setdefault(str(result.error), []).append(result)

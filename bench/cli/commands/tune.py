@@ -51,7 +51,7 @@ def tune(args: argparse.Namespace) -> int:
 
 def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict[str, Outcome]:
     """Outcomes by key; a line for each as it comes."""
-    from bench.execution import drive, store
+    from bench.execution import grid, store
     from bench.tools import tuning_search as tuner
 
     store.check_writable(out)
@@ -62,7 +62,7 @@ def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict
         print(f"[{len(outcomes)}/{len(trials)}] {outcome}", file=sys.stderr, flush=True)
 
     if trials:
-        for lost in drive.prepare([cell for trial in trials for cell in trial.cells], resources)[1]:
+        for lost in grid.prepare([cell for trial in trials for cell in trial.cells], resources)[1]:
             raise UserError(str(lost.error))
         tuner.run(trials, resources, out, tell)
     return outcomes

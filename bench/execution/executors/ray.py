@@ -20,7 +20,8 @@ from typing import Any
 from bench.catalog import registry
 from bench.config import require
 from bench.core import Cell, Result, UserError
-from bench.execution.runner import Progress, Resources, commit, environment, run_cell, time_limit_reached
+from bench.execution.events import CellEvent, CellFinished, CellStarted, Idle
+from bench.execution.runner import Resources, cell_events, commit, environment, time_limit_reached
 
 PATIENCE = 0.2  # seconds between two looks at what has come in
 GRACE = 300.0  # seconds that a process may take to come up, before its time is counted all the same
@@ -46,13 +47,13 @@ class Attempt:
     overdue: bool = False
 
 
-def on_ray(cells: Iterable[Cell | None], resources: Resources, progress: Progress) -> Iterator[Result]:
-    """`workers` cells at a time, each in a process of its own with the CPUs and the GPU share it was granted.
+def on_ray(cells: Iterable[Cell | None], resources: Resources) -> Iterator[CellEvent]:
+    """Run `workers` cells at a time, each in a process of its own with the CPUs and the GPU share it was granted.
 
     A process that is lost is started again `retries` times; an exception of the method is a result, and final.
     """
     with connected(resources) as (ray, shipped):
-        pool = Pool(ray, shipped, progress)
+        pool = Pool(ray, shipped)
         handed = iter(cells)
         again: list[Attempt] = []
         more = True
@@ -64,28 +65,32 @@ def on_ray(cells: Iterable[Cell | None], resources: Resources, progress: Progres
                 cell = next(handed, END)
                 more = cell is not END
                 if not isinstance(cell, Cell):
+                    yield Idle()
                     break  # no more, or none that is free now
                 pool.start(Attempt(cell))
-            for attempt, outcome in pool.collect():
+            ended = pool.collect()
+            yield from pool.heard
+            pool.heard.clear()
+            for attempt, outcome in ended:
                 if isinstance(outcome, Result):
-                    yield outcome
+                    yield CellFinished(outcome)
                 elif outcome in LOST and attempt.count <= resources.retries and not attempt.overdue:
                     again.append(Attempt(attempt.cell, attempt.count + 1))
                 else:
-                    yield _failure(attempt, outcome, resources)
+                    yield CellFinished(_failure(attempt, outcome, resources))
 
 
 END = object()
-STARTED = -1  # for a task: the process of the cell is up
 
 
 class Pool:
     """The cells that run now."""
 
-    def __init__(self, ray: Any, resources: Resources, progress: Progress) -> None:
+    def __init__(self, ray: Any, resources: Resources) -> None:
         from ray.util.queue import Queue
 
-        self.ray, self.resources, self.progress = ray, resources, progress
+        self.ray, self.resources = ray, resources
+        self.heard: list[CellEvent] = []  # from the processes, since the last look
         self.queue: Any = Queue(actor_options={"num_cpus": 0, "max_restarts": -1}).actor
         needs = {"num_cpus": resources.threads, "num_gpus": resources.gpus_per_cell}
         needs |= {"memory": resources.memory_per_cell} if resources.memory_per_cell else {}
@@ -115,20 +120,18 @@ class Pool:
         return [(self.running.pop(reference), self._get(reference)) for reference in done]
 
     def _hear(self) -> None:
-        """Pass on how far the cells are. A queue that was killed is started again, and no more than that is lost; while
+        """Collect how far the cells are. A queue that was killed is started again, and no more than that is lost; while
         it is not there nobody waits for it."""
         try:
             waiting = self.ray.get(self.queue.qsize.remote(), timeout=1)
             events = self.ray.get(self.queue.get_nowait_batch.remote(waiting), timeout=1)
         except self.ray.exceptions.RayError:  # one of them: that it took too long
             return
-        for cell, task, epoch in events:
-            if task != STARTED:
-                self.progress(cell, task, epoch)
-                continue
-            for attempt in self.running.values():
-                if attempt.cell.key == cell.key:
-                    attempt.start = time.monotonic()
+        self.heard += events
+        started = {event.cell.key for event in events if isinstance(event, CellStarted)}
+        for attempt in self.running.values():
+            if attempt.cell.key in started:
+                attempt.start = time.monotonic()
 
     def _get(self, reference: Any) -> Result | str:
         try:
@@ -155,13 +158,16 @@ def _failure(attempt: Attempt, outcome: str, resources: Resources) -> Result:
 def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
     """In the worker. Whatever a method prints goes nowhere: it would fill the disk with Ray's logs."""
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        queue.put_nowait.remote((cell, STARTED, 0))
         try:
             if resources.address:  # this node may not have the data that the driver's has
                 registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
         except UserError as error:
             return Result(cell, error=str(error), environment=environment(resources, cell.precision))
-        return run_cell(cell, resources, lambda *event: queue.put_nowait.remote(event))
+        for event in cell_events(cell, resources):
+            if isinstance(event, CellFinished):
+                return event.result
+            queue.put_nowait.remote(event)
+    raise AssertionError("a cell ends with its result")
 
 
 @contextmanager

@@ -11,27 +11,41 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 
 from bench.core import Cell, Result
-from bench.execution.runner import Progress, Resources, TimeLimitError, environment, run_cell, time_limit_reached
+from bench.execution.events import CellEvent, CellFinished, Idle
+from bench.execution.runner import Resources, TimeLimitError, cell_events, environment, time_limit_reached
 
 
-def run_serially(cells: Iterable[Cell | None], resources: Resources, progress: Progress) -> Iterator[Result]:
-    """One cell after the other, in this process. None among the cells means: none is free now."""
+def run_serially(cells: Iterable[Cell | None], resources: Resources) -> Iterator[CellEvent]:
+    """Run one cell after the other, in this process. None among the cells means: none is free now."""
     for cell in cells:
         if cell is None:
             time.sleep(1)
-            continue
+            yield Idle()
+        else:
+            yield from _within_limit(cell, resources)
+
+
+def _within_limit(cell: Cell, resources: Resources) -> Iterator[CellEvent]:
+    """Run a cell. Time counts, and may run out, only while the cell itself is at work."""
+    events, left = cell_events(cell, resources), resources.time_limit
+    while True:
+        start = time.monotonic()
         try:
-            with redirect_stdout(sys.stderr), _time_limit(resources):  # standard output is the table's
-                result = run_cell(cell, resources, progress)
+            with redirect_stdout(sys.stderr), _alarm(left, resources):  # standard output is the table's
+                event = next(events)
+        except StopIteration:
+            return
         except TimeLimitError as error:  # the signal came before or after the work
-            result = Result(cell, error=str(error), environment=environment(resources, cell.precision))
-        yield result
+            yield CellFinished(Result(cell, error=str(error), environment=environment(resources, cell.precision)))
+            return
+        left = max(left - (time.monotonic() - start), 1e-3)  # an alarm after no time would be none
+        yield event
 
 
 @contextmanager
-def _time_limit(resources: Resources) -> Iterator[None]:
-    """A signal interrupts a cell that takes too long; signals reach the main thread only."""
-    if math.isinf(resources.time_limit) or threading.current_thread() is not threading.main_thread():
+def _alarm(seconds: float, resources: Resources) -> Iterator[None]:
+    """A signal interrupts what takes longer; signals reach the main thread only."""
+    if math.isinf(seconds) or threading.current_thread() is not threading.main_thread():
         yield
         return
 
@@ -39,7 +53,7 @@ def _time_limit(resources: Resources) -> Iterator[None]:
         raise TimeLimitError(time_limit_reached(resources))
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, resources.time_limit)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bench.config import require
 from bench.search_space import Log
-from bench.training.method import Method, TrainingData
+from bench.training.data import TrainingData
+from bench.training.method import Method
 
 
 class MyMethod(Method):
@@ -46,8 +47,9 @@ class MyMethod(Method):
 
     # More hooks, each of them optional; `bench/training/method.py` has them all:
     #   begin_task(self, task, data)       before training: freeze or attach; `bench.nn.adapters` has an adapter
+    #   parameters(self)                   what the optimizer updates, parameters of your own included
+    #   before_step(self, batch)           the batch to train on: mix replayed samples in; `bench.nn.replay` has buffers
+    #   forward(self, x, task)             the logits, in training and evaluation: gate layers, replace weights
     #   edit_grads(self)                   between backward and step: change gradients in place
-    #   parameters(self)                   what the optimiser updates
-    #   report(self)                       numbers to keep with the result
-    #   unsupported(cls, benchmark, training), a classmethod: why the method does not apply, or None
-    #   reads_old_data(cls, config), a classmethod: True lets it read `data.earlier`; tables say so
+    #   after_step(self, batch)            after every step: fill a buffer, add up a path
+    #   old_data(cls, config)              a classmethod: "stored" or "all", where it uses earlier tasks' samples

@@ -2,92 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 from bench.catalog import registry
 from bench.core import Cell, DataError, Result
 from bench.execution import store
+from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
 from bench.execution.executors import EXECUTORS
 from bench.execution.queue import Agenda, Claims, Estimate
 from bench.execution.runner import Resources, environment
 from bench.execution.status import Journal
 
 
-class Watcher(Protocol):
-    """Is told how it goes."""
-
-    def progress(self, cell: Cell, task: int, epoch: int) -> None: ...
-    def finished(self, result: Result, left: float | None) -> None: ...
-
-
 class Keeper:
     """Puts results into the results folder. What cannot be written, because the disk is full, is held and tried again
     with every later result."""
 
-    def __init__(self, folder: Path, claims: Claims, warn: Callable[[str], None]) -> None:
-        self.folder, self.claims, self.warn = folder, claims, warn
+    def __init__(self, folder: Path, claims: Claims) -> None:
+        self.folder, self.claims = folder, claims
         self.unsaved: list[Result] = []
 
-    def keep(self, *results: Result) -> None:
-        """Write them, and whatever could not be written before."""
+    def keep(self, *results: Result) -> list[Trouble]:
+        """Write them, and whatever could not be written before. Return what went wrong."""
         self.unsaved += results
-        held = []
+        held, troubles = [], []
         for waiting in self.unsaved:
             try:
                 store.save(waiting, self.folder)
             except OSError as error:
                 held.append(waiting)
-                self.warn(f"cannot write {self.folder / waiting.cell.path}: {error.strerror}; held, and tried again")
+                what = f"cannot write {self.folder / waiting.cell.path}: {error.strerror}; held, and tried again"
+                troubles.append(Trouble(what))
                 continue
             if waiting.error is None:
                 store.checkpoint(store.checkpoints(self.folder), waiting.cell).unlink(missing_ok=True)
             self.claims.release(waiting.cell.key)
         self.unsaved = held
+        return troubles
 
 
-def drive(
+def succeeded(result: Result) -> bool:
+    """Whether a result has a matrix, and no error."""
+    return result.error is None
+
+
+def run(
     pending: Sequence[Cell],
-    results: MutableMapping[str, Result],
+    done: Sequence[Result],
     resources: Resources,
     executor: str,
     folder: Path,
-    watcher: Watcher,
-    warn: Callable[[str], None],
-    answers: Callable[[Result], bool] = lambda result: result.error is None,
-) -> list[Result]:
-    """Run the pending cells. Every outcome joins `results`, by key, as it comes, which already hold what is done.
+    answers: Callable[[Result], bool] = succeeded,
+) -> Generator[Event, None, None]:
+    """Run the pending cells of a grid of which others are `done`. Yield what happens, results once they are on disk.
 
-    `answers` tells whether a result that another process stored in the meantime will do. Returns the results that could
-    not be written.
+    `answers` tells whether a result that another process stored in the meantime will do.
     """
     estimate = Estimate()
-    for done in results.values():
-        estimate.learn(done)
-    total = len(results) + len(pending)
-    with Claims(folder) as claims, Journal(folder, total, len(results), resources.workers, estimate) as journal:
-        keeper = Keeper(folder, claims, warn)
-
-        def arrived(result: Result) -> None:
-            results[result.cell.key] = result
-            journal.finished(result)
-            watcher.finished(result, journal.left())
-
-        def progress(cell: Cell, task: int, epoch: int) -> None:
-            journal.progress(cell, task, epoch)
-            watcher.progress(cell, task, epoch)
-
+    for result in done:
+        estimate.learn(result)
+    total = len(done) + len(pending)
+    with Claims(folder) as claims, Journal(folder, total, len(done), resources.workers, estimate) as journal:
+        keeper = Keeper(folder, claims)
         ready, failed = (list(pending), []) if resources.address else prepare(pending, resources)
-        agenda = journal.agenda = Agenda(estimate.longest_first(ready), folder, claims, arrived, answers)
+        agenda = Agenda(estimate.longest_first(ready), folder, claims, answers)
+        journal.agenda = agenda
         try:
-            for result in chain(failed, EXECUTORS[executor](agenda, resources, progress) if ready else ()):
-                keeper.keep(result)
-                arrived(result)
+            for event in chain(map(CellFinished, failed), EXECUTORS[executor](agenda, resources) if ready else ()):
+                yield from _found(agenda, journal)
+                if isinstance(event, EpochStarted):
+                    journal.progress(*event)
+                if isinstance(event, CellFinished):
+                    yield from keeper.keep(event.result)
+                    journal.finished(event.result)
+                    event = CellFinished(event.result, journal.left())
+                yield event
+            yield from _found(agenda, journal)
         finally:  # interrupted or done: there may be room now
             keeper.keep()
-        return keeper.unsaved
+        yield from map(Unsaved, keeper.unsaved)
+
+
+def _found(agenda: Agenda, journal: Journal) -> Iterator[CellFound]:
+    """Yield the results of others that the agenda has met since the last look."""
+    while agenda.found:
+        result = agenda.found.pop(0)
+        journal.finished(result)
+        yield CellFound(result, journal.left())
 
 
 def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], list[Result]]:

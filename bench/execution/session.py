@@ -1,0 +1,42 @@
+"""The one assembly: from a cell to the session that learns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from bench.catalog import registry
+from bench.config import build
+from bench.core import Cell, Task, Training
+from bench.nn import architectures
+from bench.seeding import derive
+from bench.training.loop import Session
+
+View = Callable[[list[Task]], list[Task]]  # what of a stream is learnt
+
+
+def session_of(
+    cell: Cell,
+    plugins: Sequence[Path] = (),
+    data: Path = Path(),
+    device: str = "cpu",
+    tasks: list[Task] | View | None = None,
+) -> Session:
+    """Return what a cell asks for, ready to learn its stream, what a view leaves of it, or other tasks.
+
+    Weights depend on benchmark and seed alone: they are the same for every method. Raises `UserError`.
+    """
+    benchmark = registry.get_benchmark(cell.benchmark, plugins, cell.options)
+    method_class = registry.get_method(cell.method, plugins)
+    if not isinstance(tasks, list):
+        stream = benchmark.stream(cell.seed, data)
+        tasks = tasks(stream) if tasks else stream
+    seed = derive(cell.benchmark, cell.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "weights"))
+        network = architectures.build(benchmark, cell.training["bn_mode"]).to(device)
+        network.precision = cell.precision
+        method = method_class(network, build(method_class.Config, cell.config, cell.method), torch.Generator())
+    return Session(network, method, tasks, build(Training, cell.training, cell.method), seed)
