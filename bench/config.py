@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -11,6 +12,14 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from bench.core import UserError
 
 T = TypeVar("T")
+
+
+class SettingError(UserError):
+    """A setting that does not exist, or has a wrong value."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def nearest(what: str, name: str, known: Iterable[str]) -> UserError:
@@ -29,7 +38,7 @@ def require(holds: bool, message: str) -> None:
 
 def describe(cls: type) -> str:
     """The fields of a settings class with their types, on one line."""
-    return ", ".join(f"{name} ({_spell(hint)})" for name, hint in _hints(cls).items())
+    return ", ".join(f"{name} ({spell(hint)})" for name, hint in _hints(cls).items())
 
 
 def names(cls: type) -> set[str]:
@@ -42,12 +51,13 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     hints = _hints(cls)
     for name in values:
         if name not in hints:
-            raise nearest(f"setting of {where}", name, hints)
-    coerced = {name: _coerce(value, hints[name], f"{where}.{name}") for name, value in values.items()}
+            raise SettingError(str(nearest(f"setting of {where}", name, hints)), name)
+    coerced = {name: _coerce(value, hints[name], where, name) for name, value in values.items()}
     try:
         return cls(**coerced)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+        named = [name for name in re.findall(r"\w+", str(error)) if name in hints]
+        raise SettingError(f"{where}: {error}", named[0] if named else "") from error
 
 
 def parse(text: str) -> Any:
@@ -65,7 +75,8 @@ def _hints(cls: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(cls)}
 
 
-def _spell(hint: Any) -> str:
+def spell(hint: Any) -> str:
+    """Return a type of a setting in words."""
     if get_origin(hint) is Literal:
         return " | ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
@@ -73,11 +84,11 @@ def _spell(hint: Any) -> str:
     return str(getattr(hint, "__name__", hint))
 
 
-def _coerce(value: Any, hint: Any, where: str) -> Any:
+def _coerce(value: Any, hint: Any, where: str, name: str) -> Any:
     """`value` as `hint`: int, float, bool, str, a Literal, or a tuple of one of the first two."""
     if get_origin(hint) is tuple:
         items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_coerce(item, get_args(hint)[0], where) for item in items)
+        return tuple(_coerce(item, get_args(hint)[0], where, name) for item in items)
     if get_origin(hint) is Literal:
         fits = value in get_args(hint)
     elif hint is float:
@@ -85,5 +96,5 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     else:
         fits = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
     if not fits:
-        raise UserError(f"{where} is {_spell(hint)}, not {value!r}")
+        raise SettingError(f"{where}.{name} is {spell(hint)}, not {value!r}", name)
     return float(value) if hint is float else value

@@ -13,6 +13,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from bench.search_space import Log
+from bench.settings import complaints, setting
+
 PROTOCOLS = {  # what decides a number where released code and good practice part
     "published": "as the released code computes it, defects included",
     "sound": "the defects of the released code corrected",
@@ -32,6 +35,15 @@ class UserError(Exception):
 
 class DataError(UserError):
     """Data that is missing, damaged or of the wrong shape. The message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A frozen set of settings, whose bounds are checked whenever one is made. Raises `UserError`."""
+
+    def __post_init__(self) -> None:
+        for complaint in complaints(self):
+            raise UserError(complaint)
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,8 @@ class Benchmark:
     """
 
     @dataclass(frozen=True)
-    class Config:
-        """Options of the data: every field has a default and a comment with its meaning."""
+    class Config(Settings):
+        """Options of the data, each declared by `bench.settings.setting`."""
 
     name: str = ""  # set by the registry, as `config` is
     config: Any = Config()
@@ -95,6 +107,7 @@ class Benchmark:
     num_classes: ClassVar[int]  # outputs of a head
     input_shape: ClassVar[tuple[int, ...]]
     backbone: ClassVar[str] = ""  # a name in `bench.nn.architectures`
+    by_default: ClassVar[bool] = False  # whether a command that names no benchmark means this one
     in_all: ClassVar[bool] = True  # whether `--bench all` means this one too
     offers: ClassVar[tuple[str, ...]] = ()  # of what methods may need, see `bench.training.needs`
 
@@ -124,40 +137,38 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a task is trained: the loop of the GPM-NESS lineage (LT)."""
+class Training(Settings):
+    """How a task is trained, by the loop of GPM and the methods after it."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 0.01  # at the start of every task
-    momentum: float = 0.0  # of SGD
-    weight_decay: float = 0.0  # coupled L2, on whatever the method trains
-    epochs: int = 20  # at most, per task
-    batch_size: int = 64
-    patience: int = 6  # epochs without a better validation loss before the rate is cut; 0: constant rate, no stop
-    factor: float = 2.0  # the rate is divided by this
-    lr_min: float = 1e-5  # training stops when the rate would fall below
-    restore_best: bool = True  # go back to the weights of the best validation loss
-    sam: Literal["none", "first", "all"] = "none"  # tasks trained with sharpness-aware minimisation
-    rho: float = 0.05  # radius of SAM's ascent step, in the global L2 norm
-    eval_batch_size: int = 64  # matters where normalisation uses the statistics of the test batch
-    eval_order: Literal["fixed", "shuffled"] = "fixed"  # of images in evaluation: the same always, or another each time
-    n_eval: int = 1  # passes, each in an order of its own, whose mean an entry of R is
-    bn_mode: Literal["batch", "running-frozen"] = "batch"  # batch statistics, or running ones of the first task, frozen
+    lr: float = setting(0.01, "learning rate at the start of every task", above=0, search=Log(1e-3, 0.3))
+    momentum: float = setting(0.0, "of SGD", at_least=0)
+    weight_decay: float = setting(0.0, "coupled L2, on whatever the method trains", at_least=0)
+    epochs: int = setting(20, "at most, per task", at_least=1)
+    batch_size: int = setting(64, "samples of a batch", at_least=1)
+    patience: int = setting(
+        6, "epochs without a better validation loss before the rate is cut; 0: constant rate, no stop", at_least=0
+    )
+    factor: float = setting(2.0, "the rate is divided by this", above=1)
+    lr_min: float = setting(1e-5, "training stops when the rate would fall below", above=0)
+    restore_best: bool = setting(True, "go back to the weights of the best validation loss")
+    sam: Literal["none", "first", "all"] = setting("none", "tasks trained with sharpness-aware minimization")
+    rho: float = setting(0.05, "radius of SAM's ascent step, in the global L2 norm", above=0)
+    eval_batch_size: int = setting(
+        64, "samples; matters where normalization uses the statistics of the test batch", at_least=1
+    )
+    eval_order: Literal["fixed", "shuffled"] = setting(
+        "fixed", "of images in evaluation: the same always, or another each time"
+    )
+    n_eval: int = setting(1, "passes, each in an order of its own, whose mean an entry of R is", at_least=1)
+    bn_mode: Literal["batch", "running-frozen"] = setting(
+        "batch", "batch statistics, or running ones of the first task, frozen"
+    )
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {"eval_order": "shuffled", "bn_mode": "batch"},
         "sound": {"eval_order": "fixed", "bn_mode": "running-frozen"},
     }
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "epochs", "batch_size", "eval_batch_size", "n_eval", "lr_min", "rho"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} must be greater than 0, not {getattr(self, name)}")
-        for name in ("momentum", "weight_decay", "patience"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if not self.factor > 1:
-            raise UserError(f"factor must be greater than 1, not {self.factor}: the rate is divided by it")
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
-"""Where settings may be searched: ranges, as a method's `Config` declares them in `space`."""
+"""Where settings may be searched: ranges, as `setting(..., search=...)` declares them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from bench.core import Training
 
 
 def _demand_order(holds: bool, values: object) -> None:
@@ -90,25 +87,3 @@ class Choice:
 
 
 Range = Linear | Log | Integers | Choice
-TRAINING: Mapping[str, Range] = {"lr": Log(1e-3, 0.3)}  # searched for every method; a `Config` may narrow it
-
-
-def space_of(config: type) -> dict[str, Range]:
-    """All that is searched for a method: of its training, and of its own `Config`."""
-    return {**TRAINING, **getattr(config, "space", {})}
-
-
-def complaints(config: type) -> Iterator[str]:
-    """What is wrong with the space that a `Config`, whose fields have defaults, declares."""
-    declared = getattr(config, "space", {})
-    if not isinstance(declared, Mapping):
-        yield f"space is a {type(declared).__name__}, not a dict of settings and their ranges"
-        return
-    defaults = asdict(Training()) | asdict(config())
-    for name, values in declared.items():
-        if name not in defaults:
-            yield f"space has '{name}', which is no setting of Config or of Training"
-        elif not isinstance(values, Range):
-            yield f"the space of '{name}' is {values!r}, not a Linear, Log, Integers or Choice of bench.search_space"
-        elif defaults[name] not in values:
-            yield f"the default of '{name}', {defaults[name]!r}, lies outside its space, {values!r}"

@@ -14,6 +14,7 @@ import numpy as np
 from bench.core import Benchmark, Split, Task
 from bench.data.cifar import CIFAR100
 from bench.data.source import Source, legacy_shuffle, normalise
+from bench.settings import setting
 
 MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # of CIFAR-10, as in the code of the GPM-NESS lineage
 STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
@@ -50,11 +51,13 @@ ORDERS = (  # of superclasses, as they are learnt (Yoon et al. 2020)
 
 class CIFAR100Superclass(Benchmark):
     @dataclass(frozen=True)
-    class Config:
-        order: Literal[0, 1, 2, 3, 4] = 0  # of the tasks: natural, or one of Yoon et al.'s four
-        layout: Literal["correct", "scrambled"] = "correct"  # colour planes, or these read as pixels (GPM's code)
-        normalised: bool = True  # by the constants of CIFAR-10, or only scaled to [0, 1]
-        validation: Literal["seed", "fixed"] = "seed"  # drawn by the run's seed, or the same in every run
+    class Config(Benchmark.Config):
+        order: Literal[0, 1, 2, 3, 4] = setting(0, "of the tasks: natural, or one of Yoon et al.'s four")
+        layout: Literal["correct", "scrambled"] = setting(
+            "correct", "color planes, or these read as pixels (GPM's code)"
+        )
+        normalised: bool = setting(True, "by the constants of CIFAR-10, or only scaled to [0, 1]")
+        validation: Literal["seed", "fixed"] = setting("seed", "drawn by the run's seed, or the same in every run")
 
     protocols = {"published": {"layout": "scrambled", "normalised": False, "validation": "fixed"}}
     num_tasks = 20

@@ -18,6 +18,7 @@ from bench.data.cifar import CIFAR10
 from bench.data.mnist import FASHION_MNIST, MNIST
 from bench.data.readers import read_mat, read_zip
 from bench.data.source import Archive, Labelled, Source, legacy_shuffle, normalise
+from bench.settings import setting
 
 
 def read_svhn(train: Path, test: Path) -> tuple[Labelled, Labelled]:
@@ -68,9 +69,13 @@ CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean an
 
 class FiveDatasets(Benchmark):
     @dataclass(frozen=True)
-    class Config:
-        fashion: Literal["real", "mnist-bug"] = "real"  # FashionMNIST, or MNIST again with its constants (GPM's code)
-        validation: Literal["seed", "fixed"] = "seed"  # drawn by the run's seed, or by 1 in every run (GPM's code)
+    class Config(Benchmark.Config):
+        fashion: Literal["real", "mnist-bug"] = setting(
+            "real", "FashionMNIST, or MNIST again with its constants (GPM's code)"
+        )
+        validation: Literal["seed", "fixed"] = setting(
+            "seed", "drawn by the run's seed, or by 1 in every run (GPM's code)"
+        )
 
     protocols = {"published": {"fashion": "mnist-bug", "validation": "fixed"}}
     num_tasks = 5

@@ -16,14 +16,17 @@ import numpy as np
 from bench.core import Benchmark, Split, Task
 from bench.data.mnist import MNIST
 from bench.data.source import Source, legacy_shuffle, normalise
+from bench.settings import setting
 
 MEAN, STD = (0.1307,), (0.3081,)
 
 
 class PermutedMNIST(Benchmark):
     @dataclass(frozen=True)
-    class Config:
-        validation: Literal["seed", "first"] = "seed"  # drawn by the run's seed, or the first tenth (GPM's code)
+    class Config(Benchmark.Config):
+        validation: Literal["seed", "first"] = setting(
+            "seed", "drawn by the run's seed, or the first tenth (GPM's code)"
+        )
 
     protocols = {"published": {"validation": "first"}}
     scenario = "domain-il"

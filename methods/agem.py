@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.config import require
 from bench.nn.layers import without_dropout
 from bench.nn.replay import Rings, Samples, draw, joined
 from bench.search_space import Integers
+from bench.settings import setting
 from bench.training.data import Batch, TrainingData
 from bench.training.method import Method, OldData
 
@@ -28,14 +28,9 @@ from bench.training.method import Method, OldData
 class AGEM(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        per_class: int = 13  # m, samples of each class of each task
-        reference: int = 256  # samples of the reference batch, at most
-        fill: Literal["ring", "random"] = "random"  # which samples of a class: its last ones, or any
-
-        space = {"per_class": Integers(1, 100)}
-
-        def __post_init__(self) -> None:
-            require(min(self.per_class, self.reference) > 0, "per_class and reference must be at least 1")
+        per_class: int = setting(13, "m, samples of each class of each task", at_least=1, search=Integers(1, 100))
+        reference: int = setting(256, "samples of the reference batch, at most", at_least=1)
+        fill: Literal["ring", "random"] = setting("random", "which samples of a class: its last ones, or any")
 
     protocols = {"published": {"fill": "ring"}}
     trains_old_heads = True

@@ -14,9 +14,9 @@ from typing import Literal
 
 import torch
 
-from bench.config import require
 from bench.nn.replay import draw, integer_below, put, reservoir_slots
 from bench.search_space import Integers
+from bench.settings import setting
 from bench.training.data import Batch, tasks_of
 from bench.training.method import Method, OldData
 
@@ -24,15 +24,9 @@ from bench.training.method import Method, OldData
 class ER(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        capacity: int = 200  # M, samples of all tasks together
-        replay: int = 0  # samples drawn for a step; 0: as many as a batch has
-        rule: Literal["uniform", "recent"] = "uniform"  # of the reservoir: Vitter's, or the released code's
-
-        space = {"capacity": Integers(10, 5000)}
-
-        def __post_init__(self) -> None:
-            require(self.capacity > 0, f"capacity must be at least 1, not {self.capacity}")
-            require(self.replay >= 0, f"replay must be at least 0, not {self.replay}")
+        capacity: int = setting(200, "M, samples of all tasks together", at_least=1, search=Integers(10, 5000))
+        replay: int = setting(0, "samples drawn for a step; 0: as many as a batch has", at_least=0)
+        rule: Literal["uniform", "recent"] = setting("uniform", "of the reservoir: Vitter's, or the released code's")
 
     protocols = {"published": {"rule": "recent"}}
     trains_old_heads = True

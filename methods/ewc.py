@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.config import require
 from bench.nn.activations import evaluating, squared_gradients
 from bench.search_space import Log
+from bench.settings import setting
 from bench.training.data import TrainingData
 from bench.training.method import Method
 
@@ -28,16 +28,13 @@ from bench.training.method import Method
 class EWC(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        strength: float = 100.0  # λ
-        online: bool = False  # one decayed Fisher and the latest anchor, instead of a penalty per task
-        decay: float = 1.0  # γ, of the online Fisher
-        fisher: Literal["per-sample", "batch"] = "per-sample"  # "batch" squares the mean gradient of each batch
-        half: bool = True  # λ/2, as in the paper, or λ
-
-        space = {"strength": Log(0.1, 1e4)}
-
-        def __post_init__(self) -> None:
-            require(self.strength >= 0, f"strength must be at least 0, not {self.strength}")
+        strength: float = setting(100.0, "λ", at_least=0, search=Log(0.1, 1e4))
+        online: bool = setting(False, "one decayed Fisher and the latest anchor, instead of a penalty per task")
+        decay: float = setting(1.0, "γ, of the online Fisher", at_least=0)
+        fisher: Literal["per-sample", "batch"] = setting(
+            "per-sample", "of every sample, or the squared mean gradient of each batch"
+        )
+        half: bool = setting(True, "λ/2, as in the paper, or λ")
 
     config: Config
 

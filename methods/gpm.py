@@ -18,6 +18,7 @@ from bench.nn.activations import input_grams
 from bench.nn.adapters import attach_free, merge
 from bench.nn.subspace import empty_basis, energy_schedule, extend_basis, leading_basis
 from bench.search_space import Linear
+from bench.settings import setting
 from bench.training.data import TrainingData
 from bench.training.method import Method
 
@@ -25,19 +26,22 @@ from bench.training.method import Method
 class GPM(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        energy: float = 0.97  # share of a layer's input energy to protect after the first task, in (0, 1)
-        layer_energies: tuple[float, ...] = ()  # the same layer by layer, in layer order; empty: energy for all
-        energy_step: float = 0.003  # added to it with every task
-        samples: int = 125  # training samples drawn for the input matrix
-        layer_samples: tuple[int, ...] = ()  # of these, how many each layer uses, in layer order; empty: all
-        first_rule: Literal["below", "reach"] = "below"  # first task: the authors' code, or the paper
-
-        space = {"energy": Linear(0.9, 0.995), "energy_step": Linear(0.0, 0.01)}
-
-        def __post_init__(self) -> None:
-            for energy in (self.energy, *self.layer_energies):
-                require(0 < energy <= 1, f"energy must be in (0, 1], not {energy}")
-            require(min(self.samples, *self.layer_samples, 1) > 0, "samples and layer_samples must be at least 1")
+        energy: float = setting(
+            0.97,
+            "share of a layer's input energy to protect after the first task",
+            above=0,
+            at_most=1,
+            search=Linear(0.9, 0.995),
+        )
+        layer_energies: tuple[float, ...] = setting(
+            (), "the same layer by layer, in layer order; empty: energy for all", above=0, at_most=1
+        )
+        energy_step: float = setting(0.003, "added to it with every task", search=Linear(0.0, 0.01))
+        samples: int = setting(125, "training samples drawn for the input matrix", at_least=1)
+        layer_samples: tuple[int, ...] = setting(
+            (), "of these, how many each layer uses, in layer order; empty: all", at_least=1
+        )
+        first_rule: Literal["below", "reach"] = setting("below", "first task: the authors' code, or the paper")
 
     protocols = {"sound": {"first_rule": "reach"}}
     config: Config

@@ -17,11 +17,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.config import require
 from bench.nn.activations import input_grams
 from bench.nn.adapters import attach, merge
 from bench.nn.subspace import dual_basis, energy_schedule, project_out, residual_gram, spectrum
 from bench.search_space import Integers, Linear
+from bench.settings import setting
 from bench.training.data import TrainingData
 from bench.training.method import Method
 
@@ -29,17 +29,15 @@ from bench.training.method import Method
 class InfLoRA(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        rank: int = 10  # r, at most a quarter of a layer's inputs
-        energy: float = 0.95  # share of energy to protect after the first task
-        energy_step: float = 0.005  # added to it with every task
-        energy_power: Literal[4, 2] = 4  # energies are σ⁴ (authors: the Gram as input matrix) or σ² (GPM)
-        b_scale: Literal["inverse-sqrt-3", "unit"] = "inverse-sqrt-3"  # norm of the rows of B: authors, or 1
-
-        space = {"rank": Integers(4, 64), "energy": Linear(0.9, 0.995)}
-
-        def __post_init__(self) -> None:
-            require(self.rank > 0, f"rank must be at least 1, not {self.rank}")
-            require(0 < self.energy <= 1, f"energy must be in (0, 1], not {self.energy}")
+        rank: int = setting(10, "r, at most a quarter of a layer's inputs", at_least=1, search=Integers(4, 64))
+        energy: float = setting(
+            0.95, "share of energy to protect after the first task", above=0, at_most=1, search=Linear(0.9, 0.995)
+        )
+        energy_step: float = setting(0.005, "added to it with every task")
+        energy_power: Literal[4, 2] = setting(4, "energies are σ⁴ (authors: the Gram as input matrix) or σ² (GPM)")
+        b_scale: Literal["inverse-sqrt-3", "unit"] = setting(
+            "inverse-sqrt-3", "norm of the rows of B: as the authors have it, or 1"
+        )
 
     config: Config
 

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from bench.config import require
 from bench.nn.activations import input_grams
 from bench.nn.adapters import attach_free, merge
 from bench.nn.subspace import interference, null_basis
 from bench.search_space import Log
+from bench.settings import setting
 from bench.training.data import TrainingData
 from bench.training.method import Method, OldData
 
@@ -29,16 +29,24 @@ from bench.training.method import Method, OldData
 class NESS(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        eps: float = 1e-3  # ε: a direction is null if its singular value is at most eps times the norm of the inputs
-        threshold: Literal["nuclear", "frobenius"] = "nuclear"  # that norm: the authors' code, or the paper's Eq. 5
-        memory: Literal["data", "gram"] = "data"  # keep old data and pass it again, or add up Grams as tasks end
-        nan_policy: Literal["clamp", "freeze-layer"] = "clamp"  # negative rounding: to zero, or freeze (authors' code)
-        sources: Literal["all", "first"] = "all"  # the earlier tasks whose inputs count; "first": authors' 5-Datasets
-
-        space = {"eps": Log(1e-4, 0.1)}
-
-        def __post_init__(self) -> None:
-            require(self.eps > 0, f"eps must be greater than 0, not {self.eps}")
+        eps: float = setting(
+            1e-3,
+            "ε: a direction is null if its singular value is at most eps times the norm of the inputs",
+            above=0,
+            search=Log(1e-4, 0.1),
+        )
+        threshold: Literal["nuclear", "frobenius"] = setting(
+            "nuclear", "that norm: the authors' code, or the paper's Eq. 5"
+        )
+        memory: Literal["data", "gram"] = setting(
+            "data", "keep old data and pass it again, or add up Grams as tasks end"
+        )
+        nan_policy: Literal["clamp", "freeze-layer"] = setting(
+            "clamp", "negative rounding: to zero, or freeze the layer (authors' code)"
+        )
+        sources: Literal["all", "first"] = setting(
+            "all", "the earlier tasks whose inputs count; first: as the authors' 5-Datasets"
+        )
 
     protocols = {"sound": {"threshold": "frobenius"}}
     config: Config

@@ -16,11 +16,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.config import require
 from bench.nn.activations import input_grams
 from bench.nn.adapters import Factors, attach, merge
 from bench.nn.subspace import spectrum
 from bench.search_space import Integers, Log
+from bench.settings import setting
 from bench.training.data import TrainingData
 from bench.training.method import Method
 
@@ -28,17 +28,12 @@ from bench.training.method import Method
 class OLoRA(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        rank: int = 8  # r, at most a quarter of a layer's inputs
-        scale: float = 1.0  # s, the paper's α/r
-        orthogonality: float = 0.5  # λ₁
-        shrinkage: float = 0.0  # λ₂
-        a1: Literal["input", "none"] = "input"  # what stands for the pair of the first task
-        a1_rank: int = 0  # rows of A_1; 0: rank
-
-        space = {"rank": Integers(4, 64), "orthogonality": Log(1e-3, 10)}
-
-        def __post_init__(self) -> None:
-            require(self.rank > 0 and self.a1_rank >= 0, f"rank must be at least 1, not {self.rank}")
+        rank: int = setting(8, "r, at most a quarter of a layer's inputs", at_least=1, search=Integers(4, 64))
+        scale: float = setting(1.0, "s, the paper's α/r")
+        orthogonality: float = setting(0.5, "λ₁", search=Log(1e-3, 10))
+        shrinkage: float = setting(0.0, "λ₂")
+        a1: Literal["input", "none"] = setting("input", "what stands for the pair of the first task")
+        a1_rank: int = setting(0, "rows of A_1; 0: rank", at_least=0)
 
     config: Config
 

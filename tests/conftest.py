@@ -28,11 +28,11 @@ class Answer(NamedTuple):
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """`command("list")` runs the command line in-process: exit code, standard output and error."""
-    import run_bench
+    from bench.cli.main import main
 
     def call(*words: object) -> Answer:
         capsys.readouterr()
-        code = run_bench.main([str(word) for word in words])
+        code = main([str(word) for word in words])
         return Answer(code, *capsys.readouterr())
 
     return call
@@ -112,21 +112,22 @@ def run_by_recipe(narrow: None) -> Callable[..., list[list[float | None]]]:
     Returns the accuracy matrix."""
     import torch
 
-    from bench.catalog import plan, registry
+    from bench.catalog import plan, recipes
+    from bench.catalog.catalog import Catalog
     from bench.core import Split
     from bench.nn import architectures
     from bench.training.loop import Session
 
     def run(name: str, method: str, protocol: str, data: Path) -> list[list[float | None]]:
-        [[cell], unsupported] = plan.expand(plan.Request([method], [name], [0], 1, {}, [protocol]))
+        [[cell], unsupported] = Catalog().plan(plan.Request([method], [name], [0], 1, {}, [protocol]))
         assert not unsupported
-        benchmark = registry.get_benchmark(name, (), cell.options)
+        benchmark = Catalog().benchmark(name, cell.options)
         tasks = []
         for task in benchmark.stream(0, data)[:2]:
             parts = {p: getattr(task, p) for p in ("train", "validation", "test")}
             tasks.append(replace(task, **{p: Split(s.x[:70], s.y[:70]) for p, s in parts.items()}))
-        cls = registry.get_method(method)
-        training, config = plan.resolve(method, cls, registry.recipe(name), {"epochs": 1, "lr": 2e-3}, protocol)
+        cls = Catalog().method(method)
+        training, config = recipes.resolve(method, cls, Catalog().recipe(name), {"epochs": 1, "lr": 2e-3}, protocol)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = architectures.build(benchmark, training.bn_mode)
@@ -140,10 +141,10 @@ def run_by_recipe(narrow: None) -> Callable[..., list[list[float | None]]]:
 
 def every_method(benchmark: str) -> list[str]:
     """All methods, and their variants in the benchmark's recipe."""
-    from bench.catalog import registry
+    from bench.catalog.catalog import Catalog
 
-    recipe = registry.recipe(benchmark)
-    return [*registry.available("Method"), *(name for name in registry.variants() if name in recipe)]
+    recipe = Catalog().recipe(benchmark)
+    return [*Catalog().available("Method"), *(name for name in Catalog().variants() if name in recipe)]
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:

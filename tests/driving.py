@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result
 from bench.execution import executors, runner
 from bench.execution.events import CellFinished, EpochStarted
@@ -32,4 +32,4 @@ def frozen_network() -> Network:
     """The AlexNet with normalization that keeps running statistics."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return architectures.build(registry.get_benchmark("split_cifar100"), "running-frozen")
+        return architectures.build(Catalog().benchmark("split_cifar100"), "running-frozen")

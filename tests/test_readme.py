@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalog import registry
-from run_bench import VERBS
+from bench import installation
+from bench.cli.main import COMMANDS
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 TUTORIAL = README[README.index("## Your own method") : README.index("| hook |")]
@@ -20,9 +20,10 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[2:] for line in lines if "python run_bench.py" in line]
 
 
+@pytest.mark.slow
 def test_the_tutorial_works(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "ROOT", tmp_path)  # results go there
+    monkeypatch.setattr(installation, "results", lambda: tmp_path / "results")  # results go there
     [source] = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
     name = re.findall(r"Save it as `(\w+)\.py`", TUTORIAL)[0]
     (tmp_path / f"{name}.py").write_text(source)
@@ -37,7 +38,7 @@ def test_the_tutorial_works(command, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("line", commands(README.replace(TUTORIAL, "")), ids=" ".join)
 def test_every_other_command_is_understood(line, command, monkeypatch, tmp_path):
-    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    monkeypatch.setattr(installation, "results", lambda: tmp_path / "results")
     if line[:1] in (["list"], ["status"]):
         assert command(*line).code == 0
     elif line[:1] == ["data"]:
@@ -46,8 +47,17 @@ def test_every_other_command_is_understood(line, command, monkeypatch, tmp_path)
     elif "--recipe" in line:  # needs a search
         answer = command(*line)
         assert answer.code == 2 and "results/tune/digits.toml: No such file" in answer.err
-    elif line and line[0] in VERBS and line[0] != "tune":  # needs results, or a file
+    elif line and line[0] in COMMANDS and line[0] != "tune":  # needs results, or a file
         answer = command(*line)
         assert answer.code == 2 and ("no results" in answer.err or "matrix.csv" in answer.err)
     else:
         assert command(*line, "--dry-run", "--out", tmp_path).code == 0
+
+
+def test_the_python_of_the_readme_runs(monkeypatch, tmp_path):
+    """On the toy stream, one seed and one epoch: what it calls is there, and writes what it says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(installation, "results", lambda: tmp_path / "results")
+    [source] = re.findall(r"```python\n(import bench\n.*?)```", README, re.DOTALL)
+    exec(source.replace('"digits", seeds=3', '"toy", seeds=1, epochs=1'), {})
+    assert "ness" in (tmp_path / "report.html").read_text() and len(list(tmp_path.glob("results/toy/*/*.json"))) == 2

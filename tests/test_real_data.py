@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.catalog import plan, registry
+from bench.catalog import recipes
+from bench.catalog.catalog import Catalog
 from bench.core import Split, Task, Training
 from bench.nn import architectures
 from bench.nn.activations import input_grams
@@ -25,11 +26,12 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 
 cifar = needs("cifar100")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def tasks() -> list[Task]:
-    return registry.get_benchmark("split_cifar100").stream(1, DATA)
+    return Catalog().benchmark("split_cifar100").stream(1, DATA)
 
 
 @cifar
@@ -50,7 +52,7 @@ def test_normalisation_is_that_of_the_lineage(tasks):
 @cifar
 def test_null_ranks_of_the_untrained_network(tasks):  # K-11, tolerance 10 %
     torch.manual_seed(1)
-    network = architectures.build(registry.get_benchmark("split_cifar100"))
+    network = architectures.build(Catalog().benchmark("split_cifar100"))
     train = tasks[0].train
     data = TrainingData(0, torch.from_numpy(train.x[:2432]), torch.from_numpy(train.y[:2432]), 64)
     grams = input_grams(network, data, 0)
@@ -68,8 +70,8 @@ def test_real_images_are_learnt(tasks):
 
     short = [Task(t.index, t.classes, cut(t.train, 640), t.validation, cut(t.test, 500)) for t in tasks[:2]]
     torch.manual_seed(0)
-    network = architectures.build(registry.get_benchmark("split_cifar100"))
-    cls = registry.get_method("ness")
+    network = architectures.build(Catalog().benchmark("split_cifar100"))
+    cls = Catalog().method("ness")
     R, records = Session(network, cls(network, cls.Config()), short, Training(lr=0.02, epochs=4), seed=0).run()
     assert R[0][0] > 0.25 and R[1][1] > 0.2
     assert records[1].report["rank"]["backbone.fc5"] > 1500
@@ -78,7 +80,7 @@ def test_real_images_are_learnt(tasks):
 @cifar
 @pytest.mark.parametrize("layout", ["correct", "scrambled"])
 def test_superclasses(layout):  # B2, K-30
-    benchmark = registry.get_benchmark("cifar100_superclass", (), {"layout": layout, "normalised": False})
+    benchmark = Catalog().benchmark("cifar100_superclass", {"layout": layout, "normalised": False})
     tasks = benchmark.stream(1, DATA)
     assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(2375, 125, 500)] * 20
     # Three neighbours in a row, taken for colours, differ less than what then lies side by side.
@@ -90,7 +92,7 @@ def test_superclasses(layout):  # B2, K-30
 @needs("mnist-12k")
 def test_permuted_digits_of_mnist_are_learnt(monkeypatch):
     """A tenth of MNIST, so named: standardised by B5's constants, and one epoch of the recipe learns it."""
-    benchmark = registry.get_benchmark("permuted_mnist")
+    benchmark = Catalog().benchmark("permuted_mnist")
     module = sys.modules[type(benchmark).__module__]
     monkeypatch.setattr(module, "MNIST", replace(module.MNIST, name="mnist-12k", num_train=10_000, num_test=2_000))
     tasks = benchmark.stream(1, DATA)
@@ -98,7 +100,7 @@ def test_permuted_digits_of_mnist_are_learnt(monkeypatch):
     assert abs(tasks[0].train.x.mean()) < 0.02 and abs(tasks[0].train.x.std() - 1) < 0.02
     torch.manual_seed(0)
     network = architectures.build(benchmark)
-    cls = registry.get_method("gpm")
-    training, config = plan.resolve("gpm", cls, registry.recipe("permuted_mnist"), {"epochs": 1})
+    cls = Catalog().method("gpm")
+    training, config = recipes.resolve("gpm", cls, Catalog().recipe("permuted_mnist"), {"epochs": 1})
     R, _ = Session(network, cls(network, config, torch.Generator()), tasks[:2], training, seed=0).run()
     assert R[0][0] > 0.8 and R[1][0] > 0.8 and R[1][1] > 0.75

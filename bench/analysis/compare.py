@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bench.analysis import stats
-from bench.analysis.table import METRICS, Column, Table, bare
+from bench.analysis.columns import METRICS
+from bench.analysis.labels import bare
+from bench.analysis.table import Column, Entry, Table
 from bench.config import nearest, require
 from bench.seeding import derive
 
+BEYOND = (  # what tests of more pairs than LIMIT are
+    f"Beyond {stats.LIMIT} seeds, p is from {stats.FLIPS:,} random choices of signs, and never below "
+    f"{1 / (stats.FLIPS + 1):.0e}; Wilcoxon's only where differences are tied"
+)
 FEWEST_BENCHMARKS = 3  # below, neither Friedman's test nor a critical difference says anything
 
 
@@ -26,29 +32,27 @@ class Listing:
 
 
 def examine(table: Table, reference: str | None, ranked: Sequence[str], alpha: float) -> tuple[Table, list[Listing]]:
-    """`compare` with a reference, if there is one, and `rank` by each of the metrics `ranked` that is a quality."""
+    """Compare with a reference row, if there is one, and rank by each of the metrics `ranked` that is a quality.
+
+    Return the table, with marks where it was compared, and the listings.
+    """
     listings = []
     if reference is not None:
         table, comparison = compare(table, reference, alpha)
         listings.append(comparison)
-    return table, listings + [rank(table, metric, alpha) for metric in ranked if METRICS[metric].quality]
+    qualities = [metric for metric in ranked if METRICS[metric].quality]
+    return table, listings + [rank(table, metric, alpha) for metric in qualities]
 
 
 def compare(table: Table, reference: str, alpha: float, seed: int = 0) -> tuple[Table, Listing]:
-    """The table with what differs from the `reference` row marked, and the comparisons behind the marks.
+    """Return the table with what differs from the `reference` row marked, and the comparisons behind the marks.
 
-    Qualities only, over the seeds that both rows have. `seed` is of the bootstrap.
+    Only qualities are compared, over the seeds that both rows have. `seed` is of the bootstrap. An unknown row, or an
+    alpha that is no probability, is a `UserError`.
     """
     require(0 < alpha < 1, f"--alpha is a probability between 0 and 1, not {alpha:g}")
     base = _row(table, reference)
-    generator = np.random.default_rng(derive("bootstrap", seed))
-    pairs = {
-        (row, column): stats.paired(_differences(table, row, base, column), generator)
-        for column in table.columns
-        if METRICS[column[1]].quality and not table.entries[base, column].undefined
-        for row in table.rows
-        if row != base and not table.entries[row, column].undefined
-    }
+    pairs = _compared(table, base, np.random.default_rng(derive("bootstrap", seed)))
     entries = dict(table.entries)
     for key, pair in pairs.items():
         if pair.sign_flip <= alpha:
@@ -57,84 +61,110 @@ def compare(table: Table, reference: str, alpha: float, seed: int = 0) -> tuple[
     return replace(table, entries=entries, notes=[*table.notes, note]), _comparison(bare(base), pairs)
 
 
+def _compared(table: Table, base: str, generator: np.random.Generator) -> dict[tuple[str, Column], stats.Paired]:
+    """Return every other row against `base`, in every column that holds a quality of both."""
+    pairs = {}
+    for column in table.columns:
+        for row in table.rows:
+            entries = table.entries[row, column], table.entries[base, column]
+            defined = not any(entry.undefined for entry in entries)
+            if METRICS[column[1]].quality and defined and row != base:
+                pairs[row, column] = stats.paired(_differences(*entries), generator)
+    return pairs
+
+
 def _row(table: Table, name: str) -> str:
+    """Return the row of that name, marks left aside. An unknown one is a `UserError`."""
     known = {bare(row): row for row in table.rows}
     if name not in known:
         raise nearest("row in --compare", name, known)
     return known[name]
 
 
-def _differences(table: Table, row: str, base: str, column: Column) -> list[float]:
-    ours, theirs = table.entries[row, column].values, table.entries[base, column].values
-    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+def _differences(entry: Entry, base: Entry) -> list[float]:
+    """Return the entry minus the other, in points, for each seed that both have."""
+    common = entry.values.keys() & base.values.keys()
+    return [entry.values[seed] - base.values[seed] for seed in sorted(common)]
 
 
 def _verdict(base: str, counts: list[int], alpha: float) -> str:
-    """What the marks mean; or why there can be none."""
-    needed, most = stats.pairs_needed(alpha), max(counts, default=0)
+    """Return what the marks mean; or why there can be none."""
+    needed = stats.pairs_needed(alpha)
+    most = max(counts, default=0)
     if most < needed:
-        seeds = f"{most} common seed{'' if most == 1 else 's'}"
+        seeds = "1 common seed" if most == 1 else f"{most} common seeds"
         return (
             f"Nothing is marked against {base}: with {seeds} no two-sided exact test, sign-flip or Wilcoxon, "
             f"gets below p = {stats.smallest_p(most):.3g}, and alpha is {alpha:g}; it takes {needed} seeds"
         )
     few = f"; it takes {needed} common seeds, so some entries cannot be marked" if min(counts) < needed else ""
+    beyond = f". {BEYOND}" if most > stats.LIMIT else ""
     return (
         f"↑ above and ↓ below {base}: two-sided exact sign-flip test over the common seeds, at most n = {most}, "
-        f"p at most {alpha:g}, each test by itself, not corrected for their number{few}"
+        f"p at most {alpha:g}, each test by itself, not corrected for their number{few}{beyond}"
     )
 
 
-def _comparison(base: str, pairs: dict[tuple[str, Column], stats.Paired]) -> Listing:
-    rows = [
-        [
-            column[0],
-            METRICS[column[1]].label,
-            row,
-            _number(pair.mean, "+.2f"),
-            "--" if np.isnan(pair.low) else f"[{_number(pair.low, '+.2f')}, {_number(pair.high, '+.2f')}]",
-            _number(pair.sign_flip, ".3g"),
-            _number(pair.wilcoxon, ".3g"),
-            str(pair.n),
-        ]
-        for (row, column), pair in pairs.items()
-    ]
+def _comparison(base: str, pairs: Mapping[tuple[str, Column], stats.Paired]) -> Listing:
+    """Return every comparison with `base` as text, a line each."""
     header = ["benchmark", "metric", "method", "difference", "95 % interval", "p sign-flip", "p Wilcoxon", "n"]
+    rows = [_comparison_line(row, column, pair) for (row, column), pair in pairs.items()]
     caption = (
         f"Each method minus {base}, in points, over the n seeds that both have. Interval of the mean difference: "
         "percentile bootstrap of 9,999 resamples, too narrow for few seeds. p: two-sided, exact, each test by itself."
     )
     if any(pair.n > stats.LIMIT for pair in pairs.values()):
-        caption += f" No p beyond {stats.LIMIT} seeds."
+        caption += f" {BEYOND}."
     return Listing(header, rows, caption, left=3)
 
 
-def rank(table: Table, metric: str, alpha: float) -> Listing:
-    """Methods by their mean rank over benchmarks, with the critical difference or the reason why there is none.
+def _comparison_line(row: str, column: Column, pair: stats.Paired) -> list[str]:
+    benchmark, metric = column
+    low, high = _number(pair.low, "+.2f"), _number(pair.high, "+.2f")
+    interval = "--" if np.isnan(pair.low) else f"[{low}, {high}]"
+    tests = [_number(p, ".3g") for p in (pair.sign_flip, pair.wilcoxon)]
+    return [benchmark, METRICS[metric].label, row, _number(pair.mean, "+.2f"), interval, *tests, str(pair.n)]
 
-    Only rows with every seed on every benchmark are ranked, and no upper bound.
+
+def rank(table: Table, metric: str, alpha: float) -> Listing:
+    """Return methods by their mean rank over benchmarks, with the critical difference or the reason why there is none.
+
+    Only rows with every seed on every benchmark are ranked, and no upper bound. An alpha that is no probability is a
+    `UserError`.
     """
     require(0 < alpha < 1, f"--alpha is a probability between 0 and 1, not {alpha:g}")
     columns = [column for column in table.columns if column[1] == metric]
-    rows = [
-        row
-        for row in table.rows
-        if row not in table.upper and all(table.entries[row, column].complete for column in columns)
-    ]
-    sign = 1 if METRICS[metric].best == "max" else -1
-    scores = np.array([[sign * round(table.entries[row, column].mean, 2) for row in rows] for column in columns])
-    ranks = stats.ranks(scores) if rows else np.empty((len(columns), 0))
-    order = sorted(range(len(rows)), key=lambda i: ranks[:, i].mean())
-    body = [[rows[i], *(f"{r:g}" for r in ranks[:, i]), f"{ranks[:, i].mean():.2f}"] for i in order]
-    left_out = [row for row in table.rows if row not in rows and row not in table.upper]
+    competing = [row for row in table.rows if row not in table.upper]
+    rows = [row for row in competing if _complete(table, row, columns)]
+    left_out = [row for row in competing if row not in rows]
+    scores = _scores(table, rows, columns)
+    ranks = stats.ranks(scores) if rows else scores
+    means = dict(zip(rows, ranks.mean(axis=0), strict=True))
+    body = []
+    for row in sorted(rows, key=means.__getitem__):
+        own = [f"{place:g}" for place in ranks[:, rows.index(row)]]
+        body.append([row, *own, f"{means[row]:.2f}"])
     caption = f"Ranks by the mean {METRICS[metric].label}, 1 is best. {_spread(scores, alpha)}"
     if left_out:
         caption += f" Not ranked, for want of a complete entry on every benchmark: {', '.join(left_out)}."
     return Listing(["method", *(benchmark for benchmark, _ in columns), "mean rank"], body, caption)
 
 
+def _complete(table: Table, row: str, columns: Sequence[Column]) -> bool:
+    return all(table.entries[row, column].complete for column in columns)
+
+
+def _scores(table: Table, rows: Sequence[str], columns: Sequence[Column]) -> np.ndarray:
+    """Return means (columns, rows) as tables print them, turned so that higher is better."""
+    scores = np.empty((len(columns), len(rows)))
+    for i, column in enumerate(columns):
+        sign = 1 if METRICS[column[1]].best == "max" else -1
+        scores[i] = [sign * round(table.entries[row, column].mean, 2) for row in rows]
+    return scores
+
+
 def _spread(scores: np.ndarray, alpha: float) -> str:
-    """Friedman's test and the critical difference of scores (benchmarks, methods)."""
+    """Return a sentence on Friedman's test and the critical difference of scores (benchmarks, methods)."""
     benchmarks, methods = scores.shape
     if methods < 2:
         return "No critical difference: it takes at least 2 methods."
@@ -150,5 +180,6 @@ def _spread(scores: np.ndarray, alpha: float) -> str:
 
 
 def _number(value: float, spec: str) -> str:
+    """Return a number as text, without a minus before zero; "--" for NaN."""
     text = "--" if np.isnan(value) else format(value, spec)
     return "+0.00" if text == "-0.00" else text

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.table import METRICS
-from bench.catalog.identity import Today
+from bench.analysis import columns
+from bench.catalog.catalog import Catalog
+from bench.catalog.changes import Today
 from bench.core import Result, UserError
 from bench.execution import store
 
-SCORES = [name for name, metric in METRICS.items() if metric.quality and not metric.against_joint]
+SCORES = [name for name, metric in columns.METRICS.items() if metric.quality and not metric.against_joint]
+COSTS = {
+    "state_bytes": columns.state_bytes,
+    "trainable": columns.trainable,
+    "old_samples_read": columns.old_samples_read,
+    "stored": columns.stored,
+    "seconds": columns.seconds,
+}
+TRAITS = ["joint", "reads_old_data", "replays", "imported"]
 CELL = ["benchmark", "protocol", "precision", "method", "settings", "seed", "key", "group"]
 
 
-def load_results(path: str | Path = "results", plugins: Sequence[str | Path] = ()) -> pd.DataFrame:
-    """One row a cell: what it was, its metrics (NaN where undefined), its costs, its error or None.
+def load_results(path: str | Path = "results", catalog: Catalog | None = None) -> pd.DataFrame:
+    """Return one row a cell: what it was, its metrics (NaN where undefined), its costs, its error or None.
 
-    Only rows of one `group` may be averaged: they differ in their seed alone. `changed` tells what has changed since
-    the cell was run (code, recipe, version); it is empty where nothing has, or where the method is not known here.
+    Costs are as `bench.analysis.columns` defines them, in bytes, parameters, samples and seconds; NaN where they were
+    not recorded. Only rows of one `group` may be averaged: they differ in their seed alone. `changed` tells what has
+    changed since the cell was run (code, recipe, version); it is empty where nothing has, or where the method is not
+    known here.
     """
-    today = Today([Path(plugin) for plugin in plugins])
-    columns = [*CELL, *SCORES, "state_bytes", "trainable", "old_samples_read", "seconds", "error"]
-    columns += ["epochs", "joint", "reads_old_data", "imported", "changed"]
-    return pd.DataFrame([_row(result, today) for result in _results(path)], columns=columns)
+    today = Today(catalog or Catalog())
+    names = [*CELL, *SCORES, *COSTS, "error", "epochs", *TRAITS, "changed"]
+    return pd.DataFrame([_row(result, today) for result in _results(path)], columns=names)
 
 
 def load_matrices(path: str | Path = "results") -> pd.DataFrame:
-    """One row a measured entry of an accuracy matrix: `accuracy` on task `task` after task `after`, both from 0."""
+    """Return one row a measured entry of an accuracy matrix: `accuracy` on task `task` after task `after`, from 0."""
     rows = [
         {**_cell(result), "after": i, "task": j, "accuracy": accuracy}
         for result in _results(path)
@@ -69,17 +79,13 @@ def _cell(result: Result) -> dict[str, Any]:
 
 
 def _row(result: Result, today: Today) -> dict[str, Any]:
-    last = result.tasks[-1] if result.tasks else {}
     good = result.error is None
     return {
         **_cell(result),
-        **({name: METRICS[name].of(result) for name in SCORES} if good else {}),
-        "state_bytes": last.get("state_bytes"),
-        "trainable": last.get("trainable"),
-        "old_samples_read": sum(task["old_samples_read"] for task in result.tasks) if result.tasks else None,
-        "seconds": result.environment.get("seconds"),
+        **({name: columns.METRICS[name].of(result) for name in SCORES} if good else {}),
+        **{name: cost(result) for name, cost in COSTS.items()},
         "error": result.error,
         "epochs": result.cell.training.get("epochs"),
-        **{trait: result.cell.traits.get(trait, False) for trait in ("joint", "reads_old_data", "imported")},
+        **{trait: result.cell.traits.get(trait, False) for trait in TRAITS},
         "changed": ", ".join(today.changes(result.cell)),
     }

@@ -12,51 +12,66 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from bench.analysis.columns import METRICS, Metric
 from bench.analysis.compare import Listing
-from bench.analysis.table import CHANGED, METRICS, Column, Entry, Metric, Table
+from bench.analysis.labels import CHANGED
+from bench.analysis.table import Column, Entry, Table
 from bench.core import Result
 from bench.execution import store
 
 
 def show(entry: Entry, metric: Metric, pm: str) -> str:
-    """An entry in words: mean and spread, or why there is none; without marks."""
+    """Return an entry in words: mean and spread, or why there is none; without marks. `pm` stands before the spread."""
     if entry.n == 0:
-        return "n/a" if entry.undefined else "failed" if entry.failed else "--"
-    if metric.quality:
-        text = f"{round(entry.mean, 2) + 0.0:.2f}" + (f" {pm} {entry.sd:.2f}" if entry.n > 1 else "")
-    else:
-        text = f"{entry.mean:.3g}" if entry.mean < 1000 else f"{entry.mean:.0f}"
-    return text
+        if entry.undefined:
+            return "n/a"
+        return "failed" if entry.failed else "--"
+    if not metric.quality:
+        return f"{entry.mean:.3g}" if entry.mean < 1000 else f"{entry.mean:.0f}"
+    mean = f"{round(entry.mean, 2) + 0.0:.2f}"  # no minus before zero
+    return f"{mean} {pm} {entry.sd:.2f}" if entry.n > 1 else mean
 
 
 def _after(entry: Entry) -> str:
-    """What follows a number: how it differs from the reference, and its n where seeds are missing."""
-    partial = f" (n={entry.n})" if 0 < entry.n < entry.wanted else ""
-    changed = f" {CHANGED}" if entry.changed else ""
-    return (f" {entry.differs}" if entry.differs else "") + partial + changed
+    """Return what follows a number: how it differs from the reference, its n where seeds are missing, a mark."""
+    found: list[str] = [entry.differs] if entry.differs else []
+    if 0 < entry.n < entry.wanted:
+        found.append(f"(n={entry.n})")
+    if entry.changed:
+        found.append(CHANGED)
+    return "".join(f" {word}" for word in found)
 
 
 def to_markdown(table: Table) -> str:
-    """A GitHub table, its caption and notes."""
-    several = len({benchmark for benchmark, _ in table.columns}) > 1
-    header = [f"{b} {METRICS[m].label}" if several else METRICS[m].label for b, m in table.columns]
-    first = "method" if several or not table.columns else table.columns[0][0]
+    """Return a GitHub table, its caption and notes."""
+    benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in table.columns))
+    labels = [METRICS[metric].label for _, metric in table.columns]
+    if len(benchmarks) == 1:
+        header = [benchmarks[0], *labels]
+    else:
+        header = ["method", *(f"{b} {label}" for (b, _), label in zip(table.columns, labels, strict=True))]
+    body = []
+    for row in table.rows:
+        body.append([row, *(_markdown_cell(table.entries[row, column], column) for column in table.columns)])
+    notes = [f"{note}." for note in table.notes]
+    return "\n".join([_pipes(header, body, 1), "", table.caption, *notes])
 
-    def cell(row: str, column: Column) -> str:
-        entry = table.entries[row, column]
-        text = show(entry, METRICS[column[1]], "±")
-        return (f"**{text}**" if entry.best else text) + _after(entry)
 
-    body = [[row, *(cell(row, column) for column in table.columns)] for row in table.rows]
-    grid = _pipes([first, *header], body, 1)
-    return "\n".join([grid, "", table.caption, *(f"{note}." for note in table.notes)])
+def _markdown_cell(entry: Entry, column: Column) -> str:
+    text = show(entry, METRICS[column[1]], "±")
+    if entry.best:
+        text = f"**{text}**"
+    return text + _after(entry)
 
 
 def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:
-    """A GitHub table, its first `left` columns aligned left."""
-    body = [[word.replace("|", "\\|") for word in row] for row in body]
+    """Return a GitHub table, its first `left` columns aligned left."""
+    escaped = []
+    for row in body:
+        escaped.append([word.replace("|", "\\|") for word in row])
     align = ["left"] * left + ["right"] * (len(header) - left)
-    return tabulate(body, list(header), tablefmt="pipe", colalign=align if body else None, disable_numparse=True)
+    colalign = align if escaped else None
+    return tabulate(escaped, list(header), tablefmt="pipe", colalign=colalign, disable_numparse=True)
 
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -67,36 +82,53 @@ _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 def escape(text: str) -> str:
-    """Plain text for LaTeX."""
-    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", "".join(_ESCAPES.get(c, c) for c in text))  # a sign, not a hyphen
+    """Return plain text as LaTeX."""
+    escaped = "".join(_ESCAPES.get(c, c) for c in text)
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)  # a sign, not a hyphen
 
 
 SETUP = r"\sisetup{separate-uncertainty, table-align-uncertainty=false, retain-zero-uncertainty, detect-weight}"
 
 
 def to_latex(table: Table, siunitx: bool = False) -> str:
-    """A `table` environment for the booktabs package; with `siunitx`, numbers stand in S columns of its version 3."""
+    """Return a `table` environment for the booktabs package; with `siunitx`, for S columns of its version 3."""
+    layout = [_s_column(table, column) if siunitx else "r" for column in table.columns]
+    labels = [escape(METRICS[metric].label) for _, metric in table.columns]
+    if siunitx:
+        labels = [f"{{{label}}}" for label in labels]
+    header = [*_spans(table), _latex_row(["method", *labels])]
+    body = []
+    for row in table.rows:
+        cells = [_latex_cell(table.entries[row, column], column, siunitx) for column in table.columns]
+        body.append(_latex_row([escape(row), *cells]))
+    notes = [f"{note}." for note in table.notes]
+    setup = [SETUP] if siunitx else []
+    return _environment(" ".join([table.caption, *notes]), "l" + "".join(layout), header, body, setup)
+
+
+def _spans(table: Table) -> list[str]:
+    """Return two lines: the benchmarks over their columns, and the rules below them."""
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in table.columns))
     width = len(table.columns) // max(len(benchmarks), 1)
-    spans = [rf"\multicolumn{{{width}}}{{c}}{{{escape(b)}}}" for b in benchmarks]
-    rules = [rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(benchmarks))]
+    names = [rf"\multicolumn{{{width}}}{{c}}{{{escape(benchmark)}}}" for benchmark in benchmarks]
+    first = range(2, 2 + len(table.columns), max(width, 1))
+    rules = [rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in first]
+    return [_latex_row(["", *names]), "".join(rules)]
 
-    def cell(row: str, column: Column) -> str:
-        entry = table.entries[row, column]
-        text, after = show(entry, METRICS[column[1]], r"\pm"), escape(_after(entry))
-        if siunitx:
-            return _in_s_column(entry, text, after)
-        if entry.n:
-            text = rf"$\mathbf{{{text}}}$" if entry.best else f"${text}$"
+
+def _latex_cell(entry: Entry, column: Column, siunitx: bool) -> str:
+    text = show(entry, METRICS[column[1]], r"\pm")
+    after = escape(_after(entry))
+    if siunitx:
+        return _in_s_column(entry, text, after)
+    if entry.n == 0:
         return text + after
+    number = rf"\mathbf{{{text}}}" if entry.best else text
+    return f"${number}${after}"
 
-    layout = "".join(_s_column(table, c) for c in table.columns) if siunitx else "r" * len(table.columns)
-    labels = [escape(METRICS[m].label) for _, m in table.columns]
-    header = [" & ".join(["", *spans]) + r" \\", "".join(rules)]
-    header.append(" & ".join(["method", *(f"{{{label}}}" if siunitx else label for label in labels)]) + r" \\")
-    body = [" & ".join([escape(row), *(cell(row, c) for c in table.columns)]) + r" \\" for row in table.rows]
-    caption = " ".join([table.caption, *(f"{note}." for note in table.notes)])
-    return _environment(caption, "l" + layout, header, body, [SETUP] if siunitx else [])
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _environment(
@@ -108,39 +140,46 @@ def _environment(
 
 
 def _in_s_column(entry: Entry, text: str, after: str) -> str:
-    """An S column takes a number as it is; all else is in braces."""
+    """Return an entry for an S column, which takes a number as it is; all else is in braces."""
     if not entry.n:
         return f"{{{text}}}"
-    return (r"\bfseries " if entry.best else "") + text + (rf" {{\,{after.lstrip()}}}" if after else "")
+    number = rf"\bfseries {text}" if entry.best else text
+    return number + (rf" {{\,{after.lstrip()}}}" if after else "")
 
 
 def _s_column(table: Table, column: Column) -> str:
-    """An S column with room for the digits of its longest number and spread, and for what follows them."""
-    shown = [show(table.entries[row, column], METRICS[column[1]], "±") for row in table.rows]
-    numbers = [text.split(" ± ") for text in shown if text[-1].isdigit()]
-    if not numbers or any("e" in mean for mean, *_ in numbers):
+    """Return an S column with room for the digits of its longest number and spread, and for what follows them."""
+    entries = [table.entries[row, column] for row in table.rows]
+    shown = [show(entry, METRICS[column[1]], "±") for entry in entries]
+    numbers = [text.partition(" ± ") for text in shown if text[-1].isdigit()]
+    means = [mean for mean, _, _ in numbers]
+    if not means or any("e" in mean for mean in means):
         return "S"
-    whole = max(len(mean.lstrip("-").split(".")[0]) for mean, *_ in numbers)
-    decimals = max(len(mean.partition(".")[2]) for mean, *_ in numbers)
-    spread = max((len(sd[0].replace(".", "")) for _, *sd in numbers if sd), default=0)
-    sign = "-" if any(mean.startswith("-") for mean, *_ in numbers) else ""
-    after = max((escape(_after(table.entries[row, column])).lstrip() for row in table.rows), key=len)
-    room = (f"({spread})" if spread else "") + (rf"{{\,{after}}}" if after else "")
+    whole = max(len(mean.lstrip("-").split(".")[0]) for mean in means)
+    decimals = max(len(mean.partition(".")[2]) for mean in means)
+    spread = max(len(sd.replace(".", "")) for _, _, sd in numbers)
+    after = max((escape(_after(entry)).lstrip() for entry in entries), key=len)
+    sign = "-" if any(mean.startswith("-") for mean in means) else ""
+    room = f"({spread})" if spread else ""
+    if after:
+        room += rf"{{\,{after}}}"
     return f"S[table-format={sign}{whole}.{decimals}{room}]"
 
 
 def to_csv(table: Table) -> str:
-    """One line per entry: benchmark, method, metric, mean, sd, n, wanted, failed. Qualities are in percent."""
+    """Return a line an entry: benchmark, method, metric, mean, sd, n, wanted, failed. Qualities are in percent."""
     fields = ["mean", "sd", "n", "wanted", "failed"]
-    fields += ["differs"] if any(entry.differs for entry in table.entries.values()) else []
+    if any(entry.differs for entry in table.entries.values()):
+        fields.append("differs")
     lines = [["benchmark", "method", "metric", *fields]]
     for (row, (benchmark, metric)), entry in table.entries.items():
-        lines.append([benchmark, row, metric, *(_bare(getattr(entry, field)) for field in fields)])
+        values = [_bare(getattr(entry, field)) for field in fields]
+        lines.append([benchmark, row, metric, *values])
     return _comma_separated(lines)
 
 
 def _bare(value: float | str) -> str:
-    """A number with all its digits; nothing where it is missing."""
+    """Return a number with all its digits; nothing where it is missing."""
     return "" if isinstance(value, float) and math.isnan(value) else str(value)
 
 
@@ -154,12 +193,12 @@ FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
 
 
 def show_listing(listing: Listing, form: str) -> str:
-    """A small table in one of the FORMATS."""
+    """Return a small table in one of the FORMATS."""
     if form == "csv":
         return _comma_separated([listing.header, *listing.rows])
     if form == "md":
         return "\n".join([_pipes(listing.header, listing.rows, listing.left), "", listing.caption])
-    header, *body = [" & ".join(map(escape, row)) + r" \\" for row in (listing.header, *listing.rows)]
+    header, *body = [_latex_row([escape(word) for word in row]) for row in (listing.header, *listing.rows)]
     layout = "l" * listing.left + "r" * (len(listing.header) - listing.left)
     return _environment(listing.caption, layout, [header], body)
 
@@ -178,5 +217,7 @@ def save(table: Table, stem: str, command: str, results: Sequence[Result], folde
 
 
 def _facts(result: Result) -> str:
-    own = ("seconds", "process_peak_bytes", "data")  # of the cell, not of the machine
-    return json.dumps({k: v for k, v in result.environment.items() if k not in own}, sort_keys=True)
+    """Return what is known of the machine of a run, and not of the run itself, as JSON."""
+    own = ("seconds", "process_peak_bytes", "data")
+    facts = {name: value for name, value in result.environment.items() if name not in own}
+    return json.dumps(facts, sort_keys=True)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.analysis.table import METRICS, bare, row_label
+from bench.analysis.columns import METRICS
+from bench.analysis.labels import bare, row_label
 from bench.core import Result, UserError
 from bench.execution import store
 
 
 def write_scalars(results: Iterable[Result], folder: Path) -> int:
-    """Write the finished results under `folder`, as <benchmark>/<method>/seed<k>-<hash>; returns how many runs.
+    """Write the finished results under `folder`, as <benchmark>/<method>/seed<k>-<hash>; return how many runs.
 
     `accuracy/task_<j>`: accuracy on task j after each task; `accuracy/seen`: its mean over the tasks learnt so far;
     `final/<metric>`: the metrics, in percent, at the last step. A run that is there already is written anew.
@@ -44,5 +45,8 @@ def _write(result: Result, folder: Path, writer_class: type) -> None:
             if not np.isnan(row[: i + 1]).any():
                 writer.add_scalar("accuracy/seen", row[: i + 1].mean(), i)
         for name, metric in METRICS.items():
-            if metric.quality and not metric.against_joint and not np.isnan(value := metric.of(result)):
-                writer.add_scalar(f"final/{name}", 100 * value, len(R) - 1)
+            if not metric.quality or metric.against_joint:
+                continue
+            value = metric.of(result)
+            if not np.isnan(value):
+                writer.add_scalar(f"final/{name}", metric.shown(value), len(R) - 1)

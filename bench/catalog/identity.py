@@ -1,37 +1,28 @@
-"""What a stored result was made of, against what is here now: the digests of code and recipe, and declared versions.
-
-None of it imports a method: files are read and not run.
-"""
+"""Digests of code and recipes: what a stored result was made of. Files are read and not run."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench.catalog import registry
-from bench.core import SUITE_VERSION, Cell, Result, UserError
-
-WHAT = {"method": "method's code", "benchmark": "benchmark's code", "recipe": "recipe"}  # by the name of its digest
+from bench.catalog.discovery import assigned
 
 
-class Facts(NamedTuple):
-    """Digests and declared versions, by what they are of."""
+def digests(
+    method_file: Path, benchmark_file: Path, recipe: dict[str, Any], method: str, protocol: str
+) -> dict[str, str]:
+    """Return the digests, 12 hex digits each, of a method's and a benchmark's code and of the recipe's tables for both.
 
-    digests: dict[str, str]
-    versions: dict[str, int]
-
-
-def sources(method: str, benchmark: str, protocol: str, plugins: Sequence[Path] = ()) -> dict[str, str]:
-    """Digests, 12 hex digits each, of the code of a method and of a benchmark, and of the recipe's tables for both."""
+    Comments, docstrings, layout and imports do not count.
+    """
     return {
-        "method": registry.digest("Method", method, plugins),
-        "benchmark": registry.digest("Benchmark", benchmark, plugins),
-        "recipe": recipe_digest(registry.recipe(benchmark, plugins), method, protocol),
+        "method": digest_of(method_file.read_text(encoding="utf-8")),
+        "benchmark": digest_of(benchmark_file.read_text(encoding="utf-8")),
+        "recipe": recipe_digest(recipe, method, protocol),
     }
 
 
@@ -42,67 +33,39 @@ def recipe_digest(recipe: dict[str, dict[str, Any]], method: str, protocol: str)
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class Today:
-    """The code and the recipes that are here now. One is made for a command, and reads each file once."""
-
-    def __init__(self, plugins: Sequence[Path] = ()) -> None:
-        self.plugins = plugins
-        self._known: dict[tuple[str, str, str], Facts | None] = {}
-
-    def knows(self, cell: Cell) -> bool:
-        """Whether the cell's method and benchmark are here. An imported matrix needs neither."""
-        return bool(cell.traits.get("imported")) or self._facts(cell.method, cell.benchmark, cell.protocol) is not None
-
-    def changes(self, cell: Cell) -> tuple[str, ...]:
-        """What has changed since the cell was run, in words; nothing for an imported matrix, which rests on no code."""
-        facts = self._facts(cell.method, cell.benchmark, cell.protocol)
-        if cell.traits.get("imported") or facts is None:
-            return ()
-        found = [f"the {what}" for name, what in WHAT.items() if cell.source.get(name) != facts.digests[name]]
-        return (
-            *found,
-            *(f"the {name}'s version" for name, n in facts.versions.items() if cell.versions.get(name) != n),
-        )
-
-    def _facts(self, method: str, benchmark: str, protocol: str) -> Facts | None:
-        names = method, benchmark, protocol
-        if names not in self._known:
-            self._known[names] = self._read(*names)
-        return self._known[names]
-
-    def _read(self, method: str, benchmark: str, protocol: str) -> Facts | None:
-        try:
-            digests = sources(method, benchmark, protocol, self.plugins)
-            own = registry.version("Method", method, self.plugins)
-            data = registry.version("Benchmark", benchmark, self.plugins)
-        except UserError:
-            return None
-        return Facts(digests, {"suite": SUITE_VERSION, "method": own, "benchmark": data})
+@cache
+def digest_of(code: str) -> str:
+    """Return the digest of code, 12 hex digits, of what decides a number in it."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            rest = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            node.body = [inner for inner in rest if not _decides_nothing(inner, node)] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
-def tell_apart(results: Iterable[Result], label: Callable[[Cell], object], today: Today) -> list[Result]:
-    """The results, in order, with the trait `other` on those that may not be averaged with others of the same label.
+DECLARED = (
+    "version",
+    "by_default",
+    "protocols",
+    "stage",
+    "needs",
+    "old_data",
+    "unsupported",
+    "joint",
+    "reads_old_data",
+)
 
-    Results that share a `label` (row and column of a table) but not their `Cell.group` were run under other settings or
-    versions. The group without changes keeps its place, or else the one with the most results; each other one becomes a
-    row of its own.
+
+def _decides_nothing(node: ast.stmt, parent: ast.AST) -> bool:
+    """Return whether a statement decides no number that is not recorded otherwise.
+
+    Where a name is imported from decides nothing; what a class declares of itself, and its settings, stand resolved in
+    the cell of every result.
     """
-    kept = list(results)
-    labels: dict[object, dict[str, list[Result]]] = {}
-    for result in kept:
-        labels.setdefault(label(result.cell), {}).setdefault(result.cell.group, []).append(result)
-    others: set[str] = set()
-    for groups in labels.values():
-        others.update(sorted(groups, key=partial(_standing, groups, today))[1:])
-    return [_marked(result) if result.cell.group in others else result for result in kept]
-
-
-def _standing(groups: dict[str, list[Result]], today: Today, group: str) -> tuple[int, int]:
-    """What sorts groups: the fewest changes first, then the most results."""
-    results = groups[group]
-    return len(today.changes(results[0].cell)), -len(results)
-
-
-def _marked(result: Result) -> Result:
-    traits = {**result.cell.traits, "other": result.cell.group[:4]}
-    return replace(result, cell=replace(result.cell, traits=traits))
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return True
+    if not isinstance(parent, ast.ClassDef):
+        return False
+    name = getattr(node, "name", "")
+    return name == "Config" or name in DECLARED or assigned(node)[0] in DECLARED

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from bench.catalog import identity, registry
-from bench.config import build, describe, names, nearest
-from bench.core import SUITE_VERSION, Cell, Training, UserError
+from bench.catalog import identity, recipes
+from bench.catalog.discovery import Kind
+from bench.catalog.recipes import Recipe
+from bench.config import nearest
+from bench.core import SUITE_VERSION, Benchmark, Cell, Training
 from bench.training.needs import unmet
 
 
@@ -27,52 +29,85 @@ class Request:
     precision: str = "fp32"
 
 
-def expand(request: Request, plugins: Sequence[Path] = ()) -> tuple[list[Cell], dict[tuple[str, str], str]]:
-    """All cells of a request, fully resolved, and why a method does not apply, by (method, benchmark).
+class Plan(NamedTuple):
+    """The cells of a request, and why a method does not apply to a benchmark, by (method, benchmark)."""
 
-    A wrong name or value raises `UserError` here, before any work.
-    """
+    cells: list[Cell]
+    not_applicable: dict[tuple[str, str], str]
+
+
+class Extensions(Protocol):
+    """What planning asks of a catalog."""
+
+    def path(self, kind: Kind, name: str) -> Path: ...
+    def declaration(self, name: str) -> Any: ...
+    def benchmark(self, name: str, options: Mapping[str, Any] | None = None) -> Benchmark: ...
+    def recipe(self, benchmark: str) -> Recipe: ...
+    def recipe_path(self, benchmark: str) -> Path | None: ...
+    def method_recipes(self) -> dict[str, Path]: ...
+
+
+def expand(request: Request, catalog: Extensions) -> Plan:
+    """Resolve a request into cells. A wrong name or value raises `UserError` here, before any work."""
     for name in request.settings:
         if name not in (*request.methods, *request.benchmarks):
             raise nearest("method or benchmark in --set", name, (*request.methods, *request.benchmarks))
-    cells: list[Cell] = []
-    unsupported: dict[tuple[str, str], str] = {}
+    plan = Plan([], {})
     for benchmark, protocol, method in itertools.product(request.benchmarks, request.protocols, request.methods):
         try:
-            cells += _cells_of(method, benchmark, protocol, request, plugins)
-        except UnsupportedError as reason:
-            unsupported[method, benchmark] = str(reason)
-    return cells, unsupported
+            plan.cells.extend(_cells_of(method, benchmark, protocol, request, catalog))
+        except NotApplicableError as reason:
+            plan.not_applicable[method, benchmark] = str(reason)
+    return plan
 
 
-class UnsupportedError(Exception):
+class NotApplicableError(Exception):
     """A method does not apply to a benchmark."""
 
 
-def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, plugins: Sequence[Path]) -> list[Cell]:
+def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, catalog: Extensions) -> list[Cell]:
     """The cells of one method on one benchmark under one protocol, a seed each."""
-    method = registry.get_declaration(name, plugins)
-    recipe = registry.recipe(benchmark_name, plugins)
+    method = catalog.declaration(name)
+    recipe = catalog.recipe(benchmark_name)
     if "+" in name and name not in {**recipe, **recipe.get(protocol, {})}:
-        raise UnsupportedError(f"its recipe has no table for {name}")
-    bare = registry.get_benchmark(benchmark_name, plugins)
-    changes = request.settings.get(benchmark_name, {})
-    options, usual = (resolve_options(bare, recipe, user, protocol) for user in (changes, {}))
-    benchmark = registry.get_benchmark(benchmark_name, plugins, options)
-    user = dict(request.settings.get(name, {}))
+        raise NotApplicableError(f"its recipe has no table for {name}")
+    user, changes = dict(request.settings.get(name, {})), request.settings.get(benchmark_name, {})
     if request.epochs is not None:
         user.setdefault("epochs", request.epochs)
-    training, config = resolve(name, method, recipe, user, protocol)
+    base = name.partition("+")[0]
+    files = [catalog.method_recipes().get(base), catalog.recipe_path(benchmark_name)]
+    tables = ["training", "benchmark", benchmark_name, base, name]
+    tables += [f"{protocol}.{table}" for table in tables]
+    with recipes.placed({**user, **changes}, [file for file in files if file], tables):
+        bare = catalog.benchmark(benchmark_name)
+        options = recipes.resolve_options(bare, recipe, changes, protocol)
+        training, config = recipes.resolve(name, method, recipe, user, protocol)
+        usual = _settings(*recipes.resolve(name, method, recipe, {}, protocol))
+        usual_options = recipes.resolve_options(bare, recipe, {}, protocol)
+    benchmark = catalog.benchmark(benchmark_name, options)
     if reason := unmet(method.needs, benchmark) or method.unsupported(benchmark, training):
-        raise UnsupportedError(reason)
-    source = identity.sources(name, benchmark_name, protocol, plugins)
-    versions = {"suite": SUITE_VERSION, "method": method.version, "benchmark": benchmark.version}
-    traits = traits_of(method, config)
-    plain = resolve(name, method, recipe, {}, protocol)
-    now, before = (asdict(t) | asdict(c) for t, c in ((training, config), plain))
-    overrides = _changed(now, before) | _changed(options, usual, f"{benchmark_name}.")
-    rest = (asdict(training), asdict(config), source, overrides, traits, options, protocol, request.precision, versions)
-    return [Cell(benchmark_name, name, seed, *rest) for seed in request.seeds]
+        raise NotApplicableError(reason)
+    code = catalog.path("Method", name), catalog.path("Benchmark", benchmark_name)
+    overrides = _changed(_settings(training, config), usual)
+    cell = Cell(
+        benchmark=benchmark_name,
+        method=name,
+        seed=0,
+        training=asdict(training),
+        config=asdict(config),
+        source=identity.digests(*code, recipe, name, protocol),
+        overrides=overrides | _changed(options, usual_options, f"{benchmark_name}."),
+        traits=traits_of(method, config),
+        options=options,
+        protocol=protocol,
+        precision=request.precision,
+        versions={"suite": SUITE_VERSION, "method": method.version, "benchmark": benchmark.version},
+    )
+    return [replace(cell, seed=seed) for seed in request.seeds]
+
+
+def _settings(training: Training, config: Any) -> dict[str, Any]:
+    return asdict(training) | asdict(config)
 
 
 def traits_of(method: Any, config: Any) -> dict[str, bool]:
@@ -81,35 +116,6 @@ def traits_of(method: Any, config: Any) -> dict[str, bool]:
     return {"joint": method.stage == "all", "reads_old_data": old_data == "all", "replays": old_data == "stored"}
 
 
-def resolve(
-    name: str, method: Any, recipe: Mapping[str, Any], user: Mapping[str, Any], protocol: str = "published"
-) -> tuple[Training, Any]:
-    """Settings of a method: defaults, what it and the trainer do under the protocol, the recipe's [training] and
-    [name], the same under [protocol], then the user's. A variant's table stands after its method's."""
-    known = names(Training) | names(method.Config)
-    for field_name in user:
-        if field_name not in known:
-            wrong = str(nearest(f"setting of {name}", field_name, known)).split("known:")[0]
-            own_fields = describe(method.Config) or "none of its own"
-            raise UserError(f"{wrong}{name} has {own_fields}; its training has {describe(Training)}")
-    merged = {**Training.protocols[protocol], **method.protocols.get(protocol, {})}
-    for tables in (recipe, recipe.get(protocol, {})):
-        for table in dict.fromkeys(("training", name.partition("+")[0], name)):
-            merged |= tables.get(table, {})
-    merged |= user
-    own = {k: v for k, v in merged.items() if k in names(method.Config)}
-    return build(Training, {k: v for k, v in merged.items() if k not in own}, name), build(method.Config, own, name)
-
-
-def resolve_options(
-    benchmark: Any, recipe: Mapping[str, Any], user: Mapping[str, Any], protocol: str
-) -> dict[str, Any]:
-    """Options of a benchmark's data: defaults, its protocol's, the recipe's [benchmark], the user's."""
-    usual = benchmark.protocols.get(protocol, {}), recipe.get("benchmark", {}), recipe.get(protocol, {})
-    merged = {**usual[0], **usual[1], **usual[2].get("benchmark", {}), **user}
-    return asdict(build(benchmark.Config, merged, benchmark.name))
-
-
 def _changed(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """What differs from the recipe: name -> [the recipe's value, the user's]."""
+    """Return what differs from the recipe: name -> [the recipe's value, the user's]."""
     return {f"{prefix}{name}": [before[name], value] for name, value in now.items() if value != before[name]}

@@ -6,13 +6,14 @@ import ast
 import difflib
 import inspect
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
-from bench import search_space
 from bench.config import nearest
 from bench.core import UserError
+from bench.search_space import Range
+from bench.settings import declared
 from bench.training.method import NO_HOOKS
 from bench.training.needs import NEEDS
 
@@ -35,7 +36,7 @@ def complaints(cls: type, base: type) -> Iterator[tuple[str, str]]:
     hooks = [name for name in public if name not in NO_HOOKS]
     for name in vars(cls):
         if name == "Config":
-            yield from _settings(vars(cls)[name], searched=base.__name__ == "Method")
+            yield from _settings(vars(cls)[name])
         elif base.__name__ == "Method" and name in RENAMED:
             yield name, f"{name} is no member of a method: {RENAMED[name]}"
         elif name in NO_HOOKS:
@@ -81,7 +82,7 @@ def _misfit(cls: type, base: type, name: str) -> Iterator[tuple[str, str]]:
         yield name, f"{name} is {kind}called as ({', '.join(wanted)}), which ({', '.join(signature.parameters)}) is not"
 
 
-def _settings(config: Any, searched: bool) -> Iterator[tuple[str, str]]:
+def _settings(config: Any) -> Iterator[tuple[str, str]]:
     """A Config that could change on the way, or cannot be made without a request for every field."""
     if not isinstance(config, type):
         yield "Config", "Config is not a class"
@@ -95,8 +96,22 @@ def _settings(config: Any, searched: bool) -> Iterator[tuple[str, str]]:
         if field.default is MISSING and field.default_factory is MISSING:
             yield f"Config.{field.name}", f"the setting '{field.name}' of Config has no default"
             return
-    if searched:
-        yield from (("Config.space", complaint) for complaint in search_space.complaints(config))
+    if "space" in vars(config):
+        yield "Config.space", "space is no part of Config now: write search=... in the setting's declaration"
+        return
+    try:
+        defaults = asdict(config())
+    except UserError as error:
+        yield "Config", f"a default of Config is out of bounds: {error}"
+        return
+    for name, stated in declared(config).items():
+        if stated.search is None:
+            continue
+        if not isinstance(stated.search, Range):
+            place = "a Linear, Log, Integers or Choice of bench.search_space"
+            yield f"Config.{name}", f"search of '{name}' is {stated.search!r}, not {place}"
+        elif defaults[name] not in stated.search:
+            yield f"Config.{name}", f"the default of '{name}', {defaults[name]!r}, lies outside {stated.search!r}"
 
 
 def _line(node: ast.ClassDef, member: str) -> int:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.catalog.plan import Request
-from bench.cli import parser
+from bench.cli.main import command_of, parser_of
 from bench.cli.options import PROTOCOL
 from bench.core import Cell
+from bench.installation import program
 
 if TYPE_CHECKING:
     from bench.tools.tuning_search import Search
@@ -26,7 +27,7 @@ def again(args: argparse.Namespace, request: Request, failed: Sequence[Cell]) ->
     seeds = sorted({cell.seed for cell in failed})
     part = replace(request, methods=methods, benchmarks=benchmarks, seeds=seeds, settings=settings, protocols=protocols)
     words = [command_line(part)]
-    usual = vars(parser.make_parser("run", "", "").parse_args([]))
+    usual = vars(parser_of("run", command_of("run")).parse_all([]))
     for name in ("out", "data", "executor", "workers", "threads", "gpus_per_cell", "memory_per_cell", "ray_address",
                  "device", "time_limit"):  # fmt: skip
         if getattr(args, name) != usual[name]:
@@ -38,7 +39,7 @@ def again(args: argparse.Namespace, request: Request, failed: Sequence[Cell]) ->
 
 def command_line(request: Request) -> str:
     """The command that asks for the same cells."""
-    words = ["python run_bench.py", f"--methods {','.join(request.methods)}", f"--bench {','.join(request.benchmarks)}"]
+    words = [program(), f"--methods {','.join(request.methods)}", f"--bench {','.join(request.benchmarks)}"]
     words.append(f"--seeds {','.join(map(str, request.seeds))}")
     words += [f"--protocol {','.join(request.protocols)}"] if list(request.protocols) != [PROTOCOL] else []
     words += [f"--epochs {request.epochs}"] if request.epochs else []
@@ -50,5 +51,5 @@ def command_line(request: Request) -> str:
 
 def tune_line(request: Request, search: Search) -> str:
     """The command that makes the same search."""
-    line = command_line(request).replace("run_bench.py", "run_bench.py tune", 1)
+    line = command_line(request).replace(program(), f"{program()} tune", 1)
     return f"{line} --trials {search.trials} --tasks {search.tasks} --search-seed {search.seed}"

@@ -6,35 +6,30 @@ import argparse
 import math
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.catalog import registry
 from bench.config import nearest, parse, require
 from bench.core import PRECISIONS, PROTOCOLS, UserError
 from bench.execution import machine, store
 from bench.tools import tuned_recipe
 
 if TYPE_CHECKING:
+    from bench.catalog.catalog import Catalog
     from bench.catalog.plan import Request
     from bench.execution.runner import Resources
     from bench.tools.tuning_search import Search
 
 PROTOCOL = "published"  # unless told otherwise
-METRIC_NAMES = (
-    "acc", "bwt", "forgetting", "la", "aia", "fwt", "intransigence", "state", "trainable", "old", "stored", "seconds"
-)  # fmt: skip
 FIGURE_FORMATS = ("pdf", "png")
 
 
 def make_request(args: argparse.Namespace) -> Request:
     """The names, seeds and settings of the command line, checked before anything heavy is imported."""
-    methods = pick_methods(args.methods, args.plugin)
+    methods = pick_methods(args.methods, args.catalog)
     protocols = pick("protocol", args.protocol, PROTOCOLS)
-    known = registry.available("Benchmark", args.plugin)
-    benchmarks = pick("benchmark", args.bench, known)
+    benchmarks = pick_benchmarks(args.bench, args.catalog)
     if args.bench == "all":
-        benchmarks = [name for name in known if registry.get_benchmark(name, args.plugin).in_all]
+        benchmarks = [name for name in benchmarks if args.catalog.benchmark(name).in_all]
     seeds = parse_seeds(args.seeds)
     if args.precision not in PRECISIONS:
         raise nearest("precision", args.precision, PRECISIONS)
@@ -65,8 +60,8 @@ def from_recipe(
     args: argparse.Namespace, methods: Sequence[str], benchmarks: Sequence[str], protocols: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """What `--recipe` sets for the methods and benchmarks of the request."""
-    known = [*registry.available("Method", args.plugin), *registry.available("Benchmark", args.plugin)]
-    found = tuned_recipe.read(args.recipe, benchmarks, protocols, [*known, *registry.variants(args.plugin)])
+    known = [*args.catalog.available("Method"), *args.catalog.available("Benchmark")]
+    found = tuned_recipe.read(args.recipe, benchmarks, protocols, [*known, *args.catalog.variants()])
     return {name: table for name, table in found.items() if name in (*methods, *benchmarks)}
 
 
@@ -76,7 +71,7 @@ def make_search(args: argparse.Namespace, request: Request) -> Search:
         require(len(chosen) == 1, f"tune takes one --{option} at a time, not {','.join(chosen)}")
     require(args.trials >= 1, f"--trials must be at least 1, not {args.trials}")
     [name] = request.benchmarks
-    there = registry.get_benchmark(name, args.plugin).num_tasks
+    there = args.catalog.benchmark(name).num_tasks
     tasks = min(3, there) if args.tasks is None else args.tasks
     require(1 <= tasks <= there, f"--tasks must be between 1 and {there}, the tasks of {name}, not {tasks}")
     from bench.tools.tuning_search import Search
@@ -86,8 +81,10 @@ def make_search(args: argparse.Namespace, request: Request) -> Search:
 
 def make_resources(args: argparse.Namespace) -> Resources:
     """Where the cells run."""
-    if args.executor not in ("serial", "ray"):
-        raise nearest("executor", args.executor, ("serial", "ray"))
+    from bench.execution.executors import EXECUTORS
+
+    if args.executor not in EXECUTORS:
+        raise nearest("executor", args.executor, EXECUTORS)
     if args.executor == "serial" and (args.workers or 1) > 1:
         raise UserError("--executor serial runs one cell at a time: use --executor ray with --workers")
     if args.device not in ("auto", "cpu", "cuda"):
@@ -112,7 +109,7 @@ def make_resources(args: argparse.Namespace) -> Resources:
     share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
     return Resources(
         args.data.resolve(), device, args.threads, workers, share,
-        plugins=tuple(map(registry.locate, args.plugin)),
+        catalog=args.catalog,
         checkpoints=None if args.no_checkpoint else store.checkpoints(args.out.resolve()),
         time_limit=60 * (args.time_limit or math.inf),
         address=args.ray_address,
@@ -138,15 +135,23 @@ def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def pick_methods(text: str, plugins: Sequence[Path], others: Iterable[str] = ()) -> list[str]:
+def pick_methods(text: str, catalog: Catalog, others: Iterable[str] = ()) -> list[str]:
     """Return methods, or `others`, from a comma-separated list.
 
     `all` leaves the variants that recipes define out, `default` also what runs only where it is named.
     """
-    known = [*registry.available("Method", plugins), *others]
+    known = [*catalog.available("Method"), *others]
     if text == "default":
-        return [name for name in known if registry.get_declaration(name, plugins).by_default]
-    return pick("method", text, known if text == "all" else [*known, *registry.variants(plugins)])
+        return [name for name in known if catalog.declaration(name).by_default]
+    return pick("method", text, known if text == "all" else [*known, *catalog.variants()])
+
+
+def pick_benchmarks(text: str, catalog: Catalog) -> list[str]:
+    """Return benchmarks from a comma-separated list; `default` are those that run where none is named."""
+    known = catalog.available("Benchmark")
+    if text == "default":
+        return [name for name in known if catalog.benchmark(name).by_default]
+    return pick("benchmark", text, known)
 
 
 def parse_seeds(text: str) -> list[int]:

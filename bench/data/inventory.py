@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bench.core import Benchmark, DataError
 from bench.data.source import Archive, Source, md5sum, present
+from bench.installation import program
 
-ADVICE = "`python run_bench.py data --prepare` downloads what may be downloaded, and makes the prepared arrays"
+ADVICE = "`{} data --prepare` downloads what may be downloaded, and makes the prepared arrays"
 
 
 def report(benchmarks: Sequence[Benchmark], folder: Path, prepare: bool) -> Iterator[tuple[str, bool]]:
@@ -35,7 +36,7 @@ def report(benchmarks: Sequence[Benchmark], folder: Path, prepare: bool) -> Iter
             failure = _failure(benchmark, folder) if prepare else None
             yield f"{benchmark.name}: {failure or benchmark.data_state(folder)}", not failure
     if incomplete and not prepare:
-        yield ADVICE, True
+        yield ADVICE.format(program()), True
 
 
 def _failure(what: Source | Benchmark, folder: Path) -> str | None:

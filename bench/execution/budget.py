@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from bench.catalog import registry
+from bench import installation
 from bench.core import Cell, Result
 from bench.execution import machine, store
 from bench.execution.calibration import Answer, Order, calibrate
@@ -86,7 +86,7 @@ def foresee(cells: Sequence[Cell], resources: Resources, out: Path) -> Forecast:
 
 def measured(cell: Cell, resources: Resources, out: Path) -> Guess | None:
     """Return the mean time of results of this kind; of another number of epochs only where there are no others."""
-    folders = (out, registry.ROOT / "results" / "published")
+    folders = (out, installation.results() / "published")
     alike = [result for folder in folders for result in _recent(folder, cell, resources)]
     here = [result for result in alike if result.environment.get("cpu") == machine.cpu()]
     results, source = (here, HERE) if here else (alike, ELSEWHERE)

@@ -19,7 +19,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.catalog import registry
 from bench.config import build
 from bench.core import Benchmark, Cell, Task, Training
 from bench.data.generated import random_task
@@ -99,7 +98,7 @@ def pace(cell: Cell, resources: Resources) -> Answer:
     They are those of a cell with as many images as its benchmark has. A step counts at least what one of fine-tuning
     takes: on a few random images a method may find less to learn with than on real ones.
     """
-    benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
+    benchmark = resources.catalog.benchmark(cell.benchmark, cell.options)
     training, joint = build(Training, cell.training, cell.method), bool(cell.traits.get("joint"))
     images = sizes(benchmark, cell.seed, resources.data)
     plain = step_seconds(Bare.of(cell), resources, resources.device, bf16=False)
@@ -153,7 +152,7 @@ def learn_little(cell: Cell, resources: Resources, batches: int) -> Little:
     A rate of almost nothing keeps the loss finite, whatever the labels, and takes as long as any other.
     """
     cell = replace(cell, training={**cell.training, "epochs": 1, "lr": 1e-9})
-    benchmark = registry.get_benchmark(cell.benchmark, resources.plugins, cell.options)
+    benchmark = resources.catalog.benchmark(cell.benchmark, cell.options)
     size = batches * cell.training["batch_size"]
     tasks = [random_task(benchmark, t, size, test=2) for t in range(min(2, benchmark.num_tasks))]
     record = _session(cell, resources, tasks).run()[1][-1]
@@ -168,7 +167,7 @@ def _session(cell: Cell, resources: Resources, tasks: list[Task]) -> Session:
     """The session of a cell, on tasks that are not its own; its stream may not be there."""
     from bench.execution.session import session_of
 
-    return session_of(cell, resources.plugins, resources.data, resources.device, tasks)
+    return session_of(cell, resources.catalog, resources.data, resources.device, tasks)
 
 
 def in_hooks(little: Little, each: float, samples: float, tasks: int) -> float:
@@ -227,7 +226,7 @@ def step_seconds(net: Bare, resources: Resources, device: str, bf16: bool) -> fl
     from bench.training.loop import Session, now
     from bench.training.method import Method
 
-    benchmark = registry.get_benchmark(net.benchmark, resources.plugins, json.loads(net.options))
+    benchmark = resources.catalog.benchmark(net.benchmark, json.loads(net.options))
     training, place = Training(lr=1e-9, batch_size=net.batch_size), torch.device(device)
     network = architectures.build(benchmark, net.bn_mode).to(place)
     network.precision = "bf16" if bf16 else "fp32"

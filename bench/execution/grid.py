@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from bench.catalog import registry
 from bench.core import Cell, DataError, Result
 from bench.execution import store
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
@@ -99,7 +98,7 @@ def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], li
     wanted = {_stream_of(cell): cell for cell in cells}
     for stream, cell in wanted.items():
         try:
-            registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
+            resources.catalog.benchmark(cell.benchmark, cell.options).prepare(resources.data)
         except DataError as error:
             failures[stream] = error
     lost = [cell for cell in cells if _stream_of(cell) in failures]

@@ -12,13 +12,14 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.catalog import registry
+from bench import installation
+from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result, Task, UserError, fingerprint
 from bench.execution import machine
 from bench.execution.events import CellEvent, CellFinished, CellStarted, EpochStarted
@@ -36,7 +37,7 @@ class Resources:
     threads: int = 1  # CPU threads per cell: the same for every executor, for sums depend on it
     workers: int = 1  # cells at a time; 0: as many as a cluster has room for
     gpus_per_cell: float = 0.0
-    plugins: tuple[Path, ...] = ()
+    catalog: Catalog = field(default_factory=Catalog)
     checkpoints: Path | None = None  # folder; None: a killed cell starts anew
     time_limit: float = math.inf  # seconds of a cell
     retries: int = 2  # of a cell whose process was lost
@@ -100,7 +101,7 @@ class Work:
         from bench.training.loop import EpochBegun, square
 
         reset_peak(self.resources.device)
-        session = session_of(self.cell, self.resources.plugins, self.resources.data, self.resources.device, view)
+        session = session_of(self.cell, self.resources.catalog, self.resources.data, self.resources.device, view)
         self.result.environment["data"] = fingerprint(session.tasks)
         rows, records = self._resume(session)
         for event in session.events(first=len(records)):
@@ -225,8 +226,11 @@ def _version(package: str) -> str | None:
 def commit() -> dict[str, Any]:
     """The commit of this checkout and whether tracked code differs from it; empty outside a checkout."""
 
+    if not installation.is_checkout():
+        return {}  # site-packages may lie in somebody's repository
+
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=registry.ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *words], cwd=installation.ROOT, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.config import build
 from bench.core import Cell, Task, Training
 from bench.nn import architectures
@@ -19,7 +19,7 @@ View = Callable[[list[Task]], list[Task]]  # what of a stream is learnt
 
 def session_of(
     cell: Cell,
-    plugins: Sequence[Path] = (),
+    catalog: Catalog,
     data: Path = Path(),
     device: str = "cpu",
     tasks: list[Task] | View | None = None,
@@ -28,8 +28,8 @@ def session_of(
 
     Weights depend on benchmark and seed alone: they are the same for every method. Raises `UserError`.
     """
-    benchmark = registry.get_benchmark(cell.benchmark, plugins, cell.options)
-    method_class = registry.get_method(cell.method, plugins)
+    benchmark = catalog.benchmark(cell.benchmark, cell.options)
+    method_class = catalog.method(cell.method)
     if not isinstance(tasks, list):
         stream = benchmark.stream(cell.seed, data)
         tasks = tasks(stream) if tasks else stream

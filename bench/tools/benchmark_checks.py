@@ -12,21 +12,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.catalog import plan, registry
+from bench.catalog import recipes
+from bench.catalog.catalog import Catalog
 from bench.core import PROTOCOLS, Split, Task
 from bench.nn import architectures
 from bench.training.loop import Session
 from bench.training.method import Method
 
-Plugins = Sequence[Path]
+BUILT_IN = Catalog()
 HERE = Path()
 PARTS = ("train", "validation", "test")
 FEW = 64  # images of a task that are enough to see training run
 
 
-def stream(name: str, plugins: Plugins, data: Path, seed: int = 0) -> list[Task]:
+def stream(name: str, catalog: Catalog, data: Path, seed: int = 0) -> list[Task]:
     """The tasks, from a benchmark made anew."""
-    benchmark = registry.get_benchmark(name, plugins)
+    benchmark = catalog.benchmark(name)
     benchmark.prepare(data)
     return benchmark.stream(seed, data)
 
@@ -41,19 +42,19 @@ def _parts(task: Task) -> Iterator[tuple[str, Split]]:
     yield from ((part, getattr(task, part)) for part in PARTS)
 
 
-def tasks_are_in_order(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
+def tasks_are_in_order(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """The matrix has a row per task: their number and their order are as promised."""
-    benchmark = registry.get_benchmark(name, plugins)
-    indices = [task.index for task in stream(name, plugins, data)]
+    benchmark = catalog.benchmark(name)
+    indices = [task.index for task in stream(name, catalog, data)]
     assert indices == list(range(benchmark.num_tasks)), f"tasks {indices}, but num_tasks = {benchmark.num_tasks}"
     assert benchmark.scenario in ("task-il", "domain-il"), f"unknown scenario '{benchmark.scenario}'"
     assert isinstance(benchmark.data_state(data), str), "data_state() is no text"
 
 
-def arrays_fit(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
+def arrays_fit(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """Inputs are finite float32 of the promised shape and labels int64: nothing is cast, or broken, on the way."""
-    shape = registry.get_benchmark(name, plugins).input_shape
-    for where, split in splits(stream(name, plugins, data)):
+    shape = catalog.benchmark(name).input_shape
+    for where, split in splits(stream(name, catalog, data)):
         assert split.x.dtype == np.float32, f"{where}: inputs are {split.x.dtype}, not float32"
         assert split.y.dtype == np.int64, f"{where}: labels are {split.y.dtype}, not int64"
         wanted = (len(split.y), *shape)
@@ -61,23 +62,23 @@ def arrays_fit(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
         assert np.isfinite(split.x).all(), f"{where}: {int((~np.isfinite(split.x)).sum())} inputs are not finite"
 
 
-def labels_are_local(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
+def labels_are_local(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """A head has an output per class of its task: labels count from 0, and every class is learnt and tested."""
-    count = registry.get_benchmark(name, plugins).num_classes
-    for where, split in splits(stream(name, plugins, data)):
+    count = catalog.benchmark(name).num_classes
+    for where, split in splits(stream(name, catalog, data)):
         labels = sorted(set(split.y.tolist()))
         if labels or not where.startswith("validation"):  # a benchmark may go without validation
             assert labels == list(range(count)), f"{where}: labels are {labels}, not 0 to {count - 1}"
 
 
-def stream_depends_on_seed_alone(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
+def stream_depends_on_seed_alone(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """All methods meet the same stream, today and tomorrow; another seed gives another one."""
     streams = []
     for seed, salt in ((3, 1), (3, 2), (4, 1)):
         random.seed(salt)
         np.random.seed(salt)  # noqa: NPY002
         torch.manual_seed(salt)
-        streams.append(list(splits(stream(name, plugins, data, seed))))
+        streams.append(list(splits(stream(name, catalog, data, seed))))
     first, again, other = streams
     for (where, split), (_, twin) in zip(first, again, strict=True):
         assert _equal(split, twin), f"{where} differs between two calls with the same seed"
@@ -88,9 +89,9 @@ def _equal(a: Split, b: Split) -> bool:
     return np.array_equal(a.x, b.x) and np.array_equal(a.y, b.y)
 
 
-def splits_are_disjoint(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
+def splits_are_disjoint(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """No image of a test is among those that were learnt from, or that chose the weights."""
-    for task in stream(name, plugins, data):
+    for task in stream(name, catalog, data):
         images = {part: [image.tobytes() for image in split.x] for part, split in _parts(task)}
         if any(len(set(found)) < 0.99 * len(found) for found in images.values()):
             continue  # where images repeat within a split, a shared one proves nothing
@@ -99,26 +100,26 @@ def splits_are_disjoint(name: str, plugins: Plugins = (), data: Path = HERE) -> 
             assert shared <= 0.01 * len(images[b]), f"task {task.index}: {shared} images of {b} are also in {a}"
 
 
-def recipe_is_valid(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
+def recipe_is_valid(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """Every setting of the recipe exists and has its type; a misspelt one would leave a default in its place."""
-    recipe = registry.recipe(name, plugins)
-    benchmark = registry.get_benchmark(name, plugins)
-    methods = [*registry.available("Method", plugins), *registry.variants(plugins)]
+    recipe = catalog.recipe(name)
+    benchmark = catalog.benchmark(name)
+    methods = [*catalog.available("Method"), *catalog.variants()]
     for part in (recipe, *(recipe.get(protocol, {}) for protocol in PROTOCOLS)):
         unknown = sorted(set(part) - {"training", "benchmark", *PROTOCOLS, *methods})
         assert not unknown, f"the recipe has tables of no method: {unknown}"
     for protocol in PROTOCOLS:
-        plan.resolve_options(benchmark, recipe, {}, protocol)
+        recipes.resolve_options(benchmark, recipe, {}, protocol)
         for method in methods:
-            plan.resolve(method, registry.get_method(method, plugins), recipe, {}, protocol)
+            recipes.resolve(method, catalog.method(method), recipe, {}, protocol)
 
 
-def fine_tuning_runs(name: str, plugins: Plugins = (), data: Path = HERE) -> None:
+def fine_tuning_runs(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """The network takes the inputs and gives an answer per class: a few images of two tasks train for an epoch."""
-    benchmark = registry.get_benchmark(name, plugins)
-    training, _ = plan.resolve(name, Method, registry.recipe(name, plugins), {"epochs": 1})
+    benchmark = catalog.benchmark(name)
+    training, _ = recipes.resolve(name, Method, catalog.recipe(name), {"epochs": 1})
     few = []
-    for task in stream(name, plugins, data)[:2]:
+    for task in stream(name, catalog, data)[:2]:
         train, validation, test = (Split(split.x[:FEW], split.y[:FEW]) for _, split in _parts(task))
         few.append(Task(task.index, task.classes, train, validation, test))
     with torch.random.fork_rng(devices=[]):

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from bench.catalog import registry
-from bench.catalog.registry import Kind
+from bench.catalog import discovery, loading
+from bench.catalog.catalog import Catalog
+from bench.catalog.discovery import Kind
 from bench.core import UserError
 from bench.tools import benchmark_checks, method_checks
 
@@ -23,16 +24,16 @@ class Verdict(NamedTuple):
     failure: str | None
 
 
-def run_checks(kind: Kind, name: str, plugins: Sequence[Path] = (), data: Path = Path()) -> Iterator[Verdict]:
+def run_checks(kind: Kind, name: str, catalog: Catalog, data: Path = Path()) -> Iterator[Verdict]:
     """Run every check of a method or a benchmark; `data` is the folder of data sets."""
-    path = registry.available(kind, plugins)[name]
+    path = catalog.available(kind)[name]
     if kind == "Benchmark":
         for check in benchmark_checks.CHECKS:
-            yield _verdict(check, partial(check, name, plugins, data), "", path)
+            yield _verdict(check, partial(check, name, catalog, data), "", path)
         return
-    for check, ground in method_checks.cases(name, plugins):
+    for check, ground in method_checks.cases(name, catalog):
         place = "" if check in method_checks.ANYWHERE else ", ".join(ground)
-        yield _verdict(check, partial(check, name, plugins, ground), place, path)
+        yield _verdict(check, partial(check, name, catalog, ground), place, path)
 
 
 def _verdict(check: Callable[..., None], run: Callable[[], None], place: str, path: Path) -> Verdict:
@@ -40,24 +41,27 @@ def _verdict(check: Callable[..., None], run: Callable[[], None], place: str, pa
     try:
         run()
     except (AssertionError, UserError) as error:
-        failure = str(error).replace("\n", " ") or registry.reason(error, path)
+        failure = str(error).replace("\n", " ") or loading.reason(error, path)
     except Exception as error:  # whatever anybody's code may do
-        failure = registry.reason(error, path)
+        failure = loading.reason(error, path)
     return Verdict(check.__name__, place, " ".join(str(inspect.getdoc(check)).split()), failure)
 
 
-def report(words: Sequence[str], plugins: Sequence[Path], data: Path) -> Iterator[tuple[str, bool]]:
+def report(words: Sequence[str], catalog: Catalog, data: Path) -> Iterator[tuple[str, bool]]:
     """Lines for a person, each with whether it bears no failure. `words` are plugins, or names of what there is.
 
     A file that cannot be used at all raises `UserError` before any check.
     """
-    subjects, plugins = _subjects(words, plugins)
+    subjects, catalog = _subjects(words, catalog)
     for kind, name in subjects:
-        (registry.get_method if kind == "Method" else registry.get_benchmark)(name, plugins)
+        if kind == "Method":
+            catalog.method(name)
+        else:
+            catalog.benchmark(name)
     for kind, name in subjects:
         yield f"{name}, a {kind.lower()}", True
         failures = 0
-        for verdict in run_checks(kind, name, plugins, data):
+        for verdict in run_checks(kind, name, catalog, data):
             passed = verdict.failure is None
             where = f" ({verdict.place})" if verdict.place else ""
             title = verdict.check.replace("_", " ") + where
@@ -68,14 +72,14 @@ def report(words: Sequence[str], plugins: Sequence[Path], data: Path) -> Iterato
         yield f"{name}: {f'{failures} checks failed' if failures else 'all checks passed'}", not failures
 
 
-def _subjects(words: Sequence[str], plugins: Sequence[Path]) -> tuple[list[tuple[Kind, str]], list[Path]]:
-    """What the words name, and all plugins, theirs included."""
+def _subjects(words: Sequence[str], catalog: Catalog) -> tuple[list[tuple[Kind, str]], Catalog]:
+    """Return what the words name, and the catalog with the files among them."""
     found: list[tuple[Kind, str]] = []
-    files = list(plugins)
+    files: list[Path] = []
     for word in words:
-        named = [(kind, word) for kind in get_args(Kind) if word in registry.available(kind, plugins)]
+        named = [(kind, word) for kind in get_args(Kind) if word in catalog.available(kind)]
         if not named:
             files.append(Path(word))
-            named = [(kind, name) for kind in get_args(Kind) for name, _ in registry.offered(kind, Path(word))]
+            named = [(kind, name) for kind in get_args(Kind) for name, _ in discovery.offered(kind, Path(word))]
         found += named
-    return list(dict.fromkeys(found)), files
+    return list(dict.fromkeys(found)), Catalog.of([*catalog.plugins, *files])

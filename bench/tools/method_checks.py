@@ -11,15 +11,15 @@ import dataclasses
 import io
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.catalog import plan, registry
+from bench.catalog.catalog import Catalog
+from bench.catalog.plan import Request
 from bench.config import build, names
 from bench.core import Training, UserError
 from bench.execution.session import session_of
@@ -29,7 +29,7 @@ from bench.training.loop import ForeignHeadError
 from bench.training.method import SAMPLES, SEPARATOR, Method
 from bench.training.needs import unmet
 
-Plugins = Sequence[Path]
+BUILT_IN = Catalog()
 
 
 class Ground(NamedTuple):
@@ -48,13 +48,13 @@ class Run:
     """A method on the toy stream of a ground, with its parts in reach."""
 
     def __init__(
-        self, name: str, plugins: Plugins = (), seed: int = 0, ground: Ground = PLAIN, **settings: Any
+        self, name: str, catalog: Catalog = BUILT_IN, seed: int = 0, ground: Ground = PLAIN, **settings: Any
     ) -> None:
-        request = plan.Request([name], [ground.benchmark], [seed], None, {name: settings}, [ground.protocol])
-        cells, reasons = plan.expand(request, plugins)
+        request = Request([name], [ground.benchmark], [seed], None, {name: settings}, [ground.protocol])
+        cells, reasons = catalog.plan(request)
         if not cells:
             raise UserError(f"it does not apply to {ground.benchmark}: {'; '.join(reasons.values())}")
-        self.session = session_of(cells[0], plugins)
+        self.session = session_of(cells[0], catalog)
         self.network, self.method = self.session.network, self.session.method
         self.training, self.seed = self.session.training, self.session.seed
         self.tasks = list(self.session.tasks)
@@ -79,52 +79,52 @@ def snapshot(network: Network) -> dict[str, Tensor]:
     return {k: v.clone() for k, v in network.state_dict().items()}
 
 
-def config_goes_round(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def config_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A result is traced by its configuration: it can be read back, and no setting means two things."""
-    config_class: Any = registry.get_method(name, plugins).Config
+    config_class: Any = catalog.method(name).Config
     config: Any = config_class()
     shared = names(config_class) & names(Training)
     assert not shared, f"Config has fields that the training settings have too: {sorted(shared)}"
     assert build(config_class, dataclasses.asdict(config), name) == config, "Config does not survive a round trip"
 
 
-def derives_from_method_directly(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def derives_from_method_directly(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A method can be read in one file."""
-    bases = registry.get_method(name, plugins).__bases__
+    bases = catalog.method(name).__bases__
     assert bases == (Method,), f"bases are {bases}, not Method alone"
 
 
-def applies_somewhere(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def applies_somewhere(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A method that applies to no benchmark compares with nothing."""
-    cls = registry.get_method(name, plugins)
-    benchmarks = [registry.get_benchmark(b, plugins) for b in registry.available("Benchmark", plugins)]
+    cls = catalog.method(name)
+    benchmarks = [catalog.benchmark(b) for b in catalog.available("Benchmark")]
     reasons = {b.name: unmet(cls.needs, b) or cls.unsupported(b, Training()) for b in benchmarks}
     assert not all(reasons.values()), f"unsupported everywhere: {reasons}"
     plain = PLAIN.benchmark
     assert not reasons[plain], f"the checks need it to run on {plain}: {reasons[plain]}"
 
 
-def construction_changes_nothing(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def construction_changes_nothing(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """All methods start from the same weights, and training modes."""
-    run = Run(name, plugins, ground=ground)
+    run = Run(name, catalog, ground=ground)
     fresh = Run("finetune", ground=ground)
     changed = difference(run.network.state_dict(), fresh.network.state_dict())
     assert not changed, f"construction changed {changed}"
     assert run.network.training, "the network left training mode"
 
 
-def toy_tasks_are_learnt(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def toy_tasks_are_learnt(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Each of three easy tasks is learnt, and the matrix has the right shape and range."""
-    R = Run(name, plugins, ground=ground).learn()
+    R = Run(name, catalog, ground=ground).learn()
     learnt = [R[i][i] for i in range(3) if R[i][i] is not None]
     assert len(R) == 3 and all(len(row) == 3 for row in R), "the accuracy matrix is not 3 x 3"
     assert all(a is None or 0 <= a <= 1 for row in R for a in row), f"accuracies out of [0, 1]: {R}"
     assert learnt and min(a for a in learnt if a is not None) > 0.8, f"accuracy when learnt: {learnt}"
 
 
-def same_seed_same_bits(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def same_seed_same_bits(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A number can be repeated: the same seed gives the same bits, another seed another stream."""
-    first, second, other = (Run(name, plugins, s, ground) for s in (0, 0, 1))
+    first, second, other = (Run(name, catalog, s, ground) for s in (0, 0, 1))
     R, again = first.learn(2), second.learn(2)
     assert again == R, f"accuracies differ: {R} and {again}"
     differs = difference(first.network.state_dict(), second.network.state_dict())
@@ -133,13 +133,13 @@ def same_seed_same_bits(name: str, plugins: Plugins = (), ground: Ground = PLAIN
     assert difference(first.network.state_dict(), other.network.state_dict()), "the seed has no effect"
 
 
-def global_random_state_is_untouched(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def global_random_state_is_untouched(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Randomness comes from the method's generator: no library's global state decides a number, or is moved."""
     runs = []
     for salt in (1, 2):
         random.seed(salt)
         np.random.seed(salt)  # noqa: NPY002
-        run = Run(name, plugins, ground=ground)
+        run = Run(name, catalog, ground=ground)
         before = random.getstate(), _numpy_state()
         run.learn(2)
         assert random.getstate() == before[0], "it draws from Python's global random state"
@@ -153,9 +153,9 @@ def _numpy_state() -> bytes:
     return bytes(np.random.get_state()[1].data)  # type: ignore[index]  # noqa: NPY002
 
 
-def evaluation_changes_nothing(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def evaluation_changes_nothing(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Looking at test data must not teach: another test set leaves the same weights."""
-    run, blind = Run(name, plugins, ground=ground), Run(name, plugins, ground=ground)
+    run, blind = Run(name, catalog, ground=ground), Run(name, catalog, ground=ground)
     blind.tasks = [dataclasses.replace(t, test=t.validation) for t in blind.tasks]
     run.learn(2)
     blind.learn(2)
@@ -163,18 +163,18 @@ def evaluation_changes_nothing(name: str, plugins: Plugins = (), ground: Ground 
     assert not differs, f"another test set changes {differs}"
 
 
-def names_survive(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def names_survive(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Whatever a method attaches for a task is gone after it: networks can be saved, compared and resumed."""
-    run = Run(name, plugins, ground=ground)
+    run = Run(name, catalog, ground=ground)
     keys = list(run.network.state_dict())
     run.learn(2)
     odd = sorted(set(keys) ^ set(run.network.state_dict()))
     assert list(run.network.state_dict()) == keys, f"the network's parameters have other names after a task: {odd}"
 
 
-def other_heads_stay(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def other_heads_stay(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Only the current task's head learns: what touches old tasks' heads changes answers nobody trained."""
-    run = Run(name, plugins, ground=ground)
+    run = Run(name, catalog, ground=ground)
     if run.method.stage == "all":
         return
     try:
@@ -183,9 +183,9 @@ def other_heads_stay(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -
         raise AssertionError(str(error)) from error
 
 
-def old_data_is_declared(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def old_data_is_declared(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A table marks who uses earlier tasks' data: nobody reads it, or keeps it out of sight, without saying so."""
-    run = Run(name, plugins, ground=ground)
+    run = Run(name, catalog, ground=ground)
     declared = run.method.old_data(run.method.config)
     if run.method.stage == "all" or declared == "all":
         return
@@ -223,9 +223,9 @@ def _tensors(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, 
         yield from _tensors(vars(value), name, depth + 1)
 
 
-def state_goes_round(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def state_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A run that is saved after a task and resumed elsewhere ends with the same bits: nothing is hidden."""
-    whole, half = Run(name, plugins, ground=ground), Run(name, plugins, ground=ground)
+    whole, half = Run(name, catalog, ground=ground), Run(name, catalog, ground=ground)
     if whole.method.stage == "all":
         return
     R = whole.learn()
@@ -236,7 +236,7 @@ def state_goes_round(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -
     file = io.BytesIO()
     torch.save((half.network.state_dict(), state), file)
     file.seek(0)
-    resumed = Run(name, plugins, ground=ground)
+    resumed = Run(name, catalog, ground=ground)
     weights, state = torch.load(file)
     resumed.network.load_state_dict(weights)
     resumed.method.load_state(state)
@@ -248,9 +248,9 @@ def state_goes_round(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -
     assert not differs, f"state differs after resuming: {differs}"
 
 
-def config_stays(name: str, plugins: Plugins = (), ground: Ground = PLAIN) -> None:
+def config_stays(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """The configuration stored with a result is the one it was made with."""
-    run = Run(name, plugins, ground=ground)
+    run = Run(name, catalog, ground=ground)
     before = dataclasses.asdict(run.method.config)
     run.learn(2)
     after = dataclasses.asdict(run.method.config)
@@ -275,15 +275,15 @@ CHECKS: tuple[Callable[..., None], ...] = (
 ANYWHERE = (config_goes_round, derives_from_method_directly, applies_somewhere)  # checks that need no ground
 
 
-def cases(name: str, plugins: Plugins = ()) -> Iterator[tuple[Callable[..., None], Ground]]:
+def cases(name: str, catalog: Catalog = BUILT_IN) -> Iterator[tuple[Callable[..., None], Ground]]:
     """Yield every check with every ground that the method applies to."""
     for check in CHECKS:
         yield check, PLAIN
-        if check not in ANYWHERE and not why_not(name, SHARED, plugins):
+        if check not in ANYWHERE and not why_not(name, SHARED, catalog):
             yield check, SHARED
 
 
-def why_not(name: str, ground: Ground, plugins: Plugins = ()) -> str:
+def why_not(name: str, ground: Ground, catalog: Catalog = BUILT_IN) -> str:
     """Return why a method does not apply to a ground; empty where it does."""
-    request = plan.Request([name], [ground.benchmark], [0], protocols=[ground.protocol])
-    return "; ".join(plan.expand(request, plugins)[1].values())
+    request = Request([name], [ground.benchmark], [0], protocols=[ground.protocol])
+    return "; ".join(catalog.plan(request)[1].values())

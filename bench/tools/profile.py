@@ -1,17 +1,13 @@
 """What methods cost in time, memory and arithmetic, beside fine-tuning, a bare PyTorch loop and the machine's limits.
 
-    python -m bench.tools.profile [--bench split_cifar100] [--methods A,B:setting=value] [--data DIR] [--samples 4750]
-                         [--rounds 5] [--task 2] [--threads 2] [--device cpu] [--out FILE]
-
 On random images where the data is missing: ranks are then not the real ones. The bare loop has torch's own layers and
 memory format, and the same batches. Every arm is a process of its own. Each trains an epoch a round, arms in turn, so
 that a busy machine slows them alike, and ratios are taken within a round: first in the first task, then, when every
-task before has had an epoch, in task `--task`. Prints a table and writes all numbers as JSON.
+task before has had an epoch, in a later one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import statistics
@@ -24,6 +20,7 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
+from bench.execution import store
 from bench.execution.runner import Resources, environment, set_arithmetic
 from bench.tools.profile_arms import BARE, Setting, serve
 from bench.training.loop import now
@@ -116,8 +113,9 @@ def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, f
     }
 
 
-def table(first: dict[str, dict[str, Any]], later: dict[str, dict[str, Any]], task: int) -> str:
-    """A line per arm, for a terminal."""
+def table(numbers: dict[str, Any]) -> str:
+    """Return a measurement for a terminal: a line per arm, and under what conditions."""
+    first, later, task = numbers["first"], numbers["later"], numbers["task"]
     rows = []
     for arm, row in later.items():
         spread = row["over_finetune"]
@@ -137,7 +135,15 @@ def table(first: dict[str, dict[str, Any]], later: dict[str, dict[str, Any]], ta
             "state [MB]": None if row["state_bytes"] is None else row["state_bytes"] / 1e6,
             "peak [GB]": row["peak_bytes"] / 1e9,
         })  # fmt: skip
-    return tabulate(rows, headers="keys", floatfmt=".2f")
+    facts, rates = numbers["environment"], numbers["machine"]
+    conditions = [
+        f"{numbers['benchmark']}, {numbers['images']}",
+        f"{numbers['rounds']} rounds",
+        f"{facts['threads']} threads on {facts['device']}",
+        f"torch {facts['packages']['torch']}",
+        f"{rates['flops_per_s'] / 1e9:.0f} GFLOP/s, {rates['bytes_per_s'] / 1e9:.1f} GB/s",
+    ]
+    return tabulate(rows, headers="keys", floatfmt=".2f") + "\n" + "; ".join(conditions)
 
 
 def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
@@ -159,30 +165,6 @@ def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
     }
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bench", default="split_cifar100")
-    parser.add_argument("--methods", default="ewc,gpm,ness,ness:memory=gram,inflora,olora")
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--samples", type=int, default=4750)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--task", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args(words)
-    setting = Setting(args.bench, args.data, args.samples, args.task, args.threads, args.device)
-    numbers = run(args.methods.split(","), setting, args.rounds)
-    print(table(numbers["first"], numbers["later"], args.task))
-    rates = numbers["machine"]
-    print(
-        f"{numbers['images']}; {args.rounds} rounds; {args.threads} threads; torch {torch.__version__}; "
-        f"{rates['flops_per_s'] / 1e9:.0f} GFLOP/s, {rates['bytes_per_s'] / 1e9:.1f} GB/s"
-    )
-    if args.out:
-        args.out.write_text(json.dumps(numbers, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def write(numbers: dict[str, Any], path: Path) -> None:
+    """Write a measurement as JSON."""
+    store.write_text(path, json.dumps(numbers, indent=1) + "\n")

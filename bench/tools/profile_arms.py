@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.catalog import plan, registry
+from bench.catalog.catalog import Catalog
+from bench.catalog.plan import Request
 from bench.config import build, parse, require
 from bench.core import Benchmark, DataError, Split, Task, Training
 from bench.data.generated import random_task
@@ -42,6 +43,7 @@ class Setting:
     later: int = 2  # the task measured beside the first, counted from 1
     threads: int = 2
     device: str = "cpu"
+    catalog: Catalog = field(default_factory=Catalog)
 
 
 def serve(pipe: Connection, name: str, setting: Setting) -> None:
@@ -69,11 +71,11 @@ def harness(name: str, setting: Setting) -> Iterator[Stage]:
     """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one."""
     name, *settings = name.split(":")
     user = {key: parse(value) for key, _, value in (text.partition("=") for text in settings)}
-    [cell] = plan.expand(plan.Request([name], [setting.benchmark], [1], epochs=1, settings={name: user}))[0]
+    [cell] = setting.catalog.plan(Request([name], [setting.benchmark], [1], epochs=1, settings={name: user})).cells
     require(not cell.traits["joint"], f"{name} has no later task to measure")
     _, tasks, _ = tasks_of(setting)
     for t in (0, setting.later - 1):
-        session = session_of(cell, device=setting.device, tasks=tasks[: t + 1])
+        session = session_of(cell, setting.catalog, device=setting.device, tasks=tasks[: t + 1])
         records = learn_before(session, t) if t else []
         next(session.events(first=t))  # all is ready for an epoch of the task
         stage, training = session.stage, session.training
@@ -104,7 +106,7 @@ def learn_before(session: Session, t: int) -> list[TaskRecord]:
 
 def bare(setting: Setting) -> Iterator[Stage]:
     """One epoch of the loop anybody would write, of either task: torch's own layers, in its usual memory format."""
-    training = build(Training, registry.recipe(setting.benchmark)["training"], setting.benchmark)
+    training = build(Training, setting.catalog.recipe(setting.benchmark)["training"], setting.benchmark)
     benchmark, tasks, source = tasks_of(setting)
     for t in (0, setting.later - 1):
         network = architectures.build(benchmark)
@@ -149,7 +151,7 @@ def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], 
 
 def tasks_of(setting: Setting) -> tuple[Benchmark, list[Task], str]:
     """The tasks up to the later one, cut to so many training images, and what they are made of."""
-    benchmark = registry.get_benchmark(setting.benchmark)
+    benchmark = setting.catalog.benchmark(setting.benchmark)
     try:
         tasks, source = benchmark.stream(1, setting.data)[: setting.later], "real images"
     except DataError:

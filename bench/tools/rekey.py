@@ -1,9 +1,12 @@
-"""Bring stored results from schema 1 to schema 2, once: python -m bench.tools.rekey FOLDER
+"""Bring stored results of older versions over, once: python -m bench.tools.rekey FOLDER
 
 In schema 1 a result's name held digests of code, so that moving a file orphaned it. In schema 2 the name rests on the
 request and on declared versions, and digests are compared and shown. No number changes: each file is written anew under
 its new name, with the suite version of its commit. A digest of code is translated where git still has that code at the
 commit that the result names; else it stays, and tables will say that the code has changed since.
+
+Schema 2 began with digests that covered the settings and what a class declares of itself, which every cell records
+anyway. Those are translated in the same way: the same code, by today's digest.
 """
 
 from __future__ import annotations
@@ -13,38 +16,57 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.catalog import identity, plan, registry
-from bench.catalog.registry import ROOT
+from bench.catalog import identity
+from bench.catalog.catalog import Catalog
+from bench.catalog.discovery import assigned
+from bench.catalog.plan import Request
 from bench.core import SCHEMA, Cell, Result, UserError
 from bench.execution import store
+from bench.installation import ROOT
 
 FOLDERS = {"method": "methods", "benchmark": "datasets"}
 
 
-def old_digest(code: str) -> str:
-    """The digest of code in schema 1, imports included."""
+def digest_of_schema_1(code: str) -> str:
+    """Return the digest of code in schema 1, imports included."""
+    return _digest(code, _of_search)
+
+
+def first_digest_of_schema_2(code: str) -> str:
+    """Return the digest of code in schema 2 until settings were declared: imports, versions and `space` left out."""
+
+    def left_out(node: ast.stmt, parent: ast.AST) -> bool:
+        imports = isinstance(node, ast.Import | ast.ImportFrom)
+        return imports or _of_search(node, parent) or assigned(node) == ["version"]
+
+    return _digest(code, left_out)
+
+
+def _digest(code: str, left_out: Callable[[ast.stmt, ast.AST], bool]) -> str:
     tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             rest = node.body[1:] if ast.get_docstring(node) is not None else node.body
-            node.body = [inner for inner in rest if not _of_search(inner, node)] or [ast.Pass()]
+            node.body = [inner for inner in rest if not left_out(inner, node)] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
 def _of_search(node: ast.stmt, parent: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
         return node.module == "bench.space"
-    targets = getattr(node, "targets", [getattr(node, "target", None)])
-    return getattr(parent, "name", "") == "Config" and [getattr(t, "id", None) for t in targets] == ["space"]
+    return getattr(parent, "name", "") == "Config" and assigned(node) == ["space"]
 
 
 def translated(kind: str, name: str, digest: str, commit: str) -> str:
-    """The digest of schema 2 for the code that has `digest` in schema 1, if that commit has it."""
+    """Return today's digest of the code that has `digest` in an older form, if that commit has it."""
     code = file_at(commit, f"{FOLDERS[kind]}/{name.partition('+')[0]}.py")
-    return registry.digest_of(code) if code and old_digest(code) == digest else digest
+    known = digest in (digest_of_schema_1(code), first_digest_of_schema_2(code)) if code else False
+    return identity.digest_of(code) if known else digest
 
 
 def file_at(commit: str, path: str) -> str:
@@ -64,15 +86,15 @@ def recipe_then(cell: Cell) -> str:
     for name, (_, value) in cell.overrides.items():
         of, dot, option = name.partition(".")
         settings[of if dot else cell.method][option if dot else name] = value
-    request = plan.Request([cell.method], [cell.benchmark], [cell.seed], None, settings, [cell.protocol])
+    request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, [cell.protocol])
     try:
-        [twin], _ = plan.expand(request)
+        [twin] = Catalog().plan(request).cells
     except (UserError, ValueError):
         return "unknown"
     same = json.dumps([twin.training, twin.config, twin.options], sort_keys=True) == json.dumps(
         [cell.training, cell.config, cell.options], sort_keys=True
     )
-    return identity.recipe_digest(registry.recipe(cell.benchmark), cell.method, cell.protocol) if same else "unknown"
+    return identity.recipe_digest(Catalog().recipe(cell.benchmark), cell.method, cell.protocol) if same else "unknown"
 
 
 def rekeyed(raw: dict[str, Any]) -> Result:
@@ -89,15 +111,31 @@ def rekeyed(raw: dict[str, Any]) -> Result:
     return Result(**{**raw, "cell": cell, "schema": SCHEMA})
 
 
+def retold(result: Result) -> Result:
+    """Return a result of schema 2 with today's digests of the code that it was run by."""
+    cell = result.cell
+    if cell.traits.get("imported"):
+        return result
+    commit = result.environment.get("commit", "")
+    names = {"method": cell.method, "benchmark": cell.benchmark}
+    source = {kind: translated(kind, name, cell.source[kind], commit) for kind, name in names.items()}
+    return replace(result, cell=replace(cell, source={**cell.source, **source}))
+
+
 def main(folder: Path) -> None:
-    """Write every result of schema 1 under `folder` anew, and remove the old file."""
+    """Write every result under `folder` that is in an older form anew, and remove the old file."""
     for path in sorted(folder.glob("*/*/seed*-*.json")):
         raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["schema"] != 1:
+        if raw["schema"] == 1:
+            new = store.save(rekeyed(raw), folder)
+            path.unlink()
+            print(f"{path} -> {new.name}")
             continue
-        new = store.save(rekeyed(raw), folder)
-        path.unlink()
-        print(f"{path} -> {new.name}")
+        before = store.load(path)
+        after = retold(before)
+        if after != before:
+            store.save(after, folder)
+            print(f"{path}: digests")
 
 
 if __name__ == "__main__":

@@ -1,36 +1,28 @@
-"""The verb `new`: a working file to start from, with its test, in the current folder."""
+"""A working file to start from, with its test, in the current folder."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import keyword
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from bench.catalog import registry
-from bench.catalog.registry import Kind
+from bench.catalog.catalog import Catalog
+from bench.catalog.discovery import Kind
 from bench.config import nearest
 from bench.core import UserError
+from bench.installation import program
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 KINDS: dict[str, Kind] = {"method": "Method", "benchmark": "Benchmark"}
 
 
-def add_options(add: Callable[..., Any]) -> None:
-    """What, and its name."""
-    add("kind", metavar="KIND", help="method or benchmark")
-    add("name", metavar="NAME", help="an identifier: NAME.py and test_NAME.py are written to the current folder")
-
-
-def main(args: argparse.Namespace) -> list[str]:
-    """Write the files. Returns what to tell."""
-    if args.kind not in KINDS:
-        raise nearest("kind", args.kind, KINDS)
-    _demand_free(args.kind, args.name, args.plugin)
-    files = render(args.kind, args.name)
+def write(kind: str, name: str, catalog: Catalog) -> list[str]:
+    """Write the files of a new method or benchmark to the current folder. Return what to tell. Raises `UserError`."""
+    if kind not in KINDS:
+        raise nearest("kind", kind, KINDS)
+    _demand_free(kind, name, catalog)
+    files = render(kind, name)
     for file in files:
         if Path(file).exists():
             raise UserError(f"{file} is there already: choose another name")
@@ -39,11 +31,11 @@ def main(args: argparse.Namespace) -> list[str]:
             Path(file).write_text(text)
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
-    use = f"--methods {args.name}" if args.kind == "method" else f"--bench {args.name}"
+    use = f"--methods {name}" if kind == "method" else f"--bench {name}"
     return [
         f"wrote {', '.join(files)}",
-        f"check it: python run_bench.py check {args.name}.py, or pytest test_{args.name}.py",
-        f"run it:   python run_bench.py --plugin {args.name}.py {use}",
+        f"check it: {program()} check {name}.py, or pytest test_{name}.py",
+        f"run it:   {program()} --plugin {name}.py {use}",
     ]
 
 
@@ -60,11 +52,11 @@ def render(kind: str, name: str) -> dict[str, str]:
     return files | {f"test_{name}.py": test.replace("my_name", name).replace("KIND", kind).replace("CHECKS", checks, 1)}
 
 
-def _demand_free(kind: str, name: str, plugins: list[Path]) -> None:
+def _demand_free(kind: str, name: str, catalog: Catalog) -> None:
     """Raise `UserError` unless a name can be a file's, a class's and nobody else's."""
     if not name.isidentifier() or keyword.iskeyword(name) or not name.strip("_0123456789") or name == "all":
         raise UserError(f"'{name}' cannot name a {kind}: use letters, numbers and _, as in my_idea")
-    if taken := registry.available(KINDS[kind], plugins).get(name):
+    if taken := catalog.available(KINDS[kind]).get(name):
         raise UserError(f"the name '{name}' is taken by {taken}")
     if not Path(f"{name}.py").exists() and importlib.util.find_spec(name):
         raise UserError(f"the name '{name}' is taken by a Python module, which {name}.py would hide")

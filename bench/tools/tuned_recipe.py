@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import nearest, require
 from bench.core import PROTOCOLS, UserError
+from bench.installation import program
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Listing
@@ -57,7 +58,7 @@ def to_toml(ranked: Ranked, request: Request, search: Search, command: str, comm
         f"# {datetime.now(UTC):%Y-%m-%d}, {code}",
         f"# {search.trials} trials of each method, the recipe's own settings among them; {budget}, {request.precision}",
         f"# {_basis(request, search)}",
-        "# To run with them: python run_bench.py --recipe FILE",
+        f"# To run with them: {program()} --recipe FILE",
         f"bench = {json.dumps(request.benchmarks[0])}",
         f"protocol = {json.dumps(request.protocols[0])}",
     ]

@@ -24,16 +24,15 @@ from typing import Any
 import numpy as np
 
 from bench import metrics
-from bench.catalog import plan as grid
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.config import require
-from bench.core import SCHEMA, Cell, Result, Task
+from bench.core import SCHEMA, Cell, Result, Task, Training
 from bench.execution import store
 from bench.execution.executors import ray as cluster
 from bench.execution.runner import Resources, run_cell
-from bench.search_space import space_of
 from bench.seeding import derive
+from bench.settings import space_of
 
 
 @dataclass(frozen=True)
@@ -101,33 +100,31 @@ class Outcome:
         return f"{self.trial}: {self.error or f'{100 * self.score:.2f}'}, {self.seconds:.1f} s"
 
 
-def plan(request: Request, search: Search, plugins: Sequence[Path] = ()) -> tuple[list[Trial], dict[str, str]]:
+def plan(request: Request, search: Search, catalog: Catalog) -> tuple[list[Trial], dict[str, str]]:
     """The trials of a search on one benchmark, recipes first, and why a method is not searched, by method."""
     trials: list[Trial] = []
     left_out: dict[str, str] = {}
     for name in request.methods:
         own = replace(request, methods=[name])
-        usual, unsupported = grid.expand(own, plugins)
-        if registry.get_declaration(name, plugins).stage == "all":
+        usual, unsupported = catalog.plan(own)
+        if catalog.declaration(name).stage == "all":
             left_out[name] = "it trains on all tasks at once, an upper bound and not a competitor"
         elif unsupported:
             [left_out[name]] = unsupported.values()
         else:
-            trials += _trials_of(name, usual, own, search, plugins)
+            trials += _trials_of(name, usual, own, search, catalog)
     return sorted(trials, key=lambda trial: trial.number), left_out
 
 
-def _trials_of(
-    name: str, usual: Sequence[Cell], request: Request, search: Search, plugins: Sequence[Path]
-) -> list[Trial]:
-    space = space_of(registry.get_declaration(name, plugins).Config)
+def _trials_of(name: str, usual: Sequence[Cell], request: Request, search: Search, catalog: Catalog) -> list[Trial]:
+    space = space_of(Training, catalog.declaration(name).Config)
     recipe = {**usual[0].training, **usual[0].config}
     trials = [Trial(0, {field: recipe[field] for field in space}, tuple(usual), search.tasks)]
     generator = np.random.default_rng(derive("search", search.seed, usual[0].benchmark, name))
     for number in range(1, search.trials):
         settings = {field: values.sample(generator) for field, values in space.items()}
         user = {**request.settings, name: {**request.settings.get(name, {}), **settings}}
-        cells, unsupported = grid.expand(replace(request, settings=user), plugins)
+        cells, unsupported = catalog.plan(replace(request, settings=user))
         reason = "; ".join(unsupported.values())
         require(not reason, f"the space of {name} holds settings with which it does not apply, {settings}: {reason}")
         trials.append(Trial(number, settings, tuple(cells), search.tasks))

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bench.core import Benchmark, Training
-from bench.search_space import Range
+from bench.core import Benchmark, Settings, Training
 from bench.training.data import Batch, TrainingData
 
 if TYPE_CHECKING:  # what a method declares can be read without torch, see `bench.catalog.declarations`
@@ -35,10 +34,8 @@ class Method:
     """
 
     @dataclass(frozen=True)
-    class Config:
-        """Settings: every field has a default, a comment with its meaning and unit, and no name that `Training` has."""
-
-        space: ClassVar[Mapping[str, Range]] = {}  # where `tune` searches beside `bench.search_space.TRAINING`
+    class Config(Settings):
+        """The settings, each declared by `bench.settings.setting`, and none by a name that `Training` has."""
 
     version: ClassVar[int] = 1  # part of a cell's identity; raised when the method changes its meaning
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings under a protocol, where not the defaults

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 import bench
+from bench import installation
 from bench.analysis import frames
 from bench.analysis.tensorboard import write_scalars
-from bench.catalog import registry
-from bench.catalog.identity import Today
+from bench.catalog.catalog import Catalog
+from bench.catalog.changes import Today
 from bench.core import Result, UserError
 from bench.execution import imported, store
 
@@ -103,7 +104,9 @@ def test_an_empty_folder_has_all_columns_and_none_is_an_error(tmp_path: Path) ->
 
 def test_importing_bench_imports_nothing_heavy() -> None:
     probe = "import sys, bench; print({'pandas', 'torch', 'scipy', 'numpy', 'ray'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", probe], cwd=registry.ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=installation.ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"
 
 
@@ -145,7 +148,7 @@ def test_an_imported_matrix_is_a_marked_row(command: Command, tmp_path: Path) ->
     path = Path(answer.out.split(": ")[1].strip())
     result = store.load(path)
     assert result.matrix == [[0.9, None, None], [0.8, 0.85, None], [0.7, 0.88, 0.95]]
-    assert Today().changes(result.cell) == ()
+    assert Today(Catalog()).changes(result.cell) == ()
     assert str(tmp_path) not in path.read_text()  # no path of this machine
     assert path == tmp_path / "out" / result.cell.path
     table = command("table", "--out", tmp_path / "out", "--metric", "acc,bwt,state,trainable,old,seconds")

@@ -52,6 +52,7 @@ def test_every_figure_names_its_axes_and_says_n_and_protocol(runs: Runs) -> None
     assert {f"stream-{kind}" for kind in kinds} <= {plot.name for plot in drawn}
     assert len({plot.name for plot in drawn}) == len(drawn)
     for plot in drawn:
+        assert any(axes.axison for axes in plot.figure.axes), plot.name
         for k, axes in enumerate(plot.figure.axes):
             if axes.axison:
                 named = bool(axes.get_ylabel()), bool(axes.get_xlabel())
@@ -102,6 +103,7 @@ def test_all_matrices_share_a_scale_that_is_even_around_zero(runs: Runs) -> None
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 20])
+@pytest.mark.slow
 def test_streams_of_any_length(tasks: int) -> None:
     drawn = plots.all_of(runs_of(own=[made_up(seed, tasks) for seed in range(3)]))
     assert figure.to_svg(drawn[-1]).startswith("<svg")

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from test_plots import made_up
 
 from bench.analysis import report
+from bench.analysis.page import TEMPLATES
 from bench.catalog import plan
+from bench.catalog.catalog import Catalog
 from bench.core import Result
 from bench.execution import store
 
@@ -89,6 +91,65 @@ def test_names_are_escaped(page: tuple[Path, str]) -> None:
     assert "loss <is> NaN" in parsed.text and "<all>" in parsed.text and "it needs a <transformer>" in parsed.text
 
 
+@pytest.mark.filterwarnings("ignore:constrained_layout")  # such names leave no room for a figure
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "'{{ 7 * 7 }}&lt;",
+        pytest.param("<script>alert(1)</script>", marks=pytest.mark.slow),
+        pytest.param('"><img src=x onerror=alert(1)>', marks=pytest.mark.slow),
+    ],
+)
+def test_no_text_becomes_markup(tmp_path: Path, attack: str) -> None:
+    """Each text that the page shows ends in an attack, and comes out letter by letter."""
+
+    def hostile(what: str) -> str:
+        return f"{what} {attack}"
+
+    commit = f"c {attack}"[:12]
+    results = [made_up(seed, 2, hostile("method")) for seed in range(2)]
+    for result in results:
+        result.environment |= {"device": hostile("device"), "commit": commit, "packages": {"own": hostile("1.0")}}
+        result.environment["data"] = hostile("data")
+        cell = replace(
+            result.cell, benchmark=hostile("benchmark"), config={"rule": hostile("setting")}, source={"method": attack}
+        )
+        result.cell = replace(cell, overrides={"rule": ["plain", hostile("override")]})
+    broken = made_up(0, 2, "broken")
+    broken.matrix, broken.tasks, broken.error = [], [], hostile("error")
+    pairs = report.with_gaps([*results, broken], [hostile("absent")], [])
+    names = {hostile("benchmark"): hostile("stream")}
+    why = {(hostile("other"), hostile("benchmark")): hostile("reason")}
+    changed = {results[0].cell.key: [hostile("change")]}
+    report.write(
+        tmp_path / "page.html", pairs, [0, 1], ["acc"], names, [hostile("command")], unsupported=why, changed=changed
+    )
+    parsed = Page((tmp_path / "page.html").read_text())
+    assert not {"script", "img"} & set(parsed.tags)
+    shown = "method device 1.0 data benchmark setting override error absent stream other reason change command"
+    missing = [what for what in shown.split() if " ".join(hostile(what).split()) not in parsed.text]
+    assert missing == []
+    assert commit in parsed.text
+
+
+def test_figures_alone_are_trusted() -> None:
+    templates = sorted(TEMPLATES.glob("*.j2"))
+    trusted = [line for path in templates for line in path.read_text().splitlines() if re.search(r"\|\s*safe\b", line)]
+    assert trusted == ["<figure>{{ plot | svg | safe }}"]
+    assert len(templates) == 2
+
+
+@pytest.mark.slow
+def test_a_row_that_lacks_seeds_says_how_many_it_has(tmp_path: Path) -> None:
+    whole, partial = ([made_up(seed, 2, name) for seed in range(n)] for name, n in (("whole", 3), ("partial", 2)))
+    report.write(tmp_path / "page.html", report.with_gaps([*whole, *partial], [], []), [0, 1, 2], ["acc", "state"])
+    overview = (tmp_path / "page.html").read_text().split("</table>")[0]
+    cells = {row: re.findall(r"<td>(.*?)</td>", rest) for row, rest in re.findall(r'"row">(.*?)</th>(.*)', overview)}
+    mark = ' <span class="bad">(n=2)</span>'
+    assert cells["partial"] == [f"88.00 ± 0.71{mark}", f"5{mark}"]
+    assert cells["whole"] == ["88.50 ± 1.00", "5"]  # alone, it has nothing to beat
+
+
 def test_gaps_are_shown(page: tuple[Path, str]) -> None:
     text = Page(page[1]).text
     assert "failed: broken on stream, seed 0: RuntimeError" in text
@@ -116,7 +177,9 @@ def test_every_figure_has_a_name_and_a_caption_and_is_no_file(page: tuple[Path, 
     )
 
 
-@pytest.mark.parametrize("formats", [["png"], ["pdf", "png"], []])
+@pytest.mark.parametrize(
+    "formats", [[], *(pytest.param(own, marks=pytest.mark.slow) for own in (["png"], ["pdf", "png"]))]
+)
 def test_figures_are_drawn_once_and_files_only_when_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, formats: list[str]
 ) -> None:
@@ -139,6 +202,7 @@ def test_figures_are_drawn_once_and_files_only_when_asked_for(
     assert all(f"**{name}**: " in (tmp_path / "figures/captions.md").read_text() for name in names)
 
 
+@pytest.mark.slow
 def test_protocols_are_kept_apart(tmp_path: Path) -> None:
     """In columns, sections, figures and captions; what is missing is missing under both."""
     published = [made_up(seed, 2, "own", lost=0.1) for seed in range(2)]
@@ -161,6 +225,7 @@ def test_protocols_are_kept_apart(tmp_path: Path) -> None:
     assert "missing: own on elsewhere, elsewhere (sound), every seed" in text and "missing: other" not in text
 
 
+@pytest.mark.slow
 def test_precisions_are_kept_apart(tmp_path: Path) -> None:
     """In columns, sections, captions and settings; what is missing is missing in both."""
     exact = [made_up(seed, 2, "own") for seed in range(2)]
@@ -204,7 +269,7 @@ def test_commands_are_those_of_the_manifests(make_result: Make, tmp_path: Path) 
 
 def test_the_verb(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     out = tmp_path / "results"
-    (cell,), _ = plan.expand(plan.Request(["finetune"], ["toy"], [0], epochs=1))
+    (cell,), _ = Catalog().plan(plan.Request(["finetune"], ["toy"], [0], epochs=1))
     store.save(replace(made_up(0, 2, report=False), cell=cell), out)
     words = ("--methods", "finetune,ewc", "--bench", "toy", "--seeds", "0,1", "--figures", "pdf")
     code, told, _ = command("report", "--out", out, *words)

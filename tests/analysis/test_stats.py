@@ -60,6 +60,7 @@ def test_wilcoxon_with_ties_and_zeros_by_hand() -> None:
     assert stats.wilcoxon([0, 2, 2, 5]) == 0.25  # the zero is dropped
     assert stats.wilcoxon([1, 1, -1]) == 1  # signed ranks 2, 2, -2: every choice of signs is as large
     assert stats.wilcoxon([0, 0, 0]) == 1
+    assert stats.wilcoxon([5]) == stats.wilcoxon([0, 5]) == 1  # one pair says nothing
 
 
 @pytest.mark.parametrize("test", [stats.sign_flip, stats.wilcoxon])
@@ -77,8 +78,33 @@ def test_how_many_seeds_it_takes() -> None:
     assert [stats.pairs_needed(alpha) for alpha in (0.5, 0.25, 0.05, 0.01)] == [2, 3, 6, 8]
 
 
-def test_no_pairs_and_too_many_have_no_p() -> None:
-    assert np.isnan([stats.sign_flip([]), stats.wilcoxon([]), stats.sign_flip(np.ones(stats.LIMIT + 1))]).all()
+def test_no_pairs_have_no_p() -> None:
+    assert np.isnan([stats.sign_flip([]), stats.wilcoxon([])]).all()
+
+
+def test_many_pairs_are_tested_at_random() -> None:
+    """Of ones with a sign, the sum counts heads: the binomial test is exact where all choices are too many."""
+    n = stats.LIMIT + 1
+    for tails in (2, 4, 7):
+        d = np.where(np.arange(n) < tails, -1.0, 1.0)
+        exact = scipy.stats.binomtest(tails, n).pvalue
+        error = np.sqrt(exact * (1 - exact) / stats.FLIPS)
+        assert stats.sign_flip(d) == pytest.approx(exact, abs=5 * error)
+        assert stats.sign_flip(d) == stats.wilcoxon(d)  # of ties, by the same flips
+        assert stats.sign_flip(d[1:]) == pytest.approx(scipy.stats.binomtest(tails - 1, n - 1).pvalue, rel=1e-9)
+    assert stats.sign_flip(np.ones(50)) == pytest.approx(1 / (stats.FLIPS + 1))
+
+
+def test_wilcoxon_without_ties_is_exact_for_any_number() -> None:
+    d = np.arange(1.0, stats.LIMIT + 11)
+    assert stats.wilcoxon(d) == pytest.approx(2.0 ** -(stats.LIMIT + 9))
+
+
+def test_rounding_makes_no_difference_where_the_sum_is_none() -> None:
+    assert stats.sign_flip([-0.4, -0.8, -0.2, 0.2, 0.8, 0.4]) == 1  # 1e-17 or so, which other choices of signs miss
+    assert stats.sign_flip([0.9, -0.2, 0.8, -0.6, -0.9]) == 1
+    assert stats.sign_flip([0.1, 0.2, 0.3, 0.6]) == stats.sign_flip([1, 2, 3, 6]) == 2 / 16
+    assert stats.sign_flip([0.3, 0.1, 0.2, -0.3]) == stats.sign_flip([3, 1, 2, -3])
 
 
 def test_bootstrap() -> None:
@@ -90,7 +116,7 @@ def test_bootstrap() -> None:
     reference = scipy.stats.bootstrap((d,), np.mean, method="percentile").confidence_interval
     assert (low, high) == pytest.approx(tuple(reference), abs=0.05)
     assert stats.bootstrap([3.0, 3.0, 3.0], np.random.default_rng(0)) == (3, 3)
-    assert np.isnan(stats.bootstrap([3.0], np.random.default_rng(0))).all()
+    assert np.isnan([stats.bootstrap(few, np.random.default_rng(0)) for few in ([], [3.0])]).all()
 
 
 @pytest.mark.parametrize(("methods", "q"), [(2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])
@@ -149,6 +175,16 @@ def test_five_seeds_are_too_few_and_the_table_says_so(make_result: Make) -> None
         assert part in compared.notes[-1]
     assert listing.rows[0][5:] == ["0.0625", "0.0625", "5"]
     assert marks(compare.compare(compared, "a", 0.1)[0])["b"] == "↑"
+
+
+def test_random_choices_of_signs_are_told(make_result: Make) -> None:
+    def told(seeds: int) -> list[bool]:
+        compared, listing = compare.compare(table(make_result, {"a": [50] * seeds, "b": [60] * seeds}), "a", 0.05)
+        assert marks(compared)["b"] == "↑"
+        return [f"Beyond {stats.LIMIT} seeds" in text for text in (compared.notes[-1], listing.caption)]
+
+    assert told(stats.LIMIT) == [False, False]
+    assert told(stats.LIMIT + 1) == [True, True]
 
 
 def test_only_common_seeds_are_compared(make_result: Make) -> None:

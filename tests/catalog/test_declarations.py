@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalog import registry
+from bench import installation
 from bench.catalog.declarations import declared, outline
 
 PLAN = """
@@ -18,12 +18,14 @@ from dataclasses import asdict
 from pathlib import Path
 if sys.argv[1] == "whole":
     import torch
-from bench.catalog import plan, registry
+from bench.catalog.catalog import Catalog
+from bench.catalog.plan import Request
 from bench.core import PROTOCOLS
 plugins = [Path(word) for word in sys.argv[2:]]
-methods = [*registry.available("Method", plugins), *registry.variants(plugins)]
-benchmarks = list(registry.available("Benchmark", plugins))
-cells, reasons = plan.expand(plan.Request(methods, benchmarks, [0], None, {}, list(PROTOCOLS)), plugins)
+catalog = Catalog.of(plugins)
+methods = [*catalog.available("Method"), *catalog.variants()]
+benchmarks = list(catalog.available("Benchmark"))
+cells, reasons = catalog.plan(Request(methods, benchmarks, [0], None, {}, list(PROTOCOLS)))
 told = [[*where, why] for where, why in reasons.items()]
 print(json.dumps(["torch" in sys.modules, [[cell.key, asdict(cell)] for cell in cells], told]))
 """
@@ -88,7 +90,7 @@ class Idea(Method):
 def plan(how: str, *plugins: Path) -> tuple[bool, list[tuple[str, dict[str, object]]], list[list[str]]]:
     """Whether torch was imported, the cells, and the reasons why methods do not apply, in a process of its own."""
     words = [sys.executable, "-c", PLAN, how, *map(str, plugins)]
-    done = subprocess.run(words, cwd=registry.ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, cwd=installation.ROOT, capture_output=True, text=True, check=True)
     with_torch, cells, reasons = json.loads(done.stdout)
     return with_torch, cells, reasons
 
@@ -100,6 +102,7 @@ def idea(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_plan_without_torch_is_the_plan_with_it(idea: Path) -> None:
     """Every method and variant on every benchmark under every protocol, and a method with helpers of its own."""
     light, whole = plan("light", idea), plan("whole", idea)
@@ -130,17 +133,18 @@ OUTSIDE = {  # each needs more of its file than an outline has
 
 
 @pytest.mark.parametrize(("top", "body"), OUTSIDE.values(), ids=OUTSIDE)
+@pytest.mark.slow
 def test_what_does_not_run_in_part_is_imported_whole(tmp_path: Path, top: str, body: str) -> None:
     path = tmp_path / "own.py"
     indented = "".join(f"    {line}\n" for line in body.splitlines())
     path.write_text(f"{HEADER}{top}\n\nclass Own(Method):\n{indented}")
     assert declared(path, "Own") is None
     code = (
-        "import sys, pathlib; from bench.catalog import registry\n"
-        f"cls = registry.get_declaration('own', [pathlib.Path({str(path)!r})])\n"
+        "import sys, pathlib; from bench.catalog.catalog import Catalog\n"
+        f"cls = Catalog.of([{str(path)!r}]).declaration('own')\n"
         "assert 'torch' in sys.modules or cls.x == 3"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=registry.ROOT, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=installation.ROOT, check=True)
 
 
 @pytest.mark.parametrize("line", ["import no_such_module", "from bench.no_such_module import x", "1 / 0"])
@@ -148,7 +152,7 @@ def test_a_file_that_does_not_import_is_told_by_a_plan(tmp_path: Path, line: str
     path = tmp_path / "own.py"
     path.write_text(f"{HEADER}{line}\n\n\nclass Own(Method):\n    def penalty(self):\n        return x\n")
     words = [sys.executable, "run_bench.py", "--dry-run", "--plugin", str(path), "--methods", "own"]
-    done = subprocess.run(words, cwd=registry.ROOT, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=installation.ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and f"{path} does not import" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -166,9 +170,11 @@ def test_a_used_import_a_decorator_and_a_star_stay(tmp_path: Path) -> None:
 def test_a_misfit_has_its_line_without_torch(plugin: Callable[..., Path]) -> None:
     path = plugin("bad", "x = 1\ndef end_task(self, task, data, more): ...")
     code = (
-        "import sys, pathlib; from bench.catalog import registry; from bench.core import UserError\n"
-        f"try:\n    registry.get_declaration('bad', [pathlib.Path({str(path)!r})])\n"
+        "import sys, pathlib; from bench.catalog.catalog import Catalog; from bench.core import UserError\n"
+        f"try:\n    Catalog.of([{str(path)!r}]).declaration('bad')\n"
         "except UserError as error:\n    print(error)\nassert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=registry.ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=installation.ROOT, capture_output=True, text=True, check=True
+    )
     assert "bad.py, line 8" in done.stdout and "(self, task, data, more)" in done.stdout

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
-from bench.catalog import identity, plan, registry
-from bench.catalog.identity import Today, tell_apart
-from bench.core import SCHEMA, SUITE_VERSION, Cell, Result
+from bench import installation
+from bench.catalog import discovery, identity, plan
+from bench.catalog.catalog import Catalog
+from bench.catalog.changes import Today, tell_apart
+from bench.core import SCHEMA, SUITE_VERSION, Cell, Result, UserError
 from bench.execution import runner, store
 from bench.tools import rekey
 
 
 def cell_of(method: str = "ness", plugins: tuple[Path, ...] = (), seed: int = 0, **settings: Any) -> Cell:
     request = plan.Request([method], ["toy"], [seed], epochs=1, settings={method: settings} if settings else {})
-    [cell] = plan.expand(request, plugins)[0]
+    [cell] = Catalog.of(plugins).plan(request)[0]
     return cell
 
 
@@ -27,7 +29,7 @@ def test_a_cell_of_today_has_not_changed() -> None:
     cell = cell_of(eps=0.5)
     assert cell.versions == {"suite": SUITE_VERSION, "method": 1, "benchmark": 1}
     assert set(cell.source) == {"method", "benchmark", "recipe"}
-    assert Today().changes(cell) == ()
+    assert Today(Catalog()).changes(cell) == ()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_a_cell_of_today_has_not_changed() -> None:
 def test_what_has_changed_is_told_in_words(part: str, name: str, said: str) -> None:
     cell = cell_of()
     other = replace(cell, **{part: {**getattr(cell, part), name: 0}})
-    assert Today().changes(other) == (said,)
+    assert Today(Catalog()).changes(other) == (said,)
     assert (other.key == cell.key) == (part == "source")
 
 
@@ -61,34 +63,34 @@ def test_code_is_not_in_the_key_and_a_declared_version_is(plugin: Callable[..., 
 
 def test_the_version_is_read_without_running_the_file(plugin: Callable[..., Path]) -> None:
     path = plugin("mine", "version = 7\n1 / 0")
-    assert registry.version("Method", "mine", [path]) == 7
-    assert registry.version("Method", "ness") == 1
+    assert discovery.version(Catalog.of([path]).path("Method", "mine"), "Method") == 7
+    assert discovery.version(Catalog().path("Method", "ness"), "Method") == 1
 
 
 def test_a_version_that_is_no_number_is_refused(plugin: Callable[..., Path]) -> None:
     path = plugin("mine", "version = 'two'")
-    with pytest.raises(identity.UserError, match="version is 'two', not a whole number"):
-        registry.get_method("mine", [path])
+    with pytest.raises(UserError, match="version is 'two', not a whole number"):
+        Catalog.of([path]).method("mine")
 
 
 def test_an_imported_matrix_rests_on_no_code() -> None:
     cell = Cell("toy", "theirs", 0, {}, {"matrix": "0"}, traits={"imported": True})
-    assert Today().knows(cell) and Today().changes(cell) == ()
+    assert Today(Catalog()).knows(cell) and Today(Catalog()).changes(cell) == ()
 
 
 def test_an_unknown_method_is_not_known() -> None:
-    assert not Today().knows(replace(cell_of(), method="gone"))
-    assert Today().knows(cell_of())
+    assert not Today(Catalog()).knows(replace(cell_of(), method="gone"))
+    assert Today(Catalog()).knows(cell_of())
 
 
 def test_results_under_one_label_are_told_apart_by_what_they_were_run_with() -> None:
     new, old = cell_of(), replace(cell_of(), versions={"suite": 1, "method": 1, "benchmark": 1})
     results = [Result(replace(cell, seed=seed)) for cell, seed in ((old, 0), (old, 1), (new, 1))]
-    kept = tell_apart(results, lambda cell: cell.method, Today())
+    kept = tell_apart(results, lambda cell: cell.method, Today(Catalog()))
     assert [result.cell.traits.get("other") for result in kept] == [old.group[:4], old.group[:4], None]
-    alone = tell_apart(results[:2], lambda cell: cell.method, Today())
+    alone = tell_apart(results[:2], lambda cell: cell.method, Today(Catalog()))
     assert not any("other" in result.cell.traits for result in alone)  # nothing to be confused with
-    apart = tell_apart(results, lambda cell: cell.versions["suite"], Today())
+    apart = tell_apart(results, lambda cell: cell.versions["suite"], Today(Catalog()))
     assert not any("other" in result.cell.traits for result in apart)
 
 
@@ -97,22 +99,23 @@ def test_the_words_of_a_request_do_not_change_what_was_run(tmp_path: Path) -> No
     store.save(Result(replace(cell, source={**cell.source, "method": "0" * 12}), [[0.5]]), tmp_path)
     found = store.stored(cell, tmp_path)
     assert isinstance(found, Result)
-    assert Today().changes(found.cell) == ("the method's code",)
+    assert Today(Catalog()).changes(found.cell) == ("the method's code",)
 
 
 def test_an_edited_file_is_loaded_anew_in_one_process(plugin: Callable[..., Path]) -> None:
     path = plugin("mine", "answer = 1")
-    assert registry.get_method("mine", [path]).answer == 1
-    before = registry.digest("Method", "mine", [path])
+    assert Catalog.of([path]).method("mine").answer == 1
+    before = identity.digest_of(Catalog.of([path]).path("Method", "mine").read_text())
     path.write_text(path.read_text().replace("answer = 1", "answer = 1000"))
-    assert registry.get_method("mine", [path]).answer == 1000
-    assert registry.digest("Method", "mine", [path]) != before
+    assert Catalog.of([path]).method("mine").answer == 1000
+    assert identity.digest_of(Catalog.of([path]).path("Method", "mine").read_text()) != before
 
 
+@pytest.mark.slow
 def test_an_edited_method_does_not_go_on_from_an_old_checkpoint(plugin: Callable[..., Path], tmp_path: Path) -> None:
     body = "def end_task(self, task, data):\n    if task == 1 and {stop}:\n        raise KeyboardInterrupt"
     path = plugin("mine", body.format(stop=True))
-    resources = runner.Resources(plugins=(path,), checkpoints=store.checkpoints(tmp_path))
+    resources = runner.Resources(catalog=Catalog.of((path,)), checkpoints=store.checkpoints(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         runner.run_cell(cell_of("mine", (path,)), resources)
     assert list(store.checkpoints(tmp_path).glob("*.npz"))
@@ -124,7 +127,7 @@ def test_an_edited_method_does_not_go_on_from_an_old_checkpoint(plugin: Callable
 def test_the_librarys_digest_covers_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    shutil.copytree(registry.ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(installation.ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
     code = "from bench.execution import runner; print(runner.library())"
 
     def digest() -> str:
@@ -152,10 +155,10 @@ def as_schema_1(cell: Cell, matrix: list[list[float]], digests: dict[str, str]) 
 def test_a_result_of_schema_1_is_brought_over(tmp_path: Path) -> None:
     cell = cell_of()
     code = {
-        "method": (registry.ROOT / "methods" / "ness.py").read_text(),
-        "benchmark": (registry.ROOT / "datasets" / "toy.py").read_text(),
+        "method": (installation.ROOT / "methods" / "ness.py").read_text(),
+        "benchmark": (installation.ROOT / "datasets" / "toy.py").read_text(),
     }
-    digests = {kind: rekey.old_digest(text) for kind, text in code.items()}
+    digests = {kind: rekey.digest_of_schema_1(text) for kind, text in code.items()}
     path = tmp_path / "toy" / "ness" / "seed0-000000000000.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(as_schema_1(cell, [[0.5, 0.25]], digests)))

@@ -6,18 +6,19 @@ import pytest
 import torch
 from driving import executed, watched
 
-from bench.catalog import plan, registry
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
 from bench.core import Result, UserError
 from bench.execution import grid, runner
 from bench.execution.events import CellFinished, CellStarted, EpochStarted
 from bench.execution.executors import EXECUTORS
 
-METHODS = list(registry.available("Method"))
+METHODS = list(Catalog().available("Method"))
 
 
 def cells_of(*methods: str, seeds=(0,), plugins=(), **settings):
     request = plan.Request(methods, ["toy"], seeds, epochs=2, settings=settings)
-    return plan.expand(request, plugins)[0]
+    return Catalog.of(plugins).plan(request)[0]
 
 
 def run(executor: str, cells, **resources) -> dict[str, Result]:
@@ -31,8 +32,11 @@ def bits(result: Result) -> object:
     return result.matrix, [{k: v for k, v in task.items() if k != "seconds"} for task in result.tasks]
 
 
-def test_serial_and_ray_give_the_same_bits():
-    cells = cells_of(*METHODS) + cells_of("finetune", seeds=[1])
+@pytest.mark.parametrize(
+    "methods", [["finetune"], pytest.param(METHODS, marks=pytest.mark.ray)], ids=["one method", "every method"]
+)
+def test_serial_and_ray_give_the_same_bits(methods):
+    cells = cells_of(*methods) + cells_of("finetune", seeds=[1])
     here, there = run("serial", cells), run("ray", cells, workers=2)
     assert set(here) == set(there) == {c.key for c in cells}
     for key, result in here.items():
@@ -56,10 +60,11 @@ def test_products_are_rounded_only_where_that_was_asked_for(tf32):
     assert set(seen) == {(tf32, tf32)} and result.environment["tf32"] == tf32
 
 
+@pytest.mark.ray
 def test_ray_reports_progress_and_failures(plugin):
     path = plugin("dies", "def begin_task(self, task, data):\n    import os\n    os._exit(1)")
     cells = cells_of("dies", "finetune", plugins=[path])
-    resources = runner.Resources(workers=1, plugins=(path,))
+    resources = runner.Resources(workers=1, catalog=Catalog.of((path,)))
     events = list(EXECUTORS["ray"](cells, resources))
     results = {event.result.cell.method: event.result for event in events if isinstance(event, CellFinished)}
     assert "worker was lost" in str(results["dies"].error) and results["finetune"].error is None
@@ -76,7 +81,7 @@ def test_all_methods_start_from_the_same_network_and_stream():
 
 def test_settings_resolve_in_order():
     [plain], [changed] = cells_of("ness"), cells_of("ness", ness={"eps": 0.5, "lr": 0.3})
-    recipe = registry.recipe("toy")
+    recipe = Catalog().recipe("toy")
     assert plain.config["eps"] == recipe["ness"]["eps"] and plain.training["lr"] == recipe["training"]["lr"]
     assert changed.config["eps"] == 0.5 and changed.training["lr"] == 0.3
     assert changed.overrides["eps"] == [recipe["ness"]["eps"], 0.5]
@@ -88,7 +93,7 @@ def test_a_method_says_why_it_does_not_apply(plugin):
     reason = "return 'its proof needs SGD' if training.optimizer != 'sgd' else None"
     path = plugin("picky", f"@classmethod\ndef unsupported(cls, benchmark, training):\n    {reason}")
     request = plan.Request(["picky", "finetune"], ["toy"], [0], settings={"picky": {"optimizer": "adam"}})
-    cells, unsupported = plan.expand(request, [path])
+    cells, unsupported = Catalog.of([path]).plan(request)
     assert [c.method for c in cells] == ["finetune"] and unsupported["picky", "toy"] == "its proof needs SGD"
 
 
@@ -105,7 +110,7 @@ def test_settings_out_of_range_fail_before_work(method, setting):
 def test_a_failing_cell_is_a_value_with_its_traceback(plugin):
     path = plugin("broken", "def end_task(self, task, data):\n    raise RuntimeError('on purpose')")
     [cell] = cells_of("broken", plugins=[path])
-    result = runner.run_cell(cell, runner.Resources(plugins=(path,)))
+    result = runner.run_cell(cell, runner.Resources(catalog=Catalog.of((path,))))
     assert result.error == "RuntimeError: on purpose" and "end_task" in str(result.traceback)
     assert result.environment["seconds"] > 0
 
@@ -118,7 +123,7 @@ def test_missing_data_fails_the_cells_of_that_benchmark_only(tmp_path, monkeypat
 
     monkeypatch.setattr(downloads, "download_url", offline)
     request = plan.Request(["finetune"], ["toy", "split_cifar100"], [0])
-    ready, failed = grid.prepare(plan.expand(request)[0], runner.Resources(data=tmp_path))
+    ready, failed = grid.prepare(Catalog().plan(request)[0], runner.Resources(data=tmp_path))
     assert [c.benchmark for c in ready] == ["toy"]
     [lost] = failed
     assert all(part in str(lost.error) for part in ("cifar-100-python.tar.gz", "169 MB", str(tmp_path), "no network"))

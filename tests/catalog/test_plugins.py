@@ -5,14 +5,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from driving import executed
 
-from bench.catalog import plan, registry
+from bench import installation
+from bench.catalog import discovery, plan
+from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.execution import runner
+from bench.training.method import Method
 
 METHOD = "from bench.training.method import Method\n\n\nclass Own(Method):\n"
 
@@ -35,7 +37,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """`offer(group, "name = module")` installs a distribution with an entry point."""
-    registry._installed.cache_clear()
+    discovery.installed.cache_clear()
 
     def write(group: str, line: str) -> None:
         info = tmp_path / "lab-1.0.dist-info"
@@ -45,33 +47,33 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         monkeypatch.syspath_prepend(tmp_path)
 
     yield write
-    registry._installed.cache_clear()
+    discovery.installed.cache_clear()
 
 
 @pytest.mark.parametrize("dotted", ["lab.ideas.pull", "lab.ideas"])
 def test_a_module_or_package_is_found_without_being_imported(package: Path, dotted: str) -> None:
     plugins = [Path(dotted)]
-    assert registry.available("Method", plugins)["pull"] == package / "pull.py"
+    assert Catalog.of(plugins).available("Method")["pull"] == package / "pull.py"
     assert "lab" not in sys.modules
-    assert registry.get_method("pull", plugins).strength == 3.0
-    assert registry.get_method("pull", plugins) is sys.modules["lab.ideas.pull"].Own
+    assert Catalog.of(plugins).method("pull").strength == 3.0
+    assert Catalog.of(plugins).method("pull") is sys.modules["lab.ideas.pull"].Own
 
 
 def test_the_file_of_a_package_is_its_module(package: Path) -> None:
-    assert registry.get_method("pull", [package / "pull.py"]).__module__ == "lab.ideas.pull"
+    assert Catalog.of([package / "pull.py"]).method("pull").__module__ == "lab.ideas.pull"
 
 
 @pytest.mark.parametrize("dotted", ["lab.nothing", "lab.ideas.pull.more", "no_such_lab", "a..b", "sys"])
 def test_a_module_that_is_not_there(package: Path, dotted: str) -> None:
     with pytest.raises(UserError, match=re.escape(f"no plugin at {dotted}")):
-        registry.available("Method", [Path(dotted)])
+        Catalog.of([Path(dotted)]).available("Method")
 
 
 def test_an_installed_method_has_the_name_of_its_entry_point(package: Path, offer: Callable[..., None]) -> None:
     offer("methods", "their_pull = lab.ideas.pull")
-    assert registry.available("Method")["their_pull"] == package / "pull.py"
-    assert registry.get_method("their_pull").strength == 3.0
-    assert "their_pull" not in registry.available("Benchmark")
+    assert Catalog().available("Method")["their_pull"] == package / "pull.py"
+    assert Catalog().method("their_pull").strength == 3.0
+    assert "their_pull" not in Catalog().available("Benchmark")
 
 
 def test_an_installed_benchmark_with_its_recipe(package: Path, offer: Callable[..., None]) -> None:
@@ -79,37 +81,39 @@ def test_an_installed_benchmark_with_its_recipe(package: Path, offer: Callable[.
     (package / "field.py").write_text(f"from bench.core import Benchmark\n\n\nclass Field(Benchmark):\n{body}")
     (package / "field.toml").write_text("[training]\nepochs = 7\n")
     offer("benchmarks", "their_field = lab.ideas.field")
-    assert registry.get_benchmark("their_field").name == "their_field"
-    assert registry.recipe("their_field") == {"training": {"epochs": 7}}
+    assert Catalog().benchmark("their_field").name == "their_field"
+    assert Catalog().recipe("their_field") == {"training": {"epochs": 7}}
 
 
 @pytest.mark.parametrize("value", ["lab.nothing", "lab.ideas._tool", "lab.ideas"])
 def test_a_broken_entry_point_is_named(package: Path, offer: Callable[..., None], value: str) -> None:
     offer("methods", f"theirs = {value}")
     with pytest.raises(UserError, match=rf"entry point theirs = {re.escape(value)} of lab "):
-        registry.available("Method")
+        Catalog().available("Method")
 
 
 def test_an_entry_point_cannot_take_a_name(package: Path, offer: Callable[..., None]) -> None:
     offer("methods", "gpm = lab.ideas.pull")
     with pytest.raises(UserError, match="'gpm' is taken"):
-        registry.available("Method")
+        Catalog().available("Method")
 
 
 def test_names_need_no_torch(plugin: Callable[..., Path]) -> None:
     code = (
-        "import sys, pathlib; from bench.catalog import registry\n"
-        f"assert 'mine' in registry.available('Method', [pathlib.Path({str(plugin('mine'))!r})])\n"
-        "registry.get_benchmark('toy')\nassert 'torch' not in sys.modules"
+        "import sys; from bench.catalog.catalog import Catalog\n"
+        f"assert 'mine' in Catalog.of([{str(plugin('mine'))!r}]).available('Method')\n"
+        "Catalog().benchmark('toy')\nassert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=registry.ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=installation.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.ray
 def test_a_package_travels_to_the_workers_of_ray(package: Path) -> None:
-    plugins = (registry.locate(Path("lab.ideas")),)
+    plugins = (discovery.locate(Path("lab.ideas")),)
     request = plan.Request(["pull"], ["toy"], [0], epochs=1)
-    cells, _ = plan.expand(request, plugins)
-    resources = runner.Resources(plugins=plugins)
+    cells, _ = Catalog.of(plugins).plan(request)
+    resources = runner.Resources(catalog=Catalog.of(plugins))
     [result] = executed("ray", cells, resources)
     assert result.error is None
     assert result.matrix == runner.run_cell(cells[0], resources).matrix
@@ -132,6 +136,11 @@ BAD: dict[str, tuple[str, int, str]] = {  # a class body, the line of the file (
     "not frozen": ("from dataclasses import dataclass\n@dataclass\nclass Config:\n    a: int = 1", 9, "not frozen"),
     "no class": ("Config = {}", 7, "not a class"),
     "import": ("x = 1\nimport no_such_module", 8, "does not import: ModuleNotFoundError"),
+    "unknown need": ("needs = ('task id',)", 7, "did you mean 'task id at test'"),
+    "needs in words": ("needs = 'attention'", 7, "not a tuple of names"),
+    "an old name": ("@classmethod\ndef reads_old_data(cls, config): ...", 8, "it is old_data(config) now"),
+    "an old flag": ("x = 1\njoint = True", 8, 'it is stage = "all" now'),
+    "no hook": ("def logits(self, x, task): ...", 7, "logits is no hook"),
     "exit": ("raise SystemExit(3)", 7, "does not import: SystemExit"),
 }
 
@@ -139,9 +148,9 @@ BAD: dict[str, tuple[str, int, str]] = {  # a class body, the line of the file (
 @pytest.mark.parametrize(("body", "line", "said"), BAD.values(), ids=BAD)
 def test_a_bad_method_is_one_line(plugin: Callable[..., Path], body: str, line: int, said: str) -> None:
     path = plugin("bad", body)
-    assert "bad" in registry.available("Method", [path])
+    assert "bad" in Catalog.of([path]).available("Method")
     with pytest.raises(UserError, match=re.escape(str(path))) as caught:
-        registry.get_method("bad", [path])
+        Catalog.of([path]).method("bad")
     assert said in str(caught.value) and f"line {line}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -151,20 +160,20 @@ def test_two_classes_in_one_file(plugin: Callable[..., Path], base: str) -> None
     path = plugin("two")
     path.write_text(path.read_text() + f"\n\nclass Other({base}):\n    pass\n")
     with pytest.raises(UserError, match=r"two\.py, line 10: Other is a second class .* after Own in line 6"):
-        registry.available("Method", [path])
+        Catalog.of([path]).available("Method")
 
 
 @pytest.mark.parametrize("name", ["all", "a,b", "a.b", "a b"])
 def test_a_file_whose_stem_is_no_name(plugin: Callable[..., Path], name: str) -> None:
     with pytest.raises(UserError, match="cannot be a name"):
-        registry.available("Method", [plugin(name)])
+        Catalog.of([plugin(name)]).available("Method")
 
 
 def test_a_plugin_without_a_method(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("x = 1\n")
     for place in (tmp_path, tmp_path / "empty.py"):
         with pytest.raises(UserError, match=re.escape(f"{place} has no class")):
-            registry.available("Method", [place])
+            Catalog.of([place]).available("Method")
 
 
 @pytest.mark.parametrize("missing", ["num_tasks", "num_classes", "input_shape", "stream"])
@@ -173,14 +182,16 @@ def test_an_incomplete_benchmark(tmp_path: Path, missing: str) -> None:
     lines["stream"] = "    def stream(self, seed, data): ...\n"
     path = tmp_path / "field.py"
     path.write_text("from bench.core import Benchmark\nclass Field(Benchmark):\n" + "".join(lines.values()))
-    assert registry.get_benchmark("field", [path])
+    assert Catalog.of([path]).benchmark("field")
     path = tmp_path / "part.py"
     del lines[missing]
     path.write_text("from bench.core import Benchmark\nclass Field(Benchmark):\n" + "".join(lines.values()))
     with pytest.raises(UserError, match=rf"part\.py, line 2: Field does not define {missing}"):
-        registry.get_benchmark("part", [path])
+        Catalog.of([path]).benchmark("part")
 
 
 def test_the_methods_of_this_repository_fit() -> None:
-    loaded: list[Any] = [registry.get_method(name) for name in registry.available("Method")]
-    assert all(loaded)
+    names = Catalog().available("Method")
+    assert names
+    for name in names:
+        assert issubclass(Catalog().method(name), Method)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from driving import frozen_network
 
-from bench.catalog import plan, registry
-from bench.catalog.identity import Today
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
+from bench.catalog.changes import Today
 from bench.core import PROTOCOLS, UserError
 from bench.execution import runner
 from bench.nn import architectures, normalization
@@ -16,11 +17,11 @@ from bench.training import step
 from bench.training.data import Batch
 from bench.training.method import Method
 
-METHODS = list(registry.available("Method"))
+METHODS = list(Catalog().available("Method"))
 
 
 def cells(method: str, benchmark: str = "toy", protocols=("published",), **settings):
-    return plan.expand(plan.Request([method], [benchmark], [0], 1, settings, protocols))[0]
+    return Catalog().plan(plan.Request([method], [benchmark], [0], 1, settings, protocols))[0]
 
 
 def test_protocols_set_what_decides_numbers():
@@ -54,11 +55,11 @@ def test_a_variant_is_its_method_with_settings_of_its_own():
         k: plain[k] for k in ("method", "benchmark")
     }
     assert published.source["recipe"] != plain["recipe"]
-    assert "ness+sam" in registry.variants() and published.path.parent.name == "ness+sam"
+    assert "ness+sam" in Catalog().variants() and published.path.parent.name == "ness+sam"
 
 
 def test_a_variant_needs_a_table_in_the_recipe():
-    _, unsupported = plan.expand(plan.Request(["ness+sam"], ["toy"], [0]))
+    _, unsupported = Catalog().plan(plan.Request(["ness+sam"], ["toy"], [0]))
     assert "no table for ness+sam" in unsupported["ness+sam", "toy"]
 
 
@@ -99,20 +100,21 @@ def test_options_of_a_benchmark_follow_the_protocol_and_the_user(tmp_path: Path)
     path = tmp_path / "optioned.py"
     path.write_text(OPTIONED)
     request = plan.Request(["finetune"], ["optioned"], [0], 1, {}, list(PROTOCOLS))
-    published, sound = plan.expand(request, [path])[0]
+    published, sound = Catalog.of([path]).plan(request)[0]
     assert (published.options, sound.options) == ({"flip": True}, {"flip": False})
-    results = [runner.run_cell(cell, runner.Resources(plugins=(path,))) for cell in (published, sound)]
+    results = [runner.run_cell(cell, runner.Resources(catalog=Catalog.of((path,)))) for cell in (published, sound)]
     assert results[0].environment["data"] != results[1].environment["data"]
     changed = plan.Request(["finetune"], ["optioned"], [0], 1, {"optioned": {"flip": False}})
-    [cell] = plan.expand(changed, [path])[0]
+    [cell] = Catalog.of([path]).plan(changed)[0]
     assert cell.options == {"flip": False} and cell.overrides["optioned.flip"] == [True, False]
-    assert Today([path]).changes(cell) == ()
+    assert Today(Catalog.of([path])).changes(cell) == ()
     with pytest.raises(UserError, match="flip"):
-        plan.expand(plan.Request(["finetune"], ["optioned"], [0], 1, {"optioned": {"flop": 1}}), [path])
+        Catalog.of([path]).plan(plan.Request(["finetune"], ["optioned"], [0], 1, {"optioned": {"flop": 1}}))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_every_method_runs_under_both_protocols(method: str, protocol: str):
     [cell] = cells(method, protocols=[protocol])
     result = runner.run_cell(cell, runner.Resources())
@@ -160,6 +162,7 @@ def test_running_statistics_are_those_that_evaluation_meets():
         assert layer.momentum == 0.1
     network.eval()(x, 0)
     assert not network.training
+    assert list(seen) == ["bn1", "bn5"]
     for out in seen.values():
         assert abs(float(out.mean())) < 0.02 and abs(float(out.var()) - 1) < 0.1
 
@@ -168,7 +171,7 @@ def test_with_running_statistics_an_answer_does_not_depend_on_the_company_of_an_
     network = frozen_network().eval()
     x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(derive("x")))
     assert torch.allclose(network(x, 0)[:3], network(x[:3], 0), atol=1e-5)
-    batch = architectures.build(registry.get_benchmark("split_cifar100")).eval()
+    batch = architectures.build(Catalog().benchmark("split_cifar100")).eval()
     assert not torch.allclose(batch(x, 0)[:3], batch(x[:3], 0), atol=1e-2)
 
 

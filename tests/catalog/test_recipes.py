@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 from test_protocols import OPTIONED
 
-from bench.catalog import registry, settings
+from bench.catalog import describe, recipes
+from bench.catalog.catalog import Catalog
+from bench.catalog.plan import Request
 from bench.core import Training
+from bench.search_space import Linear
+from bench.settings import setting
 
-RECIPES = sorted(registry.RECIPES.glob("*.toml"))
+RECIPES = [*sorted(recipes.RECIPES.glob("*.toml")), *Catalog().method_recipes().values()]
 SOURCE = re.compile(
     r"\b[Oo]urs\b"  # a choice of ours
     r"|\b[\w./-]+\.(py|sh|yaml|yml|json|toml|ipynb)\b"  # a file of public code
@@ -80,15 +84,15 @@ def test_the_checker(text: str, missing: list[str]) -> None:
 def test_the_listing_hides_nothing(command: Callable[..., Any]) -> None:
     answer = command("list", "--recipes")
     assert (answer.code, answer.err) == (0, "")
-    for name in registry.available("Benchmark"):
-        path = registry.recipe_path(name)
+    for name in Catalog().available("Benchmark"):
+        path = Catalog().recipe_path(name)
         assert path is not None and path.read_text().strip() in answer.out
         assert f"# {name}: bench/catalog/recipes/{name}.toml\n" in answer.out
     assert "A setting that is not above is a default" in answer.out
     sections = dict(part.split(": defaults\n\n") for part in answer.out.split("\n\n# ") if ": defaults\n" in part)
     for name, cls in {
         "training": Training,
-        **{m: registry.get_method(m).Config for m in registry.available("Method")},
+        **{m: Catalog().method(m).Config for m in Catalog().available("Method")},
     }.items():
         shown = re.findall(r"^(\w+): .* = ", sections[name], re.MULTILINE)
         assert shown == [field.name for field in fields(cls)], name
@@ -101,32 +105,76 @@ def test_one_benchmark_of_a_plugin_without_a_recipe(command: Callable[..., Any],
     path.write_text(OPTIONED)
     answer = command("list", "--recipes", "--bench", "optioned", "--plugin", path)
     assert answer.out.startswith("# optioned: no recipe\n\nA setting that is not above")
-    ending = "# data of optioned: defaults\n\nflip: bool = False  # the labels\nunder published: flip = True\n"
+    ending = "# data of optioned: defaults\n\nflip: bool = False\nunder published: flip = True\n"
     assert answer.out.endswith(ending)
 
 
-def test_fields_of_a_base_come_first_and_over_several_lines() -> None:
+def test_a_field_is_told_with_its_type_default_meaning_bounds_and_range() -> None:
     @dataclass(frozen=True)
     class Base:
-        one: int = 1  # first
+        one: int = 1
 
     @dataclass(frozen=True)
     class Config(Base):
-        two: tuple[int, ...] = (
-            2,
-            3,
-        )  # second
+        two: tuple[int, ...] = setting((2, 3), "second", unit="pixels", at_least=1)
+        three: float = setting(0.5, "third", search=Linear(0, 1))
         other = 3
 
-    assert settings.fields_of(Config) == [
-        "one: int = 1  # first",
-        "two: tuple[int, ...] = (",
-        "2,",
-        "3,",
-        ")  # second",
+    assert describe.fields_of(Config) == [
+        "one: int = 1",
+        "two: int, ... = (2, 3)  # second; pixels; at least 1",
+        "three: float = 0.5  # third; searched in Linear(low=0, high=1)",
     ]
 
 
 def test_wrong_requests(command: Callable[..., Any]) -> None:
     assert "did you mean 'toy'?" in command("list", "--recipes", "--bench", "toi").err
     assert "--bench goes with --recipes" in command("list", "--bench", "toy").err
+
+
+WRONG = {  # a recipe, the line of what is wrong with it, and what is said
+    "type": ("# Ours.\n\n[training]\nlr = 'fast'\n", 4, "finetune.lr is float, not 'fast'"),
+    "range": ("[training]\nepochs = 1\nlr = -1.0\n", 3, "lr must be greater than 0, not -1.0"),
+    "name": ("[training]\nlr = 0.1\n[finetune]\nmomentun = 0.9\n", 4, "did you mean 'momentum'"),
+    "protocol": ("[training]\nlr = 0.1\n[published.training]\nlr = true\n", 4, "finetune.lr is float, not True"),
+    "option": ("[training]\nlr = 0.1\n[benchmark]\nflip = 3\n", 4, "optioned.flip is bool, not 3"),
+    "no toml": ("[training\n", 1, ""),
+}
+
+
+@pytest.mark.parametrize(("recipe", "line", "said"), WRONG.values(), ids=WRONG)
+def test_a_wrong_value_in_a_recipe_is_told_with_its_file_and_line(
+    command: Callable[..., Any], tmp_path: Path, recipe: str, line: int, said: str
+) -> None:
+    path = tmp_path / "optioned.py"
+    path.write_text(OPTIONED)
+    path.with_suffix(".toml").write_text(recipe)
+    answer = command("--methods", "finetune", "--bench", "optioned", "--plugin", path, "--dry-run")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert str(path.with_suffix(".toml")) in answer.err and f"line {line}" in answer.err and said in answer.err
+
+
+def test_what_the_user_set_is_not_blamed_on_the_recipe(command: Callable[..., Any]) -> None:
+    answer = command("--methods", "finetune", "--bench", "toy", "--set", "finetune.lr=fast", "--dry-run")
+    assert answer.code == 2 and "finetune.lr is float, not 'fast'" in answer.err and ".toml" not in answer.err
+
+
+def test_a_method_brings_its_settings_and_the_recipe_stands_above_them(plugin: Callable[..., Path]) -> None:
+    body = (
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config(Method.Config):\n"
+        "    a: int = 1\n    b: int = 1\n    c: int = 1"
+    )
+    path = plugin("brings", body)
+    path.with_suffix(".toml").write_text("[toy]\na = 2\nlr = 0.5\n[sound.toy]\nb = 3\n")
+    catalog = Catalog.of([path])
+    configs = []
+    for benchmark, protocol in (("toy", "published"), ("toy", "sound"), ("digits", "published")):
+        [cell] = catalog.plan(Request(["brings"], [benchmark], [0], protocols=[protocol])).cells
+        configs.append((*cell.config.values(), cell.training["lr"]))
+    assert configs == [(2, 1, 1, 0.5), (2, 3, 1, 0.5), (1, 1, 1, 0.1)]
+    above = recipes.read("x", None, {"brings": path.with_suffix(".toml")})
+    assert above == {}
+    file = path.with_name("x.toml")
+    file.write_text("[brings]\na = 9\n")
+    path.with_suffix(".toml").write_text("[x]\na = 2\nc = 2\n")
+    assert recipes.read("x", file, {"brings": path.with_suffix(".toml")}) == {"brings": {"a": 9, "c": 2}}

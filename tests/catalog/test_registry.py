@@ -6,33 +6,36 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalog import registry
+from bench import installation
+from bench.catalog import discovery, identity
+from bench.catalog.catalog import Catalog
 from bench.core import UserError
 
-ROOT = registry.ROOT
+ROOT = installation.ROOT
 METHODS = sorted((ROOT / "methods").glob("*.py"))
 DATASETS = sorted((ROOT / "datasets").glob("*.py"))
 
 
 def test_the_folders_are_the_registry() -> None:
-    assert set(registry.available("Method")) == {path.stem for path in METHODS}
-    assert set(registry.available("Benchmark")) == {path.stem for path in DATASETS}
+    assert set(Catalog().available("Method")) == {path.stem for path in METHODS}
+    assert set(Catalog().available("Benchmark")) == {path.stem for path in DATASETS}
 
 
 def test_every_file_has_a_summary_and_the_name_of_its_stem() -> None:
+    assert METHODS and DATASETS
     for path in (*METHODS, *DATASETS):
-        assert registry.summary(path)
-    for name in registry.available("Benchmark"):
-        assert registry.get_benchmark(name).name == name
+        assert discovery.summary(path)
+    for name in Catalog().available("Benchmark"):
+        assert Catalog().benchmark(name).name == name
 
 
 def test_a_plugin_file(plugin: Callable[..., Path]) -> None:
     path = plugin("mine", "answer = 42")
-    assert registry.available("Method", [path])["mine"] == path
-    assert registry.get_method("mine", [path]).answer == 42
-    assert registry.summary(path) == "The method mine."
-    assert "mine" not in registry.available("Method")
-    assert "mine" not in registry.available("Benchmark", [path])
+    assert Catalog.of([path]).available("Method")["mine"] == path
+    assert Catalog.of([path]).method("mine").answer == 42
+    assert discovery.summary(path) == "The method mine."
+    assert "mine" not in Catalog().available("Method")
+    assert "mine" not in Catalog.of([path]).available("Benchmark")
 
 
 def test_a_plugin_folder_with_a_benchmark_and_its_recipe(plugin: Callable[..., Path]) -> None:
@@ -42,36 +45,36 @@ def test_a_plugin_folder_with_a_benchmark_and_its_recipe(plugin: Callable[..., P
     body = "    num_tasks, num_classes, input_shape = 4, 2, (1,)\n\n    def stream(self, seed, data): ...\n"
     (folder / "field.py").write_text(f"from bench.core import Benchmark\n\nclass Field(Benchmark):\n{body}")
     (folder / "field.toml").write_text("[training]\nepochs = 7\n")
-    assert set(registry.available("Method", [folder])) - set(registry.available("Method")) == {"one", "two"}
-    assert registry.get_benchmark("field", [folder]).num_tasks == 4
-    assert registry.recipe("field", [folder]) == {"training": {"epochs": 7}}
+    assert set(Catalog.of([folder]).available("Method")) - set(Catalog().available("Method")) == {"one", "two"}
+    assert Catalog.of([folder]).benchmark("field").num_tasks == 4
+    assert Catalog.of([folder]).recipe("field") == {"training": {"epochs": 7}}
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown method 'gpn': did you mean 'gpm'"):
-        registry.get_method("gpn")
+        Catalog().method("gpn")
     with pytest.raises(UserError, match="unknown benchmark 'digit': did you mean 'digits'"):
-        registry.get_benchmark("digit")
+        Catalog().benchmark("digit")
 
 
 def test_a_name_taken_twice_names_both_files(plugin: Callable[..., Path]) -> None:
     path = plugin("gpm")
     with pytest.raises(UserError, match="taken") as caught:
-        registry.available("Method", [path])
+        Catalog.of([path]).available("Method")
     assert str(path) in str(caught.value)
     assert str(ROOT / "methods" / "gpm.py") in str(caught.value)
 
 
 def test_the_same_plugin_twice_is_one(plugin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = plugin("mine")
-    assert "mine" in registry.available("Method", [path, path.parent])
+    assert "mine" in Catalog.of([path, path.parent]).available("Method")
     monkeypatch.chdir(path.parent)
-    assert "mine" in registry.available("Method", [path, Path("mine.py")])
+    assert "mine" in Catalog.of([path, Path("mine.py")]).available("Method")
 
 
 def test_a_plugin_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "no.py"))):
-        registry.available("Method", [tmp_path / "no.py"])
+        Catalog.of([tmp_path / "no.py"]).available("Method")
 
 
 @pytest.mark.parametrize("text", ["def broken(:\n", "x = '\0'\n", "# caf\xe9\n"])
@@ -79,21 +82,21 @@ def test_a_plugin_that_is_no_python_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.py"
     path.write_bytes(text.encode("latin1"))
     with pytest.raises(UserError, match=re.escape(str(path))):
-        registry.available("Method", [path])
+        Catalog.of([path]).available("Method")
 
 
 def test_a_syntax_error_has_its_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text("x = 1\ny = (\n")
     with pytest.raises(UserError, match="line 2"):
-        registry.available("Method", [path])
+        Catalog.of([path]).available("Method")
 
 
 def test_a_plugin_that_fails_on_import_is_named(plugin: Callable[..., Path]) -> None:
     path = plugin("raises", "1 / 0")
-    assert "raises" in registry.available("Method", [path])  # found without being run
+    assert "raises" in Catalog.of([path]).available("Method")  # found without being run
     with pytest.raises(UserError, match=r"raises\.py does not import: ZeroDivisionError"):
-        registry.get_method("raises", [path])
+        Catalog.of([path]).method("raises")
 
 
 def test_a_broken_recipe_is_named(plugin: Callable[..., Path]) -> None:
@@ -101,7 +104,7 @@ def test_a_broken_recipe_is_named(plugin: Callable[..., Path]) -> None:
     (folder / "field.py").write_text("from bench.core import Benchmark\n\nclass Field(Benchmark): ...\n")
     (folder / "field.toml").write_text("[training\n")
     with pytest.raises(UserError, match=r"field\.toml"):
-        registry.recipe("field", [folder])
+        Catalog.of([folder]).recipe("field")
 
 
 CODE = "from bench.training.method import Method\nclass M(Method):\n    def f(self):\n        return 1\n"
@@ -111,7 +114,7 @@ def digest_of(tmp_path: Path, code: str) -> str:
     path = tmp_path / f"v{len(list(tmp_path.iterdir()))}" / "m.py"
     path.parent.mkdir()
     path.write_text(code)
-    return registry.digest("Method", "m", [path])
+    return identity.digest_of(Catalog.of([path]).path("Method", "m").read_text())
 
 
 @pytest.mark.parametrize(

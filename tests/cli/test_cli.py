@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis.table import METRICS
-from bench.catalog import registry
+from bench import installation
+from bench.analysis.columns import METRICS
+from bench.catalog.catalog import Catalog
+from bench.cli import main
 from bench.execution import runner
 
 Command = Callable[..., Any]
@@ -111,7 +113,7 @@ def test_list(command: Command, plugin: Callable[..., Path], tmp_path: Path) -> 
     answer = command("list", "--plugin", plugin("mine"), "--data", tmp_path)
     assert answer.code == 0
     lines = {line.split()[0]: line for line in answer.out.splitlines() if line.startswith("  ")}
-    assert set(lines) == {*registry.available("Method"), *registry.available("Benchmark"), "mine"}
+    assert set(lines) == {*Catalog().available("Method"), *Catalog().available("Benchmark"), "mine"}
     assert "arXiv" in lines["ness"]
     assert "The method mine." in lines["mine"]
     assert "domain-il" in lines["permuted_digits"]
@@ -145,9 +147,8 @@ def test_the_table_verb(command: Command, ran: list[str], tmp_path: Path) -> Non
 
 
 def test_every_metric_of_the_help_can_be_shown(command: Command, tmp_path: Path) -> None:
-    from bench.cli import options
-
-    assert set(options.METRIC_NAMES) == set(METRICS)
+    help_text = main.parser_of("table", main.command_of("table")).format_help()
+    assert ", ".join(METRICS) in " ".join(help_text.split())
     answer = command("--methods", "ewc", *QUICK, "--out", tmp_path, "--metric", ",".join(METRICS))
     assert answer.code == 0
     assert all(metric.label in answer.out for metric in METRICS.values())
@@ -415,9 +416,10 @@ def test_not_applicable_under_another_budget(command: Command, plugin: Callable[
 
 
 PROBE = """
-import sys, run_bench
+import sys
+from bench.cli.main import main
 try:
-    code = run_bench.main(sys.argv[2:])
+    code = main(sys.argv[2:])
 except SystemExit as exit:
     code = exit.code or 0
 slow = {'torch', 'ray', 'sklearn', 'pandas', 'scipy', 'matplotlib'}
@@ -442,18 +444,22 @@ QUICK_ANSWERS = [
 
 
 @pytest.mark.parametrize(("code", "words"), QUICK_ANSWERS)
+@pytest.mark.slow
 def test_quick_answers_import_nothing_heavy(code: int, words: list[str], tmp_path: Path) -> None:
     probe = [sys.executable, "-c", PROBE, str(code), *(word.format(tmp_path) for word in words)]
-    done = subprocess.run(probe, cwd=registry.ROOT, capture_output=True, text=True)
+    done = subprocess.run(probe, cwd=installation.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["HEAVY"]
 
 
 @pytest.mark.parametrize("form", [["md"], ["csv"], ["latex", "--siunitx"], ["md", "--methods", "finetune"]])
+@pytest.mark.slow
 def test_a_table_of_stored_results_imports_nothing_heavy(command: Command, tmp_path: Path, form: list[str]) -> None:
     command("--methods", "finetune,gpm", *QUICK, "--out", tmp_path)
     words = ["table", "--out", str(tmp_path), "--format", *form]
-    done = subprocess.run([sys.executable, "-c", PROBE, "0", *words], cwd=registry.ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, "0", *words], cwd=installation.ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     *table, heavy = done.stdout.rstrip("\n").split("\n")
     assert heavy.split() == ["HEAVY"] and "\n".join(table) + "\n" == command(*words).out

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.core import DataError
 from bench.data import source as data
 from bench.data.source import Archive, Source
@@ -307,6 +307,6 @@ def test_every_benchmark_says_what_it_reads(command: Command, tmp_path: Path) ->
     """Without --prepare, in an empty folder: every one is missing something or bundled, and nothing is written."""
     answer = command("data", "--data", tmp_path)
     assert answer.code == 0
-    for name in registry.available("Benchmark"):
+    for name in Catalog().available("Benchmark"):
         assert re.search(rf"\b{name}\b", answer.out), name
     assert not files(tmp_path)

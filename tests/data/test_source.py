@@ -18,7 +18,7 @@ import pytest
 from conftest import write_tar
 from sklearn.utils import shuffle
 
-from bench.catalog.registry import get_benchmark
+from bench.catalog.catalog import Catalog
 from bench.core import DataError, Split, Task, slices
 from bench.data.cifar import read_cifar100
 from bench.data.readers import read_pickle
@@ -155,7 +155,7 @@ def write_archive(path: Path, members: dict[str, bytes]) -> str:
 
 @pytest.fixture
 def cifar() -> ModuleType:
-    return sys.modules[type(get_benchmark("split_cifar100")).__module__]
+    return sys.modules[type(Catalog().benchmark("split_cifar100")).__module__]
 
 
 def test_the_cifar_archive_from_download_to_tasks(
@@ -176,7 +176,7 @@ def test_the_cifar_archive_from_download_to_tasks(
     whole = replace(archive, md5=write_archive(tmp_path / archive.name, members))
     source = replace(cifar.CIFAR100, archives=(whole,), num_train=sizes["train"], num_test=sizes["test"])
     monkeypatch.setattr(cifar, "CIFAR100", source)
-    benchmark = get_benchmark("split_cifar100")
+    benchmark = Catalog().benchmark("split_cifar100")
     assert benchmark.data_state(tmp_path) == "downloaded"
     benchmark.prepare(tmp_path)
     assert benchmark.data_state(tmp_path) == "ready"
@@ -368,7 +368,7 @@ def same(a: list[Task], b: list[Task]) -> bool:
 
 @pytest.mark.parametrize("name", ["digits", "permuted_digits", "toy"])
 def test_streams_are_well_formed(name: str, tmp_path: Path) -> None:
-    benchmark = get_benchmark(name)
+    benchmark = Catalog().benchmark(name)
     tasks = benchmark.stream(0, tmp_path)
     assert [task.index for task in tasks] == list(range(benchmark.num_tasks))
     for task in tasks:
@@ -384,7 +384,7 @@ def test_streams_are_well_formed(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["digits", "permuted_digits", "toy"])
 def test_streams_depend_on_the_seed_alone(name: str, tmp_path: Path) -> None:
-    benchmark = get_benchmark(name)
+    benchmark = Catalog().benchmark(name)
     first = benchmark.stream(3, tmp_path)
     np.random.seed(99)  # noqa: NPY002  must not matter
     before = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -394,7 +394,7 @@ def test_streams_depend_on_the_seed_alone(name: str, tmp_path: Path) -> None:
 
 
 def test_digits_are_the_whole_set_in_shares_of_60_10_30(tmp_path: Path) -> None:
-    tasks = get_benchmark("digits").stream(0, tmp_path)
+    tasks = Catalog().benchmark("digits").stream(0, tmp_path)
     sizes = np.array([(len(t.train), len(t.validation), len(t.test)) for t in tasks])
     assert sizes.sum() == 1797
     np.testing.assert_allclose(sizes / sizes.sum(1, keepdims=True), [[0.6, 0.1, 0.3]] * 5, atol=0.02)
@@ -403,7 +403,7 @@ def test_digits_are_the_whole_set_in_shares_of_60_10_30(tmp_path: Path) -> None:
 
 
 def test_permuted_digits_are_the_same_images_in_other_orders(tmp_path: Path) -> None:
-    tasks = get_benchmark("permuted_digits").stream(0, tmp_path)
+    tasks = Catalog().benchmark("permuted_digits").stream(0, tmp_path)
     for task in tasks[1:]:
         assert np.array_equal(task.train.y, tasks[0].train.y)
         assert np.array_equal(np.sort(task.train.x), np.sort(tasks[0].train.x))

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.catalog import plan, registry
+from bench import installation
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result
 from bench.execution import budget, machine, store
 from bench.execution.budget import CALIBRATED, ELSEWHERE, HERE, Forecast, Guess, describe, foresee, measured, shared
@@ -20,14 +22,14 @@ Asked = list[tuple[str, str]]  # what was timed, and of which method
 
 
 def cells_of(methods: str = "finetune", seeds: Sequence[int] = (0,), epochs: int | None = 4, **more: Any) -> list[Cell]:
-    return plan.expand(plan.Request(methods.split(","), ["toy"], seeds, epochs, **more))[0]
+    return Catalog().plan(plan.Request(methods.split(","), ["toy"], seeds, epochs, **more))[0]
 
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No GPU, and no results that are published."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(registry, "ROOT", tmp_path / "root")
+    monkeypatch.setattr(installation, "results", lambda: tmp_path / "root")
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_other_epochs_count_where_there_are_no_others_and_are_a_bound(tmp_path: 
 
 
 def test_published_results_count_as_measured_elsewhere(tmp_path: Path) -> None:
-    published, out = registry.ROOT / "results" / "published", tmp_path / "out"
+    published, out = installation.results() / "published", tmp_path / "out"
     [cell] = cells_of()
     assert measured(cell, Resources(), out) is None
     facts = result_of(cell, 30)
@@ -213,6 +215,7 @@ def test_a_gpu_that_is_not_used_is_named_and_one_that_is_used_is_not(monkeypatch
 # On the command line
 
 
+@pytest.mark.slow
 def test_a_run_says_it_first_and_computes_the_same(
     command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

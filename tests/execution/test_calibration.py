@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.catalog import plan, registry
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
 from bench.core import Cell
 from bench.execution import calibration
 from bench.execution.calibration import Little, Order, calibrate, in_hooks, pace, sizes, speed
@@ -15,18 +16,20 @@ from bench.execution.runner import Resources, run_cell
 
 
 def cell_of(method: str, benchmark: str = "toy", epochs: int | None = None, plugins: tuple[Path, ...] = ()) -> Cell:
-    (cell,), _ = plan.expand(plan.Request([method], [benchmark], [0], epochs), plugins)
+    (cell,), _ = Catalog.of(plugins).plan(plan.Request([method], [benchmark], [0], epochs))
     return cell
 
 
 @pytest.mark.parametrize("benchmark", ["toy", "permuted_digits"])
-@pytest.mark.parametrize("method", registry.available("Method"))
+@pytest.mark.parametrize("method", Catalog().available("Method"))
+@pytest.mark.slow
 def test_every_method_can_be_timed(method: str, benchmark: str) -> None:
     answer = pace(cell_of(method, benchmark), Resources())
     assert 0 < answer["epoch"] < 60 and 0 < answer["rest"] < 60
 
 
 @pytest.mark.parametrize("method", ["finetune", "inflora"])
+@pytest.mark.slow
 def test_it_is_near_what_a_cell_takes(method: str) -> None:
     """Within a factor of five, on a machine that others may use: measured alone, it is within a fifth."""
     cell, resources = cell_of(method, "digits", epochs=5), Resources()
@@ -38,7 +41,7 @@ def test_it_is_near_what_a_cell_takes(method: str) -> None:
 
 def test_images_are_counted_by_the_sources_or_by_the_stream(tmp_path: Path) -> None:
     def of(name: str) -> tuple[float, ...]:
-        return tuple(sizes(registry.get_benchmark(name), 0, tmp_path))
+        return tuple(sizes(Catalog().benchmark(name), 0, tmp_path))
 
     assert of("split_cifar100") == (5000, 0, 1000)
     assert of("permuted_mnist") == (60_000, 0, 10_000)  # each task has all of them
@@ -77,6 +80,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_what_a_method_does_is_its_own_answer_and_no_more(
     plugin: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,14 +89,15 @@ def test_what_a_method_does_is_its_own_answer_and_no_more(
     bodies["prints"] = "def begin_task(self, task, data):\n    print('a word', flush=True)"
     paths = tuple(plugin(name, body) for name, body in bodies.items())
     orders = [Order(name, "pace", cell_of(name, "toy", 1, paths)) for name in bodies]
-    answers: dict[str, dict[str, Any]] = calibrate(orders, Resources(plugins=paths), 300)
+    answers: dict[str, dict[str, Any]] = calibrate(orders, Resources(catalog=Catalog.of(paths)), 300)
     assert {name: answers[name]["error"] for name in BAD} == {name: said for name, (_, said) in BAD.items()}
     assert answers["prints"]["epoch"] > 0 and "a word" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_a_method_that_hangs_ends_with_the_time(plugin: Callable[..., Path]) -> None:
     path = plugin("hangs", "def begin_task(self, task, data):\n    import time\n    time.sleep(1000)")
     start = time.monotonic()
     orders = [Order("a", "pace", cell_of("hangs", "toy", 1, (path,)))]
-    assert calibrate(orders, Resources(plugins=(path,)), 1.0) == {}
+    assert calibrate(orders, Resources(catalog=Catalog.of((path,))), 1.0) == {}
     assert time.monotonic() - start < 60

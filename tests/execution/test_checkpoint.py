@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from driving import watched
 
-from bench.catalog import plan, registry
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
 from bench.core import Result
 from bench.execution import runner, store
 
-METHODS = [name for name in registry.available("Method") if registry.get_method(name).stage != "all"]
+METHODS = [name for name in Catalog().available("Method") if Catalog().method(name).stage != "all"]
 
 
 class Killed(BaseException):
@@ -22,7 +23,7 @@ class Killed(BaseException):
 
 def cell_of(method: str, benchmark: str = "toy", protocol: str = "published"):
     request = plan.Request([method], [benchmark], [0], 2, {}, [protocol])
-    return plan.expand(request)[0][0]
+    return Catalog().plan(request)[0][0]
 
 
 def bits(result: Result) -> object:
@@ -50,6 +51,7 @@ def resumed(cell, folder: Path) -> tuple[Result, list[int]]:
 
 @pytest.mark.parametrize("task", [1, 2])
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_a_killed_cell_goes_on_with_the_same_bits(method: str, task: int, tmp_path: Path) -> None:
     cell = cell_of(method)
     killed(cell, tmp_path, task)
@@ -59,6 +61,7 @@ def test_a_killed_cell_goes_on_with_the_same_bits(method: str, task: int, tmp_pa
 
 
 @pytest.mark.parametrize("protocol", ["published", "sound"])
+@pytest.mark.slow
 def test_a_shared_head_goes_on_with_the_same_bits(protocol: str, tmp_path: Path) -> None:
     cell = cell_of("gpm", "permuted_digits", protocol)
     killed(cell, tmp_path, 2)
@@ -77,6 +80,7 @@ def test_the_time_before_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-400] + bytes(400)])
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_time_only(damage, tmp_path: Path) -> None:
     cell = cell_of("ness")
     killed(cell, tmp_path, 2)
@@ -87,6 +91,7 @@ def test_a_damaged_checkpoint_costs_time_only(damage, tmp_path: Path) -> None:
     assert bits(result) == bits(runner.run_cell(cell, runner.Resources()))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_code_or_another_machine_is_not_used(tmp_path: Path) -> None:
     cell = cell_of("finetune")
     killed(cell, tmp_path, 2)
@@ -109,8 +114,8 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
 
 def test_a_failing_method_leaves_no_checkpoint(plugin, tmp_path: Path) -> None:
     path = plugin("breaks", "def begin_task(self, task, data):\n    assert task < 2")
-    [cell] = plan.expand(plan.Request(["breaks"], ["toy"], [0], 1), [path])[0]
-    result = runner.run_cell(cell, runner.Resources(plugins=(path,), checkpoints=tmp_path / "c"))
+    [cell] = Catalog.of([path]).plan(plan.Request(["breaks"], ["toy"], [0], 1))[0]
+    result = runner.run_cell(cell, runner.Resources(catalog=Catalog.of((path,)), checkpoints=tmp_path / "c"))
     assert "AssertionError" in str(result.error) and not list((tmp_path / "c").glob("*"))
 
 

@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from bench.core import Cell, Result
-from bench.execution import store
+from bench.execution import executors, grid, store
+from bench.execution.events import CellFinished
 from bench.execution.queue import Agenda, Claims, Estimate
+from bench.execution.runner import Resources
 
 Make = Callable[..., Result]
 KEY = "0123456789ab"
@@ -112,6 +116,25 @@ def test_what_is_left_is_shared_by_the_workers(make_result: Make) -> None:
     assert estimate.left([a] * 4, [], 2) == 20
     assert estimate.left([a], [(a, 4.0)], 2) == 10, "no cell ends before it ends"
     assert estimate.left([], [(a, 40.0)], 2) == 0
+    estimate.learn(measured(make_result, "b", 50))
+    b = measured(make_result, "b", 0).cell
+    assert estimate.left([a, a, a, b], [], 1) == 80
+    assert estimate.left([a, a, a, b], [], 2) == 50, "the longest cell is longer than half of all"
+
+
+@pytest.mark.parametrize(("workers", "left"), [(1, [30, 20, 10, 0]), (2, [15, 10, 10, 0]), (0, [30, 20, 10, 0])])
+def test_a_grid_tells_after_every_cell_what_is_left_for_its_workers(
+    make_result: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, left: list[float]
+) -> None:
+    def ten_seconds_each(agenda: Agenda, resources: Resources) -> Iterator[CellFinished]:
+        for cell in agenda:
+            assert cell is not None
+            yield CellFinished(Result(cell, environment={"seconds": 10.0}))
+
+    monkeypatch.setitem(executors.EXECUTORS, "invented", ten_seconds_each)
+    resources = Resources(workers=workers, address="elsewhere")  # where data is made ready
+    events = grid.run(cells(make_result, 4), [], resources, "invented", tmp_path)
+    assert [event.left for event in events if isinstance(event, CellFinished)] == left
 
 
 def test_the_longest_cells_come_first(make_result: Make) -> None:

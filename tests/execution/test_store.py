@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalog import registry
+from bench import installation
 from bench.core import SCHEMA, Result, UserError
 from bench.execution import store
 
-PUBLISHED = registry.ROOT / "results" / "published"
+PUBLISHED = installation.ROOT / "results" / "published"
 
 
 def test_round_trip(tmp_path: Path, make_result: Callable[..., Result]) -> None:

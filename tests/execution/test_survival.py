@@ -1,7 +1,4 @@
-"""What a grid lives through: dying and hanging workers, a dying driver or Ray, full disks, nodes that come and go.
-
-Those that start Ray several times are slow, and run where NESS_BENCH_SLOW is set, as in CI.
-"""
+"""What a grid lives through: dying and hanging workers, a dying driver or Ray, full disks, nodes that come and go."""
 
 import errno
 import os
@@ -19,7 +16,9 @@ import chaos
 import pytest
 from driving import executed
 
-from bench.catalog import plan, registry
+from bench import installation
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
 from bench.cli import command_line
 from bench.core import Cell, Result, UserError
 from bench.execution import grid, runner, store
@@ -27,7 +26,6 @@ from bench.execution.events import CellFinished, CellFound, EpochStarted, Event,
 from bench.execution.executors import ray as cluster
 from bench.execution.runner import Resources
 
-slow = pytest.mark.skipif("NESS_BENCH_SLOW" not in os.environ, reason="starts Ray several times: set NESS_BENCH_SLOW")
 Plugin = Callable[..., Path]
 
 BODIES = {
@@ -63,7 +61,7 @@ def bad_neighbours(plugin: Plugin, tmp_path: Path) -> Path:
 
 
 def cells_of(*methods: str, plugins: tuple[Path, ...] = (), seeds: tuple[int, ...] = (0,)) -> list[Cell]:
-    return plan.expand(plan.Request(methods, ["toy"], seeds, 1), plugins)[0]
+    return Catalog.of(plugins).plan(plan.Request(methods, ["toy"], seeds, 1))[0]
 
 
 class Watch:
@@ -94,12 +92,13 @@ def driven(cells: list[Cell], out: Path, executor: str = "serial", **more: Any) 
     return watch, unsaved
 
 
+@pytest.mark.ray
 def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
     """One grid with all of them; what they do to themselves, they do not do to others."""
     plugins = (bad_neighbours,)
     cells = cells_of(*BODIES, "gpm", plugins=plugins)
     out = tmp_path / "out"
-    watch, unsaved = driven(cells, out, "ray", workers=2, plugins=plugins, retries=1, time_limit=30)
+    watch, unsaved = driven(cells, out, "ray", workers=2, catalog=Catalog.of(plugins), retries=1, time_limit=30)
     found = watch.results
     assert set(found) == {*BODIES, "gpm"} and not unsaved
     assert "lost 2 times: its process died" in str(found["dies"].error)
@@ -111,14 +110,14 @@ def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
     assert found["dies_once"].environment["resumed_after"] == 2
     assert all((out / cell.path).exists() for cell in cells)
     [plain] = cells_of("dies_once", plugins=plugins)
-    undisturbed = runner.run_cell(plain, Resources(plugins=plugins))  # its flag is up: it lives
+    undisturbed = runner.run_cell(plain, Resources(catalog=Catalog.of(plugins)))  # its flag is up: it lives
     store.save(undisturbed, tmp_path / "calm")
     assert chaos.bits(tmp_path / "calm" / plain.path) == chaos.bits(out / plain.path)
 
 
 def test_a_serial_grid_stops_a_cell_that_hangs(bad_neighbours: Path, tmp_path: Path) -> None:
     cells = cells_of("hangs", "finetune", plugins=(bad_neighbours,))
-    watch, _ = driven(cells, tmp_path / "out", plugins=(bad_neighbours,), time_limit=3)
+    watch, _ = driven(cells, tmp_path / "out", catalog=Catalog.of([bad_neighbours]), time_limit=3)
     assert str(watch.results["hangs"].error).startswith("stopped after 0.05 minutes")
     assert watch.results["finetune"].error is None
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
@@ -149,6 +148,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(watch.warnings) == 3 and all("No space left" in line for line in watch.warnings)
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_is_told_and_exits_1(
     command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +187,7 @@ def test_a_clock_that_jumps_stops_no_cell(tmp_path: Path, monkeypatch: pytest.Mo
     assert watch.results["finetune"].environment["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_two_grids_share_a_folder_and_train_no_cell_twice(tmp_path: Path) -> None:
     """Two processes with the same command: each cell is trained by one of them, and both show all of them."""
     words = ["--methods", "finetune,gpm,olora", "--bench", "toy", "--seeds", "0,1", "--epochs", "4", "--device", "cpu"]
@@ -199,6 +200,7 @@ def test_two_grids_share_a_folder_and_train_no_cell_twice(tmp_path: Path) -> Non
     assert tables[0] == tables[1] and len(tables[0]) == 5
 
 
+@pytest.mark.slow
 def test_status_tells_what_runs_and_forgets_what_died(command: Any, bad_neighbours: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--plugin", str(bad_neighbours), "--methods", "hangs,finetune", "--bench", "toy", "--seeds", "0"]
@@ -271,7 +273,7 @@ def test_an_unwritable_temporary_folder_is_named(tmp_path: Path) -> None:
         cluster._start(Broken, {"address": "local"})
 
 
-@slow
+@pytest.mark.ray
 def test_memory_that_no_machine_has(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="asks for 1e\\+18 bytes of memory"):
         list(executed("ray", cells_of("finetune"), Resources(workers=1, memory_per_cell=1e18)))
@@ -394,17 +396,17 @@ def reports(results: list[Result], name: str) -> set[str]:
     return {task["report"][name] for result in results for task in result.tasks}
 
 
-@slow
+@pytest.mark.ray
 def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plugin: Plugin, tmp_path: Path) -> None:
     """Cells on quarters of two invented GPUs; then all but the first wait on a node that is lost, and run elsewhere."""
     path = plugin("shares", SHARES.replace("FOLDER", repr(str(tmp_path))))
     (tmp_path / "go").touch()
-    resources = {"address": nodes.address, "gpus_per_cell": 0.25, "plugins": (path,), "workers": 0}
+    resources = {"address": nodes.address, "gpus_per_cell": 0.25, "catalog": Catalog.of([path]), "workers": 0}
     cells = cells_of("shares", plugins=(path,), seeds=tuple(range(6)))
     results = list(executed("ray", cells, Resources(**resources)))
     assert [r.error for r in results] == [None] * 6
     assert reports(results, "gpu") == {"0", "1"}, "six cells at once, with one GPU visible to each"
-    assert not any(str(registry.ROOT) in code for code in reports(results, "code")), "the code came with the cells"
+    assert not any(str(installation.ROOT) in code for code in reports(results, "code")), "the code came with the cells"
     assert results[0].environment.get("commit") == runner.commit().get("commit")
 
     with pytest.raises(UserError, match="a cell asks for 3 GPU, and the largest node of Ray has 2"):
@@ -431,7 +433,7 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
     assert len(reports(later, "node")) == 2, "some ran on the node that joined"
 
 
-@slow
+@pytest.mark.ray
 def test_a_killed_head_of_ray_loses_no_finished_cell(tmp_path: Path) -> None:
     """Between cells and during them; whether the driver lives on or dies, the same command completes the grid."""
     words = ["--bench", "toy", "--methods", "finetune,gpm,ewc", "--seeds", "0-2", "--epochs", "8", "--device", "cpu"]
@@ -452,14 +454,14 @@ def test_a_killed_head_of_ray_loses_no_finished_cell(tmp_path: Path) -> None:
     assert chaos.compare(tmp_path / "serial", tmp_path / "ray") == 9
 
 
-@slow
+@pytest.mark.ray
 def test_kills_at_random_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     """The short form of `python tests/chaos.py`."""
     monkeypatch.setattr(sys, "argv", ["chaos.py", "--methods", "finetune,ness", "--seeds", "0-3", "--kills", "3"])
     assert chaos.main() == 0
 
 
-@slow
+@pytest.mark.ray
 def test_out_of_memory_is_tried_again_and_then_told(
     plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,7 +470,7 @@ def test_out_of_memory_is_tried_again_and_then_told(
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     path = plugin("leaks", "def begin_task(self, task, data):\n    import time\n    time.sleep(20)")
     cells = cells_of("leaks", plugins=(path,))
-    [result] = executed("ray", cells, Resources(plugins=(path,), retries=1))
+    [result] = executed("ray", cells, Resources(catalog=Catalog.of((path,)), retries=1))
     assert "lost 2 times: the machine ran out of memory" in str(result.error)
 
 
@@ -478,5 +480,5 @@ def test_gpu_memory_that_runs_out_says_what_to_change(plugin: Plugin) -> None:
     )
     path = plugin("hungry", body)
     [cell] = cells_of("hungry", plugins=(path,))
-    line = str(runner.run_cell(cell, Resources(plugins=(path,), workers=4)).error)
+    line = str(runner.run_cell(cell, Resources(catalog=Catalog.of((path,)), workers=4)).error)
     assert "CUDA out of memory" in line and "fewer --workers, a larger --gpus-per-cell" in line

@@ -4,29 +4,35 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.tools import benchmark_checks, method_checks
 
 BUNDLED = [
     name
-    for name in registry.available("Benchmark")
-    if registry.get_benchmark(name).data_state(Path()) == "bundled"  # of the others, see test_benchmarks.py
+    for name in Catalog().available("Benchmark")
+    if Catalog().benchmark(name).data_state(Path()) == "bundled"  # of the others, see test_benchmarks.py
 ]
 
 
-CASES = [(name, *case) for name in registry.available("Method") for case in method_checks.cases(name)]
+CASES = [(name, *case) for name in Catalog().available("Method") for case in method_checks.cases(name)]
+LONG = ("evaluation_changes_nothing", "global_random_state_is_untouched")
 
 
-@pytest.mark.parametrize(
-    ("method", "check", "ground"), CASES, ids=[f"{name}-{check.__name__}-{ground[0]}" for name, check, ground in CASES]
-)
+def param(method, check, ground):
+    """A case of `test_method`; slow on the second ground, whose network is larger, and where the check takes long."""
+    slow = ground == method_checks.SHARED or check.__name__ in LONG
+    name = f"{method}-{check.__name__}-{ground.benchmark}"
+    return pytest.param(method, check, ground, id=name, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize(("method", "check", "ground"), [param(*case) for case in CASES])
 def test_method(method, check, ground):
     check(method, ground=ground)
 
 
 def test_every_method_that_needs_no_task_is_checked_on_both_grounds():
     everywhere = {name for name, _, ground in CASES if ground == method_checks.SHARED}
-    assert everywhere == set(registry.available("Method"))
+    assert everywhere == set(Catalog().available("Method"))
 
 
 @pytest.mark.parametrize("check", benchmark_checks.CHECKS, ids=lambda check: check.__name__)

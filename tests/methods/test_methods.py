@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.nn.network import Network
 from bench.nn.subspace import null_basis, project_out
-from bench.tools.method_checks import Run, snapshot
+from bench.tools.method_checks import SHARED, Run, snapshot
 from bench.training.data import TrainingData
 
 RECIPES = {  # the optimisers of the recipes, and one no proof of gradient projection holds for
@@ -32,12 +32,8 @@ def outside(delta: torch.Tensor, basis: torch.Tensor) -> float:
     return float(project_out(delta, basis.to(delta)).norm() / delta.norm())
 
 
-def frozen_vectors(network: Network, before: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(p, before[n]) for n, p in network.shared_parameters().items() if p.ndim == 1)
-
-
 def test_finetune_is_the_empty_method():
-    cls = registry.get_method("finetune")
+    cls = Catalog().method("finetune")
     assert not [name for name in vars(cls) if not name.startswith("__")]
 
 
@@ -58,20 +54,19 @@ def test_gpm_never_moves_along_the_protected_directions(task, optimiser):
     run.learn(task)
     before, bases = snapshot(run.network), run.method.state()
     run.learn(task + 1, first=task)
-    for name, delta in moved(run, before).items():
-        if bases[name].shape[1] == len(bases[name]):
-            continue  # nothing is free: what little moves is rounding
+    free = {name: delta for name, delta in moved(run, before).items() if bases[name].shape[1] < len(bases[name])}
+    assert free  # elsewhere, what little moves is rounding
+    for name, delta in free.items():
         assert bases[name].shape[1] > 0
         rounding = 1e-6 * float(run.network.blocks()[name].weight.norm())
         assert float(delta.norm()) > 100 * rounding
         assert float((delta.double() @ bases[name]).norm()) < rounding
-    assert frozen_vectors(run.network, before)
 
 
 def test_gpm_is_projected_gradient_descent():
     """The loop of the paper, G <- G - G M Mᵀ on the weights themselves, takes the same steps."""
 
-    class Literal(registry.get_method("gpm")):
+    class Literal(Catalog().method("gpm")):
         def begin_task(self, task, data):
             self.bases = {name: basis.float() for name, basis in self.memory.items()}
             if task > 0:
@@ -87,6 +82,7 @@ def test_gpm_is_projected_gradient_descent():
     literal.method = Literal(literal.network, literal.method.config, literal.method.generator)
     for run in (ours, literal):
         run.learn(2)
+    assert len(ours.network.state_dict()) == 6
     for name, weight in ours.network.state_dict().items():
         torch.testing.assert_close(weight, literal.network.state_dict()[name], atol=1e-5, rtol=1e-4)
 
@@ -99,7 +95,7 @@ def test_gpm_bases_stay_orthonormal_and_grow():
         for basis in run.method.state().values():
             torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]).double(), atol=1e-10, rtol=0)
         sizes.append(sum(b.shape[1] for b in run.method.state().values()))
-    assert sizes == sorted(sizes)
+    assert 0 < sizes[0] <= sizes[1] <= sizes[2]
 
 
 def test_gpm_threshold_never_reaches_one():
@@ -133,7 +129,6 @@ def test_ness_stays_in_the_null_space_under_any_optimiser(optimiser, memory):
     for name in run.method.ups:
         split = null_basis(run.method.grams[name], run.method.config.eps)
         assert outside(moved(run, before)[name], split.basis) < 1e-5
-    assert frozen_vectors(run.network, before)
     assert sum(float(d.norm()) for d in moved(run, before).values()) > 0
 
 
@@ -142,6 +137,7 @@ def test_ness_reports_rank_and_both_sides_of_its_bound():
     run.learn(2)
     report, ups = run.method.report(), run.method.ups
     assert {n: r for n, r in report["rank"].items() if r} == {n: up.shape[1] for n, up in ups.items()}
+    assert ups
     for name in ups:
         assert 0 < report["interference"][name] <= report["bound"][name] * (1 + 1e-4)
 
@@ -157,13 +153,14 @@ def test_ness_memories_agree_while_the_old_network_is_the_network():
             fresh = Run("ness", memory=memory)
             fresh.learn(1)
             grams[-1] = fresh.method.state()
+    assert len(grams[0]) == len(grams[1]) == 3
     for name, gram in grams[0].items():
         torch.testing.assert_close(gram, grams[1][name], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("memory", ["data", "gram"])
 def test_ness_says_whether_it_reads_old_data(memory):
-    cls = registry.get_method("ness")
+    cls = Catalog().method("ness")
     assert cls.old_data(cls.Config(memory=memory)) == ("all" if memory == "data" else "none")
 
 
@@ -201,11 +198,11 @@ def test_ordinary_decay_after_projection_leaks():  # K-12: why NESS trains a par
 def test_trainable_parameters_of_ness_on_cifar():  # K-38
     from bench.nn import adapters, architectures
 
-    network = architectures.build(registry.get_benchmark("split_cifar100"))
+    network = architectures.build(Catalog().benchmark("split_cifar100"))
     network.open([1])
     ranks = dict(zip(network.blocks(), (3, 345, 225, 826, 1911), strict=True))
     adapters.attach(network, {n: torch.zeros(ranks[n], b.weight.shape[1]) for n, b in network.blocks().items()})
-    assert sum(p.numel() for p in registry.get_method("ness")(network).parameters()) == 5_727_808
+    assert sum(p.numel() for p in Catalog().method("ness")(network).parameters()) == 5_727_808
 
 
 # EWC
@@ -244,6 +241,7 @@ def test_ewc_offline_is_the_sum_of_a_penalty_per_task():
         for p in run.network.shared_parameters().values():
             p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
     parameters = run.network.shared_parameters()
+    assert len(parameters) == len(online.network.shared_parameters()) == 3
     grads = torch.autograd.grad(run.method.penalty(), list(parameters.values()))
     for (name, p), grad in zip(parameters.items(), grads, strict=True):
         per_task = sum(fisher[f"fisher.{name}"] * (p - anchor[name]) for anchor, fisher in parts)
@@ -279,7 +277,7 @@ def test_ewc_batch_fisher_is_smaller():  # K-22
 # InfLoRA
 
 
-@pytest.mark.parametrize("power", [4, 2])
+@pytest.mark.parametrize("power", [4, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("energy", [0.5, 0.9], ids=["remove", "retain"])
 @pytest.mark.parametrize("optimiser", RECIPES)
 def test_inflora_moves_only_in_the_allowed_space(optimiser, energy, power):
@@ -289,17 +287,17 @@ def test_inflora_moves_only_in_the_allowed_space(optimiser, energy, power):
     run.learn(2, first=1)
     flags = {bool(v) for n, v in state.items() if n.endswith(".retain")}
     assert (True in flags) == (energy == 0.9)
-    for name, delta in moved(run, before).items():
+    deltas = {name: delta for name, delta in moved(run, before).items() if float(delta.norm()) > 0}
+    assert deltas
+    for name, delta in deltas.items():
         basis, retain = state[name], bool(state[f"{name}.retain"])
-        if float(delta.norm()) > 0:
-            leaked = outside(delta, basis) if retain else float((delta.double() @ basis).norm() / delta.norm())
-            assert leaked < 1e-5
-    assert frozen_vectors(run.network, before)
+        leaked = outside(delta, basis) if retain else float((delta.double() @ basis).norm() / delta.norm())
+        assert leaked < 1e-5
 
 
 @pytest.mark.parametrize(("scale", "length"), [("inverse-sqrt-3", 0.57735027), ("unit", 1.0)])
 def test_inflora_design(scale, length):  # K-19
-    method = registry.get_method("inflora")
+    method = Catalog().method("inflora")
     config = method.Config(rank=2, b_scale=scale)
     network = Network(torch.nn.Linear(8, 3, bias=False), 3, 2, 2)
     run = method(network, config)
@@ -332,7 +330,7 @@ def test_inflora_step_is_a_third_of_the_projected_gradient():  # K-19
 
 def test_inflora_gives_up_directions_it_does_not_have():
     """Where new inputs leave no direction in the allowed space, the layer stays frozen."""
-    method = registry.get_method("inflora")
+    method = Catalog().method("inflora")
     run = method(Network(torch.nn.Linear(8, 3, bias=False), 3, 2, 2), method.Config(rank=4))
     run.load_state({"backbone": torch.eye(8).double(), "backbone.retain": torch.tensor(False)})
     assert run._design("backbone", torch.eye(8).double()).shape == (0, 8)
@@ -344,7 +342,7 @@ def test_inflora_gives_up_directions_it_does_not_have():
 
 
 def olora(**settings):
-    method = registry.get_method("olora")
+    method = Catalog().method("olora")
     run = method(Network(torch.nn.Linear(3, 4, bias=False), 4, 2, 2), method.Config(**settings))
     from bench.nn.adapters import Factors
 
@@ -366,6 +364,7 @@ def test_olora_penalty_moves_the_new_pair_alone():
     assert down.grad is not None and up.grad is None
 
 
+@pytest.mark.slow
 def test_olora_overlap_falls_with_the_penalty():
     overlap = []
     for weight in (0.0, 0.1):
@@ -389,9 +388,23 @@ def test_olora_keeps_every_pair(a1, rows):
 # All of them
 
 
+@pytest.mark.parametrize("method", ["gpm", "ness", "inflora"])
+def test_biases_and_scales_are_frozen_after_the_first_task(method):
+    run = Run(method, ground=SHARED)
+    start = snapshot(run.network)
+    run.learn(1)
+    before = snapshot(run.network)
+    run.learn(2, first=1)
+    vectors = {n: p for n, p in run.network.shared_parameters().items() if p.ndim == 1}
+    assert len(vectors) > 3 and not all(torch.equal(start[n], before[n]) for n in vectors)
+    assert all(torch.equal(p, before[n]) for n, p in vectors.items())
+
+
 @pytest.mark.parametrize("method", ["gpm", "ness", "inflora", "olora"])
 def test_first_task_is_ordinary_training(method):
     run, plain = Run(method), Run("finetune")
     run.learn(1)
     plain.learn(1)
-    assert all(torch.equal(v, plain.network.state_dict()[k]) for k, v in run.network.state_dict().items())
+    weights = run.network.state_dict()
+    assert len(weights) == 6
+    assert all(torch.equal(v, plain.network.state_dict()[k]) for k, v in weights.items())

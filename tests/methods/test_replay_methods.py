@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.nn.network import Network
 from bench.tools.method_checks import Ground, Run
 from bench.training.data import Batch
 
-AGEM = registry.get_method("agem")
+AGEM = Catalog().method("agem")
 corrected = sys.modules[AGEM.__module__].corrected  # type: ignore[attr-defined]
 
 
@@ -82,7 +82,7 @@ def test_one_loss_over_the_heads_of_several_tasks() -> None:
     for t, head in enumerate(network.heads):
         head.weight.data = torch.eye(4)[2 * t : 2 * t + 2]
     x = torch.tensor([[1, 0, 0.5, 0], [0, 2, 0, 1], [0, 0, 3, 1]])
-    method = registry.get_method("finetune")(network)
+    method = Catalog().method("finetune")(network)
     loss = method.loss(Batch(x, torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1])))
     assert float(loss) == pytest.approx(0.251150, abs=1e-6)
 
@@ -111,6 +111,7 @@ def test_heads_of_earlier_tasks_go_on_learning(method: str) -> None:
     assert not torch.equal(run.network.heads[0].weight, before)
 
 
+@pytest.mark.slow
 def test_replay_forgets_less_than_fine_tuning() -> None:
     """On permuted digits, three epochs a task: the mean accuracy on the first four tasks after the fifth."""
     ground = Ground("permuted_digits", "published")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.nn import architectures
 from bench.nn.activations import constant_batch_statistics, evaluating, input_grams, squared_gradients
 from bench.nn.grams import unfold_inputs
@@ -67,7 +67,7 @@ def input_shapes(network: Network, x: torch.Tensor, counts: tuple[int, ...]) -> 
 
 
 def test_gpm_shapes_of_the_alexnet():  # K-5
-    network = architectures.build(registry.get_benchmark("split_cifar100"))
+    network = architectures.build(Catalog().benchmark("split_cifar100"))
     shapes = input_shapes(network, torch.randn(125, 3, 32, 32), (24, 100, 100, 125, 125))
     assert shapes == [(48, 20184), (576, 14400), (512, 2500), (1024, 125), (2048, 125)]
 
@@ -90,6 +90,7 @@ RESNET_ROWS = {  # K-5, by the side of an image: positions of a layer's output t
 
 
 @pytest.mark.parametrize("side", [32, 84])
+@pytest.mark.slow
 def test_gpm_shapes_of_the_resnet(side):  # K-5; a shortcut uses as many samples as its block's first convolution
     body = architectures.BACKBONES["resnet18" if side == 32 else "resnet18_stride2"]((3, side, side))
     main, shortcuts = [10] * 8 + [50] * 3 + [100] * 6, {6: 10, 10: 50, 14: 100}  # M2.3

@@ -51,6 +51,7 @@ def test_gradient_of_up_is_the_dense_gradient_times_down(network):
     dense = {n: b.grad.clone() for n, b in network.blocks().items()}
     factors = attach(network, directions(network, {}), scale=0.5)
     network(x, 0).square().sum().backward()
+    assert sorted(factors) == ["backbone.0.g0", "backbone.0.g1", "backbone.2", "backbone.3"]
     for name, (up, down) in factors.items():
         torch.testing.assert_close(up.grad, 0.5 * dense[name] @ down.T, atol=1e-9, rtol=1e-9)
 
@@ -107,4 +108,5 @@ def test_a_trained_factor_is_a_copy():
 def test_merge_without_adapters_changes_nothing(network):
     before = {k: v.clone() for k, v in network.state_dict().items()}
     merge(network)
+    assert list(network.state_dict()) == list(before) and len(before) == 7
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())

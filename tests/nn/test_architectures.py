@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.core import Benchmark
 from bench.nn import architectures
 from bench.nn.network import Network
@@ -24,7 +24,7 @@ def test_alexnet_shapes():  # K-1
 
 
 def test_alexnet_counts():  # K-1
-    network = architectures.build(registry.get_benchmark("split_cifar100"))
+    network = architectures.build(Catalog().benchmark("split_cifar100"))
     blocks = network.blocks()
     assert [b.weight.numel() for b in blocks.values()] == [3072, 73_728, 131_072, 2_097_152, 4_194_304]
     assert [b.weight.shape[1] for b in blocks.values()] == [48, 576, 512, 1024, 2048]
@@ -73,7 +73,9 @@ def test_lenet():  # K-2
 def test_lenet_starts_kaiming_uniform():  # B2: U(-b, b) with b² = 6 / fan_in; torch's own bound is a sixth of that
     torch.manual_seed(0)
     network = network_of("lenet", (3, 32, 32), 20, 5)
-    for layer in (*network.layers().values(), *network.heads):
+    layers = (*network.layers().values(), *network.heads)
+    assert len(layers) == 4 + 20
+    for layer in layers:
         bound = (6 / layer.weight[0].numel()) ** 0.5
         assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound
 
@@ -134,8 +136,8 @@ def test_batch_statistics_in_evaluation():  # K-34
 
 
 def test_one_head_per_task_or_one_for_all():
-    per_task = architectures.build(registry.get_benchmark("digits"))
-    shared = architectures.build(registry.get_benchmark("permuted_digits"))
+    per_task = architectures.build(Catalog().benchmark("digits"))
+    shared = architectures.build(Catalog().benchmark("permuted_digits"))
     assert len(per_task.heads) == 5 and len(shared.heads) == 1
     assert per_task.head(3) is per_task.heads[3] and shared.head(3) is shared.heads[0]
     assert not any(name.startswith("heads") for name in per_task.layers())
@@ -143,7 +145,7 @@ def test_one_head_per_task_or_one_for_all():
 
 
 def test_open_lets_only_the_chosen_heads_learn():
-    network = architectures.build(registry.get_benchmark("digits"))
+    network = architectures.build(Catalog().benchmark("digits"))
     network.freeze()
     network.open([2])
     learning = {n for n, p in network.named_parameters() if p.requires_grad}

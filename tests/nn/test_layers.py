@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.core import Split, Task, Training
 from bench.nn import architectures
 from bench.nn.layers import Dropout, LocalResponseNorm, keep_mask
@@ -112,9 +112,10 @@ def without_dropout(network: Network) -> Network:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("benchmark", ["split_cifar100", "cifar100_superclass", "five_datasets"])
 def test_without_dropout_a_run_is_that_of_torchs_layers_in_its_usual_layout(benchmark: str) -> None:
-    description = registry.get_benchmark(benchmark)
+    description = Catalog().benchmark(benchmark)
     torch.manual_seed(0)
     ours = without_dropout(architectures.build(description)).double()
     theirs = copy.deepcopy(ours)
@@ -124,7 +125,7 @@ def test_without_dropout_a_run_is_that_of_torchs_layers_in_its_usual_layout(benc
     assert not kinds & {Dropout, LocalResponseNorm}
     tasks = two_tasks(description.input_shape, description.num_classes)
     training = Training(lr=0.02, epochs=2, batch_size=16)
-    fine_tuning = registry.get_method("finetune")
+    fine_tuning = Catalog().method("finetune")
     R, records = Session(ours, fine_tuning(ours), tasks, training, seed=1).run()
     other, others = Session(theirs, fine_tuning(theirs), tasks, training, seed=1).run()
     assert other == R

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import shlex
 import time
@@ -13,7 +12,8 @@ import pytest
 import torch
 from driving import executed, frozen_network, watched
 
-from bench.catalog import plan, registry
+from bench.catalog import plan, recipes
+from bench.catalog.catalog import Catalog
 from bench.cli import command_line, commands
 from bench.core import Result
 from bench.execution import runner
@@ -23,12 +23,11 @@ from bench.training import evaluation, loop, step
 from bench.training.data import Batch
 from bench.training.method import Method
 
-METHODS = list(registry.available("Method"))
-slow = pytest.mark.skipif("NESS_BENCH_SLOW" not in os.environ, reason="starts Ray: set NESS_BENCH_SLOW")
+METHODS = list(Catalog().available("Method"))
 
 
 def cells_of(*methods: str, seeds: tuple[int, ...] = (0,), how: str = "bf16", plugins: tuple[Path, ...] = ()) -> Any:
-    return plan.expand(plan.Request(methods, ["toy"], seeds, 2, precision=how), plugins)[0]
+    return Catalog.of(plugins).plan(plan.Request(methods, ["toy"], seeds, 2, precision=how))[0]
 
 
 def bits(result: Result) -> object:
@@ -87,7 +86,7 @@ def end_task(self, task, data):
 
 def test_hooks_and_the_backward_pass_are_outside(plugin: Any) -> None:
     path = plugin("looks", HOOKS)
-    result = runner.run_cell(*cells_of("looks", plugins=(path,)), runner.Resources(plugins=(path,)))
+    result = runner.run_cell(*cells_of("looks", plugins=(path,)), runner.Resources(catalog=Catalog.of((path,))))
     assert result.error is None, result.traceback
 
 
@@ -117,6 +116,7 @@ def test_statistics_of_normalisation_are_settled_in_fp32() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_every_method_learns_toy_tasks(method: str) -> None:
     run = toy_run(method)
     R, records = run.session.run()
@@ -128,11 +128,12 @@ def test_every_method_learns_toy_tasks(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_every_method_is_as_good_on_digits(method: str) -> None:
     """Two tasks of the recipe, in four epochs: losses within 5 %, accuracies within 3 points."""
-    benchmark, cls = registry.get_benchmark("digits"), registry.get_method(method)
+    benchmark, cls = Catalog().benchmark("digits"), Catalog().method(method)
     tasks = benchmark.stream(0, Path())[:2]
-    training, config = plan.resolve(method, cls, registry.recipe("digits"), {"epochs": 4})
+    training, config = recipes.resolve(method, cls, Catalog().recipe("digits"), {"epochs": 4})
     accuracies, losses = [], []
     for how in ("fp32", "bf16"):
         with torch.random.fork_rng(devices=[]):
@@ -146,6 +147,7 @@ def test_every_method_is_as_good_on_digits(method: str) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=0.05) and accuracies[1] == pytest.approx(accuracies[0], abs=0.03)
 
 
+@pytest.mark.slow
 def test_sharpness_aware_steps_with_frozen_statistics() -> None:
     """The AlexNet's convolutions, normalisation and dropout: gradients stay in float32, and near those of fp32."""
     x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -162,7 +164,7 @@ def test_sharpness_aware_steps_with_frozen_statistics() -> None:
     assert not torch.equal(*moved) and torch.cosine_similarity(*moved, dim=0) > 0.8
 
 
-@slow
+@pytest.mark.ray
 def test_serial_and_ray_give_the_same_bits() -> None:
     cells = cells_of(*METHODS)
     results = [
@@ -193,6 +195,7 @@ def test_the_same_request_made_today_is_the_same_cell() -> None:
     assert cell.key != dataclasses.replace(cell, precision="fp32").key
 
 
+@pytest.mark.slow
 def test_one_is_never_taken_for_the_other(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "slowdown", lambda device: 0.5)
     words = ("--bench", "toy", "--methods", "finetune,gpm", "--seeds", "0,1", "--epochs", "1", "--out", tmp_path)

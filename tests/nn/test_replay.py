@@ -28,6 +28,7 @@ def test_the_reservoirs_of_the_released_codes(rule: str, seed: int, known: list[
 
 
 @pytest.mark.parametrize(("rule", "shares"), [("uniform", [0.4] * 5), ("recent", [0.25, 0.25, 0.5, 0.5, 0.5])])
+@pytest.mark.slow
 def test_how_likely_each_sample_is_to_stay(rule: str, shares: list[float]) -> None:
     generator = torch.Generator().manual_seed(0)
     counts, runs = np.zeros(5), 4000

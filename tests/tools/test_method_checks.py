@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.tools import benchmark_checks, method_checks
 from bench.tools import check as conformance
@@ -123,7 +124,7 @@ BREAKS = {  # a check, the class body that breaks it, and what is said
 def test_a_method_that_breaks_a_check(plugin: Callable[..., Path], check: str, body: str, said: str) -> None:
     path = plugin("bad", body)
     with pytest.raises(AssertionError) as caught:
-        getattr(method_checks, check)("bad", [path])
+        getattr(method_checks, check)("bad", Catalog.of([path]))
     assert said in str(caught.value)
 
 
@@ -131,7 +132,7 @@ def test_a_second_parent(plugin: Callable[..., Path]) -> None:
     path = plugin("bad")
     path.write_text(path.read_text().replace("class Own(Method)", "class Own(Method, dict)"))
     with pytest.raises(AssertionError, match="not Method alone"):
-        method_checks.derives_from_method_directly("bad", [path])
+        method_checks.derives_from_method_directly("bad", Catalog.of([path]))
 
 
 def test_every_check_is_broken_above() -> None:
@@ -176,7 +177,9 @@ BROKEN_STREAMS = {  # a check, what is replaced, by what, and what is said
 
 
 def failures(path: Path) -> dict[str, str | None]:
-    return {verdict.check: verdict.failure for verdict in conformance.run_checks("Benchmark", path.stem, [path])}
+    return {
+        verdict.check: verdict.failure for verdict in conformance.run_checks("Benchmark", path.stem, Catalog.of([path]))
+    }
 
 
 @pytest.mark.parametrize(("check", "old", "new", "said"), BROKEN_STREAMS.values(), ids=BROKEN_STREAMS)
@@ -220,7 +223,7 @@ def test_the_verb_refuses_what_cannot_be_used(command: Command, plugin: Callable
 
 def failed(name: str, path: Path) -> dict[tuple[str, str], str]:
     """What fails of a method, by check and benchmark."""
-    verdicts = conformance.run_checks("Method", name, [path])
+    verdicts = conformance.run_checks("Method", name, Catalog.of([path]))
     return {(v.check, v.place.partition(",")[0]): v.failure for v in verdicts if v.failure is not None}
 
 
@@ -246,9 +249,9 @@ def test_what_works_on_a_plain_network_alone_fails_on_the_other(
     plugin: Callable[..., Path], body: str, check: str, said: str
 ) -> None:
     path = plugin("narrow", body)
-    getattr(method_checks, check)("narrow", [path], method_checks.PLAIN)
+    getattr(method_checks, check)("narrow", Catalog.of([path]), method_checks.PLAIN)
     with pytest.raises(Exception) as caught:
-        getattr(method_checks, check)("narrow", [path], method_checks.SHARED)
+        getattr(method_checks, check)("narrow", Catalog.of([path]), method_checks.SHARED)
     assert said in f"{type(caught.value).__name__}: {caught.value}"
 
 
@@ -262,4 +265,4 @@ def test_an_exception_is_a_failure_with_its_line(plugin: Callable[..., Path]) ->
 def test_a_nan_is_a_failure(plugin: Callable[..., Path]) -> None:
     path = plugin("bad", "def penalty(self):\n    return float('nan')")
     with pytest.raises((FloatingPointError, UserError), match="nan in task 0"):
-        method_checks.toy_tasks_are_learnt("bad", [path])
+        method_checks.toy_tasks_are_learnt("bad", Catalog.of([path]))

@@ -2,17 +2,15 @@
 CI, and loosely."""
 
 import json
-import os
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.catalog import registry
+from bench.catalog.catalog import Catalog
 from bench.core import Training
 from bench.nn import adapters, architectures
-from bench.tools import profile
 from bench.tools.method_checks import Run
 from bench.training.data import Batch
 from bench.training.loop import EpochBegun
@@ -49,6 +47,7 @@ def begun(method, task, **settings):
 
 @pytest.mark.parametrize("sharp", ["none", "all"])
 @pytest.mark.parametrize("method", ["finetune", "ewc", "gpm", "ness", "inflora", "olora"])
+@pytest.mark.slow
 def test_an_epoch_waits_for_the_device_once(method, sharp):
     session = begun(method, 1, sam=sharp)
     assert len(session.tasks[1].train) > 2 * session.training.batch_size
@@ -74,7 +73,7 @@ def test_what_ness_passes_through_the_network_between_tasks(memory):
 def operations(name: str = "split_cifar100", widths: tuple[int, ...] = (), share: float = 0.0) -> int:
     """Of a training step on a batch of 64: fine-tuning, or updates orthogonal to bases of these widths."""
     torch.manual_seed(0)
-    network = architectures.build(registry.get_benchmark(name))
+    network = architectures.build(Catalog().benchmark(name))
     network.open([1])
     if widths or share:
         blocks = network.blocks()
@@ -90,23 +89,25 @@ def operations(name: str = "split_cifar100", widths: tuple[int, ...] = (), share
 
 
 @pytest.mark.parametrize("widths", BASES.values(), ids=BASES)
+@pytest.mark.slow
 def test_a_free_update_costs_little_arithmetic(widths):
     """K-25: on one layer, factors multiplied out are 30 times the layer, and projected gradients 4 times."""
     assert operations() < operations(widths=widths) < 1.15 * operations()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+@pytest.mark.slow
 def test_a_free_update_costs_little_arithmetic_in_convolutions(share):
     plain = operations("five_datasets")
     assert plain < operations("five_datasets", share=share) < 1.15 * plain
 
 
-@pytest.mark.skipif("NESS_BENCH_SLOW" not in os.environ, reason="takes a minute: set NESS_BENCH_SLOW")
-def test_short_form(tmp_path):
+@pytest.mark.slow
+def test_short_form(command, tmp_path):
     out = tmp_path / "perf.json"
-    profile.main(
-        ["--samples", "192", "--rounds", "3", "--threads", "1", "--out", str(out), "--methods", "ewc,gpm,ness"]
-    )
+    words = ("--bench", "split_cifar100", "--samples", 192, "--rounds", 3, "--threads", 1, "--methods", "ewc,gpm,ness")
+    answer = command("profile", *words, "--json", out)
+    assert answer.code == 0 and "split_cifar100, 192 a task" in answer.out
     numbers = json.loads(out.read_text())
     assert set(numbers["later"]) == {"bare loop", "finetune", "ewc", "gpm", "ness"}
     for arm, row in numbers["later"].items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.catalog import registry
+from bench import installation
 from bench.tools import scaffold
 
 Command = Callable[..., Any]
@@ -27,7 +27,7 @@ def python(*words: str) -> str:
     """What a fresh interpreter says; it must end well."""
     done = subprocess.run(
         [sys.executable, *words],
-        env={**os.environ, "PYTHONPATH": str(registry.ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(installation.ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
@@ -35,6 +35,7 @@ def python(*words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_new_passes_its_own_tests(command: Command, here: Path) -> None:
     answer = command("new", "method", "pull_back")
     assert answer.code == 0 and "wrote pull_back.py, test_pull_back.py" in answer.out

@@ -12,16 +12,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bench.catalog import plan, registry
+from bench import installation
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
+from bench.core import Training
 from bench.execution import runner
 from bench.execution.executors import ray as cluster
 from bench.nn import precision
-from bench.search_space import space_of
+from bench.settings import space_of
 from bench.tools import tuned_recipe, tuning_search
 from bench.tools.tuning_search import Outcome, Search, Trial
 
 Command = Callable[..., Any]
-METHODS = [name for name in registry.available("Method") if registry.get_method(name).stage != "all"]
+METHODS = [name for name in Catalog().available("Method") if Catalog().method(name).stage != "all"]
 TOY = ("tune", "--bench", "toy", "--epochs", "1", "--trials", "3")
 
 
@@ -33,13 +36,13 @@ def request(*methods: str, **more: Any) -> plan.Request:
 
 
 def test_every_method_has_the_same_budget_and_starts_from_its_recipe() -> None:
-    trials, left_out = tuning_search.plan(request(*registry.available("Method")), Search(trials=4))
-    assert list(left_out) == [name for name in registry.available("Method") if name not in METHODS]
+    trials, left_out = tuning_search.plan(request(*Catalog().available("Method")), Search(trials=4), Catalog())
+    assert list(left_out) == [name for name in Catalog().available("Method") if name not in METHODS]
     for name in METHODS:
         own = [trial for trial in trials if trial.method == name]
-        space = space_of(registry.get_method(name).Config)
+        space = space_of(Training, Catalog().method(name).Config)
         assert [trial.number for trial in own] == [0, 1, 2, 3] and len({trial.key for trial in own}) == 4
-        assert list(own[0].cells) == plan.expand(request(name))[0]
+        assert list(own[0].cells) == Catalog().plan(request(name))[0]
         for trial in own:
             [cell] = trial.cells
             resolved = {**cell.training, **cell.config}
@@ -50,7 +53,7 @@ def test_every_method_has_the_same_budget_and_starts_from_its_recipe() -> None:
 
 def test_the_seed_decides_the_samples_and_more_trials_go_on() -> None:
     def keys(trials: int, *methods: str, seed: int = 0) -> list[str]:
-        planned, _ = tuning_search.plan(request(*methods), Search(trials, seed=seed))
+        planned, _ = tuning_search.plan(request(*methods), Search(trials, seed=seed), Catalog())
         return [trial.key for trial in planned if trial.method == "ewc"]
 
     assert keys(5, "ewc")[:3] == keys(3, "ewc") == keys(3, "gpm", "ewc")
@@ -58,7 +61,7 @@ def test_the_seed_decides_the_samples_and_more_trials_go_on() -> None:
 
 
 def test_a_trial_is_another_with_other_tasks_or_seeds() -> None:
-    cells = plan.expand(plan.Request(["ewc"], ["toy"], [1, 2]))[0]
+    cells = Catalog().plan(plan.Request(["ewc"], ["toy"], [1, 2]))[0]
     choices = [(cells[:1], 2), (cells[:1], 3), (cells[1:], 2), (cells, 2)]
     assert len({Trial(0, {}, tuple(own), tasks).key for own, tasks in choices}) == 4
 
@@ -109,8 +112,10 @@ def field(tmp_path: Path) -> Callable[..., Outcome]:
 
     def attempt(tasks: int = 2, seeds: tuple[int, ...] = (1,), **options: Any) -> Outcome:
         settings = {"field": options, "finetune": {"lr": 0.1}}
-        cells, _ = plan.expand(plan.Request(["finetune"], ["field"], seeds, 8, settings), [path])
-        return tuning_search.attempt(Trial(0, {}, tuple(cells), tasks), runner.Resources(plugins=(path,)), tmp_path)
+        cells, _ = Catalog.of([path]).plan(plan.Request(["finetune"], ["field"], seeds, 8, settings))
+        return tuning_search.attempt(
+            Trial(0, {}, tuple(cells), tasks), runner.Resources(catalog=Catalog.of((path,))), tmp_path
+        )
 
     return attempt
 
@@ -119,8 +124,10 @@ def test_test_data_is_never_read(field: Callable[..., Outcome], tmp_path: Path) 
     open_, closed = field(closed=False), field(closed=True)
     assert closed.error is None and closed.score == open_.score > 0.5  # by the test labels it would be below
     path = tmp_path / "field.py"
-    [cell], _ = plan.expand(plan.Request(["finetune"], ["field"], [1], 1, {"field": {"closed": True}}), [path])
-    assert "test data was read" in str(runner.run_cell(cell, runner.Resources(plugins=(path,))).error)  # it can fail
+    [cell], _ = Catalog.of([path]).plan(plan.Request(["finetune"], ["field"], [1], 1, {"field": {"closed": True}}))
+    assert "test data was read" in str(
+        runner.run_cell(cell, runner.Resources(catalog=Catalog.of((path,)))).error
+    )  # it can fail
 
 
 def test_the_score_is_the_mean_over_the_first_tasks_and_the_seeds(
@@ -140,7 +147,7 @@ def test_without_validation_data_a_trial_says_so(field: Callable[..., Outcome]) 
 
 
 def test_failures_stand_last_and_of_equals_the_recipe_first() -> None:
-    trials, _ = tuning_search.plan(request("ewc"), Search(trials=5))
+    trials, _ = tuning_search.plan(request("ewc"), Search(trials=5), Catalog())
     outcomes = [
         Outcome(trials[1], error="FloatingPointError: the loss became nan"), Outcome(trials[2], (0.5, 0.7)),
         Outcome(trials[3], (0.9,)), Outcome(trials[4], error="RuntimeError: x"), Outcome(trials[0], (0.6,)),
@@ -158,13 +165,13 @@ import time
 from dataclasses import dataclass
 from bench.training.method import Method
 from bench.search_space import Log
+from bench.settings import setting
 
 
 class Held(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        eps: float = 0.1
-        space = {"eps": Log(0.01, 1)}
+        eps: float = setting(0.1, "of nothing", search=Log(0.01, 1))
 
     def begin_task(self, task, data):
         while self.config.eps != 0.1 and "HOLD" in os.environ:
@@ -189,7 +196,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     log = folder / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "run_bench.py", *words], cwd=registry.ROOT, env={**os.environ, "HOLD": "1"},
+            [sys.executable, "run_bench.py", *words], cwd=installation.ROOT, env={**os.environ, "HOLD": "1"},
             stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -202,7 +209,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     return Killed(words, plugin, out, early)
 
 
-@pytest.mark.skipif("NESS_BENCH_SLOW" not in os.environ, reason="starts Ray twice: set NESS_BENCH_SLOW")
+@pytest.mark.ray
 def test_a_killed_search_goes_on(killed: Killed, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(killed.early) == 3  # both recipes, and the first sample of fine-tuning
     answer = command(*killed.words)
@@ -211,9 +218,10 @@ def test_a_killed_search_goes_on(killed: Killed, command: Command, monkeypatch: 
     assert {path: path.stat().st_mtime_ns for path in killed.early} == killed.early
     assert len(list(killed.out.glob("tune/toy/*/*.json"))) == 6
 
-    trials, _ = tuning_search.plan(request("held", "finetune"), Search(trials=3), [killed.plugin])
+    catalog = Catalog.of((killed.plugin,))
+    trials, _ = tuning_search.plan(request("held", "finetune"), Search(trials=3), catalog)
     for trial in trials:  # what it gives without Ray and without a kill
-        alone = tuning_search.attempt(trial, runner.Resources(plugins=(killed.plugin,)), killed.out.parent)
+        alone = tuning_search.attempt(trial, runner.Resources(catalog=catalog), killed.out.parent)
         there = tuning_search.stored(trial, killed.out)
         assert isinstance(there, Outcome) and there.accuracies == alone.accuracies
 
@@ -250,7 +258,7 @@ def test_the_winner_is_a_recipe(command: Command, ran: list[str], tmp_path: Path
     for part in ("--trials 3", "--search-seed 0", "first 3 tasks", "seeds: 100", "1 epochs", "3 trials of each method"):
         assert part in text
     for name in ("finetune", "ewc"):
-        trials, _ = tuning_search.plan(request(name), Search(trials=3))
+        trials, _ = tuning_search.plan(request(name), Search(trials=3), Catalog())
         best = max((tuning_search.stored(trial, tmp_path) for trial in trials), key=lambda o: o.score)  # type: ignore[union-attr, return-value]
         assert recipe[name] == best.trial.settings  # type: ignore[union-attr]
     # settings that are not the recipe's, as if by --set
@@ -347,7 +355,7 @@ def test_a_method_that_does_not_apply_is_explained(
 
 
 def test_a_lost_worker_is_a_failure_that_is_tried_again() -> None:
-    [trial], _ = tuning_search.plan(request("finetune"), Search(trials=1))
+    [trial], _ = tuning_search.plan(request("finetune"), Search(trials=1), Catalog())
     lost = Outcome(trial, error=tuning_search.LOST)
     assert not lost.final and not lost.diverged
 

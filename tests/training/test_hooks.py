@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.catalog.catalog import Catalog
 from bench.tools.check import run_checks
 from bench.tools.method_checks import Run
 
@@ -94,14 +95,15 @@ KINDS = {"mask": MASK, "scaled_projection": SCALED_PROJECTION, "path_integral": 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_method_of_each_kind_is_a_plugin_that_passes_every_check(kind: str, plugin: Plugin) -> None:
-    verdicts = list(run_checks("Method", kind, [plugin(kind, KINDS[kind])]))
+    verdicts = list(run_checks("Method", kind, Catalog.of([plugin(kind, KINDS[kind])])))
     assert len(verdicts) >= 13
     assert [verdict for verdict in verdicts if verdict.failure] == []
 
 
 def test_a_mask_protects_what_it_covers_and_its_parameter_is_trained_and_restored(plugin: Plugin) -> None:
-    run = Run("mask", [plugin("mask", MASK)])
+    run = Run("mask", Catalog.of([plugin("mask", MASK)]))
     run.learn(1)
     weight = run.network.backbone.fc3.weight
     before, mask = weight.detach().clone(), run.method.memory["mask"]["0"]
@@ -114,7 +116,7 @@ def test_a_mask_protects_what_it_covers_and_its_parameter_is_trained_and_restore
 
 def test_a_path_integral_adds_up_to_the_change_of_the_loss(plugin: Plugin) -> None:
     """Along a path of small steps without penalty, Σ -g Δθ over all parameters is what the loss fell by."""
-    run = Run("path_integral", [plugin("path_integral", PATH_INTEGRAL)], lr=1e-3, epochs=30, batch_size=48)
+    run = Run("path_integral", Catalog.of([plugin("path_integral", PATH_INTEGRAL)]), lr=1e-3, epochs=30, batch_size=48)
     x, y = torch.from_numpy(run.tasks[0].train.x), torch.from_numpy(run.tasks[0].train.y)
     losses, totals = [], []
 
@@ -139,7 +141,7 @@ def test_when_each_hook_is_called(plugin: Plugin) -> None:
         f"    return super().{name}(*words)"
         for name in ("begin_task", "before_step", "forward", "loss", "penalty", "edit_grads", "after_step", "end_task")
     )
-    run = Run("noted", [plugin("noted", body)], epochs=1, batch_size=24)
+    run = Run("noted", Catalog.of([plugin("noted", body)]), epochs=1, batch_size=24)
     run.learn(1)
     step = ["before_step", "loss", "forward", "penalty", "edit_grads", "after_step"]
     assert run.method.calls == ["begin_task", *step, *step, "forward", "end_task", "forward"]
@@ -151,7 +153,7 @@ def test_before_step_changes_what_is_trained_on_and_after_step_sees_what_was_dra
         "def loss(self, batch):\n    assert not batch.x.any()\n    return super().loss(batch)\n"
         "def after_step(self, batch):\n    assert batch.x.any()\n    self.seen = batch"
     )
-    run = Run("blanks", [plugin("blanks", body)], epochs=2)
+    run = Run("blanks", Catalog.of([plugin("blanks", body)]), epochs=2)
     run.learn(1)
     assert (run.method.seen.epoch, run.method.seen.progress, run.method.seen.task) == (1, 1.0, 0)
 
@@ -161,7 +163,7 @@ def test_a_group_of_parameters_has_a_rate_of_its_own(plugin: Plugin) -> None:
         "def parameters(self):\n    *rest, last = super().parameters()\n"
         "    return [{'params': rest}, {'params': [last], 'lr_scale': 0.0}]"
     )
-    run = Run("still", [plugin("still", body)], epochs=2)
+    run = Run("still", Catalog.of([plugin("still", body)]), epochs=2)
     before = {name: p.detach().clone() for name, p in run.network.named_parameters()}
     run.learn(1)
     moved = {name for name, p in run.network.named_parameters() if not torch.equal(p, before[name])}

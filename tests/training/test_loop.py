@@ -27,7 +27,7 @@ def test_a_method_may_leave_gradients_in_any_layout():
         run.method.edit_grads = edit
         run.learn(2)
         weights.append(run.network.state_dict())
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert len(weights[0]) == 6 and all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def rates(training: Training, losses: list[float]) -> tuple[list[float], int | None, int]:

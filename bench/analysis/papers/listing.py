@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
+from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
 from bench.analysis.papers.paper import PRINTED, RULE, Line, names
 from bench.analysis.render import show
-from bench.analysis.table import METRICS
 from bench.core import PROTOCOLS
 
 CHECK = (
@@ -19,35 +18,40 @@ COPIED = "¶"  # behind a method whose row the authors took from elsewhere
 
 
 def listings(lines: Sequence[Line], protocol: str, form: str) -> list[Listing]:
-    """A table a benchmark, in the paper's order. In LaTeX, where each may stand alone, every caption says all; else
-    the last one says what holds for all. As `csv`, one table of records."""
+    """Return a table for each benchmark, in the paper's order; as `csv`, one table of records.
+
+    In LaTeX, where each may stand alone, every caption says all; else the last one says what holds for all.
+    """
     if form == "csv":
         return [records(lines, protocol)]
     sections: dict[str, list[Line]] = {}
     for line in lines:
         sections.setdefault(line.row.benchmark, []).append(line)
-    last, shared = list(sections)[-1], _rule(lines, protocol)
-    return [_listing(section, shared if form == "latex" or name == last else "") for name, section in sections.items()]
+    rule = _rule(lines, protocol)
+    rules = [rule] * len(sections) if form == "latex" else [""] * (len(sections) - 1) + [rule]
+    return [_listing(section, shared) for section, shared in zip(sections.values(), rules, strict=True)]
 
 
 def _listing(lines: Sequence[Line], shared: str) -> Listing:
+    """Return the table of one benchmark; its caption ends with what is `shared` by all."""
     common, special = _settings([line.row.setting for line in lines])
     varied = any(special.values())
 
     def texts(line: Line) -> list[str]:
         setting = [special[line.row.setting]] if varied else []
-        label = line.row.method + (f" {COPIED}" if line.row.copied else "")
+        label = f"{line.row.method} {COPIED}" if line.row.copied else line.row.method
         return [METRICS[line.metric].label, label, *setting, str(line.number), *_ours(line), line.verdict]
 
     left = ["metric", "method", *(["setting"] if varied else [])]
     header = [*left, "paper", "ours", "n", "difference", "verdict"]
-    rows = [texts(line) for metric in PRINTED for line in lines if line.metric == metric]
+    by_metric = sorted(lines, key=lambda line: list(PRINTED).index(line.metric))
+    rows = [texts(line) for line in by_metric]
     caption = "\n".join(filter(None, [_about(lines, common), *_notes(lines), shared]))
     return Listing(header, rows, caption, left=len(left))
 
 
 def _ours(line: Line) -> list[str]:
-    """Our number, its n and the difference."""
+    """Return our number, its n and the difference."""
     if not line.ours.n:
         return ["--", "--", "--"]
     difference = f"{round(line.difference, 2) + 0.0:+.2f}"
@@ -55,45 +59,62 @@ def _ours(line: Line) -> list[str]:
 
 
 def _settings(settings: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """What all settings of a table have in common, and what each has beside that."""
+    """Return what all settings of a table have in common, and by setting what it has beside that."""
     parts = {setting: setting.split("; ") for setting in settings}
-    common = [part for part in next(iter(parts.values())) if all(part in others for others in parts.values())]
-    special = {setting: "; ".join(part for part in own if part not in common) for setting, own in parts.items()}
-    return "; ".join(common), special
+    first, *others = parts.values()
+    shared = set(first).intersection(*others)
+    special = {}
+    for setting, own in parts.items():
+        special[setting] = "; ".join(part for part in own if part not in shared)
+    return "; ".join(part for part in first if part in shared), special
 
 
 def _about(lines: Sequence[Line], setting: str) -> str:
-    """Whose table it is, how the paper ran it, and which of our runs stand beside it."""
-    facts = [_listed(getattr(line.row, name) for line in lines) for name in ("source", "table", "benchmark")]
-    here = next((line.benchmark for line in lines if line.benchmark), "")
-    seeds = sorted({seed for line in lines for seed in line.seeds})
-    ours = f"ours: {here}, seeds {_listed(seeds)}" if seeds else f"ours: {here}, no run" if here else "no such one here"
-    about = f"{', '.join(facts)} ({_listed(line.row.backbone for line in lines)}); {setting}; {ours}."
+    """Return whose table it is, how the paper ran it, and which of our runs stand beside it."""
+    rows = [line.row for line in lines]
+    facts = [_listed(row.source for row in rows), _listed(row.table for row in rows)]
+    facts.append(f"{_listed(row.benchmark for row in rows)} ({_listed(row.backbone for row in rows)})")
+    about = f"{', '.join(facts)}; {setting}; {_our_runs(lines)}."
     known = {str(line.row.n or "unknown") for line in lines if not line.row.copied}
     return f"{about} n of the paper: {_listed(sorted(known))}." if known else about
 
 
+def _our_runs(lines: Sequence[Line]) -> str:
+    """Return the benchmark and the seeds of our runs beside these lines, or what is missing."""
+    here = next((line.benchmark for line in lines if line.benchmark), "")
+    if not here:
+        return "no such one here"
+    seeds: set[int] = set()
+    for line in lines:
+        seeds.update(line.seeds)
+    return f"ours: {here}, seeds {_listed(sorted(seeds))}" if seeds else f"ours: {here}, no run"
+
+
 def _notes(lines: Sequence[Line]) -> list[str]:
-    """Where the paper contradicts itself; what was copied; what it is known from; what is not here."""
-    clashes = [
-        f"{line.row.method}, {METRICS[line.metric].label}: printed {line.number}, its own seeds give "
-        f"{line.number.own[0]:.2f} ± {line.number.own[1]:.2f}"
-        for line in lines
-        if line.number.contradicted
-    ]
+    """Return where the paper contradicts itself; what was copied; what it is known from; what is not here."""
+    clashes = [_clash(line) for line in lines if line.number.contradicted]
     notes = [f"The paper contradicts itself: {'; '.join(clashes)}."] if clashes else []
-    notes += [f"{caveat}." for caveat in sorted({line.row.caveat for line in lines} - {""})]
+    caveats = {line.row.caveat for line in lines} - {""}
+    notes += [f"{caveat}." for caveat in sorted(caveats)]
     copied = {f"{COPIED} {line.row.remark}, its n unknown." for line in lines if line.row.copied}
     by_confidence: dict[str, list[str]] = {}
     for line in lines:
         by_confidence.setdefault(line.row.confidence, []).append(line.row.method)
     doubtful = [f"Confidence {word}: {_listed(of)}." for word, of in by_confidence.items() if word != "verified"]
     missing = _listed(line.row.method for line in lines if not line.method)
-    return [*notes, *sorted(copied), *doubtful, *([f"No method or recipe of one here: {missing}."] if missing else [])]
+    absent = [f"No method or recipe of one here: {missing}."] if missing else []
+    return [*notes, *sorted(copied), *doubtful, *absent]
+
+
+def _clash(line: Line) -> str:
+    """Return what a paper prints of a method, beside what its own seeds give."""
+    mean, sd = line.number.own
+    label = METRICS[line.metric].label
+    return f"{line.row.method}, {label}: printed {line.number}, its own seeds give {mean:.2f} ± {sd:.2f}"
 
 
 def _rule(lines: Sequence[Line], protocol: str) -> str:
-    """What holds for every table: how numbers are compared and checked, and where they come from."""
+    """Return what holds for every table: how numbers are compared and checked, and where they come from."""
     words = dict.fromkeys(line.row.confidence for line in lines)
     sources = "; ".join(f"{word}: {names()['confidence'].get(word, 'not said')}" for word in words)
     checked = f" {CHECK}" if any(line.number.values for line in lines) else ""
@@ -109,9 +130,10 @@ def _listed(values: Iterable[object]) -> str:
 
 
 def records(lines: Sequence[Line], protocol: str) -> Listing:
-    """Everything known of every line, unrounded where it is ours."""
-    rows = [{name: _plain(value) for name, value in _record(line, protocol).items()} for line in lines]
-    return Listing(list(rows[0]), [list(row.values()) for row in rows], "")
+    """Return everything known of every line, unrounded where it is ours."""
+    found = [_record(line, protocol) for line in lines]
+    rows = [list(map(_plain, record.values())) for record in found]
+    return Listing(list(found[0]), rows, "")
 
 
 def _record(line: Line, protocol: str) -> dict[str, object]:
@@ -128,4 +150,6 @@ def _record(line: Line, protocol: str) -> dict[str, object]:
 
 
 def _plain(value: object) -> str:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+    """Return a value as text; '' for None and NaN."""
+    missing = value is None or value != value
+    return "" if missing else str(value)

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.analysis.table import Entry, summarise
 from bench.config import nearest, require
-from bench.core import Result
+from bench.core import Cell, Result
 
 FOLDER = Path(__file__).resolve().parent / "published"
 PRINTED = {"acc": ("acc_mean", "acc_std"), "bwt": ("bwt_mean", "bwt_std")}  # columns of results.csv
@@ -36,18 +36,27 @@ class Number:
 
     @property
     def own(self) -> tuple[float, float]:
-        """Mean and sample sd of the values; NaN where there are none."""
-        return (float(np.mean(self.values)), float(np.std(self.values, ddof=1))) if self.values else (math.nan,) * 2
+        """Return mean and sample sd of the values; NaN where there are none."""
+        if not self.values:
+            return math.nan, math.nan
+        return float(np.mean(self.values)), float(np.std(self.values, ddof=1))
 
     @property
     def contradicted(self) -> bool:
-        """Whether mean or sd are further from what the values give than rounding to the printed digits explains."""
-        pairs = zip((self.mean, self.sd), self.own, strict=True)
-        return bool(self.values) and any(t and abs(float(t) - own) > half_unit(t) + 1e-9 for t, own in pairs)
+        """Return whether mean or sd are further from what the values give than rounding explains."""
+        if not self.values:
+            return False
+        mean, sd = self.own
+        return _beyond_rounding(self.mean, mean) or _beyond_rounding(self.sd, sd)
+
+
+def _beyond_rounding(printed: str, value: float) -> bool:
+    """Return whether a number was printed, and is not the value rounded."""
+    return bool(printed) and abs(float(printed) - value) > half_unit(printed) + 1e-9
 
 
 def half_unit(text: str) -> float:
-    """Half a unit of the last digit of a printed number: what rounding may have changed."""
+    """Return half a unit of the last digit of a printed number: what rounding may have changed."""
     return 0.5 * 10.0 ** -len(text.partition(".")[2])
 
 
@@ -67,37 +76,39 @@ class Row:
 
     @property
     def copied(self) -> bool:
-        """Whether the authors took the row from elsewhere."""
+        """Return whether the authors took the row from elsewhere."""
         return "copied" in self.remark or "quoted" in self.remark
 
     @property
     def here(self) -> tuple[str, str]:
-        """What the benchmark and the method are called here; '' if they are not mapped."""
+        """Return what the benchmark and the method are called here; '' if they are not mapped."""
         return names()["benchmarks"].get(self.benchmark, ""), names()["methods"].get(self.method, "")
 
     @property
     def n(self) -> int | None:
-        """Of runs: the seeds known one by one, else what the setting says of the paper's own runs."""
+        """Return the number of runs: the seeds known one by one, else what the setting says of the paper's own runs."""
         known = max(len(number.values) for number in self.numbers.values())
+        if known:
+            return known
         told = re.search(r"(\d+) (?:seeds|runs|trials)", self.setting)
-        return known or (int(told[1]) if told and not self.copied else None)
+        return int(told[1]) if told and not self.copied else None
 
     @property
     def caveat(self) -> str:
-        """What a verdict on this benchmark does not know of; '' if nothing."""
+        """Return what a verdict on this benchmark does not know of; '' if nothing."""
         keys = [key for key, paper in names()["papers"].items() if paper["source"] == self.source]
         return "".join(names()["caveats"].get(key, {}).get(self.benchmark, "") for key in keys)
 
     @property
     def epochs(self) -> int | None:
-        """The paper's budget for a task, if the setting says so."""
+        """Return the paper's epochs for a task, if the setting says so."""
         told = re.search(r"(\d+) epochs", self.setting)
         return int(told[1]) if told else None
 
 
 @cache
 def names() -> dict[str, Any]:
-    """What names.toml says of papers, benchmarks and methods."""
+    """Return what names.toml says of papers, benchmarks and methods."""
     return tomllib.loads((FOLDER / "names.toml").read_text())
 
 
@@ -108,7 +119,7 @@ def _records(file: str) -> list[dict[str, str]]:
 
 
 def read(paper: str, table: str | None = None) -> list[Row]:
-    """The lines of a paper's table, or of its main ones, in its order. An unknown paper or table is a `UserError`."""
+    """Return the lines of a paper's table, or of its main ones. An unknown paper or table is a `UserError`."""
     papers = names()["papers"]
     if paper not in papers:
         raise nearest("paper", paper, papers)
@@ -123,16 +134,17 @@ def read(paper: str, table: str | None = None) -> list[Row]:
 
 
 def _row(record: Mapping[str, str], aliases: Mapping[str, Sequence[str]]) -> Row:
+    """Return a line of results.csv, with the values of its seeds; `aliases` are what seeds.csv calls each method."""
     remark = RUN_BY.search(record["method"])
     method = RUN_BY.sub("", record["method"])
     method = names()["labels"].get(method, method)
-    of = record["benchmark"], aliases.get(method, ())
-    seeds = [seed for seed in _records("seeds.csv") if seed["benchmark"] == of[0] and seed["method"] in of[1]]
-    numbers = {
-        metric: Number(record[mean], record[sd], tuple(float(seed[metric]) for seed in seeds))
-        for metric, (mean, sd) in PRINTED.items()
-        if record[mean]
-    }
+    on_benchmark = [seed for seed in _records("seeds.csv") if seed["benchmark"] == record["benchmark"]]
+    seeds = [seed for seed in on_benchmark if seed["method"] in aliases.get(method, ())]
+    numbers = {}
+    for metric, (mean, sd) in PRINTED.items():
+        if record[mean]:
+            values = tuple(float(seed[metric]) for seed in seeds)
+            numbers[metric] = Number(record[mean], record[sd], values)
     return Row(
         source=record["source_paper"],
         table=record["source_table"],
@@ -161,20 +173,23 @@ class Line:
 
     @property
     def number(self) -> Number:
+        """Return what the paper prints."""
         return self.row.numbers[self.metric]
 
     @property
     def difference(self) -> float:
-        """Ours minus the paper's, in points."""
+        """Return our mean minus the paper's, in points."""
         return self.ours.mean - float(self.number.mean)
 
     @property
     def verdict(self) -> str:
-        """By the rule of `RULE`; or why there is none."""
+        """Return the verdict by the rule of `RULE`; or why there is none."""
         if not (self.benchmark and self.method):
             return "not here"
+        if self.ours.undefined:
+            return "n/a"
         if self.ours.n == 0:
-            return "n/a" if self.ours.undefined else "failed" if self.ours.failed else "no run"
+            return "failed" if self.ours.failed else "no run"
         if not self.budget:
             return f"other budget: {self.epochs} epochs"
         if self.ours.n == 1:
@@ -183,7 +198,9 @@ class Line:
             return "no spread"
         if self.row.n is None:
             return "n unknown"
-        error = math.hypot(float(self.number.sd) / self.row.n**0.5, self.ours.sd / self.ours.n**0.5)
+        theirs = float(self.number.sd) / math.sqrt(self.row.n)
+        ours = self.ours.sd / math.sqrt(self.ours.n)
+        error = math.hypot(theirs, ours)
         if abs(self.difference) <= 2 * error + half_unit(self.number.mean):
             return "agrees"
         return "above" if self.difference > 0 else "below"
@@ -205,31 +222,37 @@ def compare(
     benchmarks: Collection[str],
     methods: Collection[str],
 ) -> list[Line]:
-    """The rows beside the results in fp32 under the recipes' settings and a protocol, among the benchmarks and methods
-    here."""
+    """Return the rows beside the results that may be compared with them, among the benchmarks and methods here.
+
+    A table that has none of the metrics is a `UserError`.
+    """
     require(bool(metrics), f"a paper's table has the metrics {', '.join(PRINTED)} only")
-    usable = [
-        result
-        for result in results
-        if result.cell.protocol == protocol
-        and result.cell.precision == "fp32"  # as the papers' own runs
-        and not result.cell.traits.get("imported")
-        and not set(result.cell.overrides) - {"epochs"}
-    ]
-    lines = [line for row in rows for line in _lines(row, usable, metrics, benchmarks, methods)]
+    usable = [result for result in results if _comparable(result.cell, protocol)]
+    lines: list[Line] = []
+    for row in rows:
+        lines += _lines(row, usable, metrics, benchmarks, methods)
     require(bool(lines), f"that table does not print {', '.join(metrics)}")
     return lines
+
+
+def _comparable(cell: Cell, protocol: str) -> bool:
+    """Return whether a cell was run here, in fp32 as the papers' own runs, and under the recipe's settings."""
+    if cell.traits.get("imported"):
+        return False
+    usual = cell.precision == "fp32" and not set(cell.overrides) - {"epochs"}
+    return usual and cell.protocol == protocol
 
 
 def _lines(
     row: Row, results: Sequence[Result], metrics: Sequence[str], benchmarks: Collection[str], methods: Collection[str]
 ) -> Iterator[Line]:
-    benchmark, method = (
-        name if name in known else "" for name, known in zip(row.here, (benchmarks, methods), strict=True)
-    )
-    found = [r for r in results if (r.cell.benchmark, r.cell.method) == (benchmark, method)]
+    """Yield a line for each of the metrics that the row prints, beside our results under one budget."""
+    benchmark, method = row.here
+    benchmark = benchmark if benchmark in benchmarks else ""
+    method = method if method in methods else ""
+    found = [result for result in results if (result.cell.benchmark, result.cell.method) == (benchmark, method)]
     found, epochs, budget = _one_budget(found, row.epochs)
-    table = summarise([(r.cell, r) for r in found], metrics)  # of one row and one column
+    table = summarise([(result.cell, result) for result in found], metrics)  # of one row and one column
     ours = {metric: entry for (_, (_, metric)), entry in table.entries.items()}
     seeds = tuple(sorted(result.cell.seed for result in found if result.error is None))
     for metric in metrics:
@@ -238,10 +261,13 @@ def _lines(
 
 
 def _one_budget(results: Sequence[Result], wanted: int | None) -> tuple[list[Result], int | None, bool]:
-    """The results under the budget wanted, by default the recipe's, or else under the largest; and whether it is it."""
+    """Return the results under the epochs wanted, None for the recipe's, or else under the most that there are; these
+    epochs, None without a result; and whether they are those wanted."""
 
     def fits(result: Result) -> bool:
-        return "epochs" not in result.cell.overrides if wanted is None else result.cell.training["epochs"] == wanted
+        if wanted is None:
+            return "epochs" not in result.cell.overrides
+        return bool(result.cell.training["epochs"] == wanted)
 
     if not results:
         return [], None, False

@@ -1,4 +1,4 @@
-"""The verbs of the command line, a file a subject: each takes the parsed options, prints, and returns the exit code."""
+"""The commands, a file each: `add_arguments` tells what it takes; `main` does it, prints, and returns the exit code."""
 
 from __future__ import annotations
 

@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.catalog import identity, registry
+from bench.analysis.columns import METRICS
+from bench.catalog import changes
 from bench.cli import options
+from bench.cli.arguments import add_resources, add_selection
 from bench.cli.commands import announce, warn, warn_if_slower
 from bench.config import nearest
 from bench.core import Cell, Result
@@ -35,23 +37,36 @@ class Grid:
         return [cell for cell in self.cells if cell.key not in self.results]
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run what is not done yet, then print the table. Return the exit code."""
-    chosen = options.pick("metric", args.metric, options.METRIC_NAMES)
-    request = options.make_request(args)
-    from bench.catalog import plan
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which cells, with which settings, where and how."""
+    add_selection(parser, runs=True)
+    add = parser.add_argument
+    add("--set", action="append", default=[], metavar="M.FIELD=V", help="of a method, its training or a benchmark")
+    add("--recipe", type=Path, metavar="FILE", help="settings as `tune` writes them; --set stands above them")
+    add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
+    add_resources(parser)
+    add("--memory-per-cell", type=float, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
+    add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
+    add("--time-limit", type=float, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    add("--rerun", default="", metavar="WHICH", help="changed: run again what was run by other code or another recipe")
+    add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
 
-    cells, unsupported = plan.expand(request, args.plugin)  # what is wrong is told before more is imported
+
+def main(args: argparse.Namespace) -> int:
+    """Run what is not done yet, then print the table. Return the exit code."""
+    chosen = options.pick("metric", args.metric, METRICS)
+    request = options.make_request(args)
+    cells, unsupported = args.catalog.plan(request)  # what is wrong is told before more is imported
     from bench.execution import budget, store
 
     resources = options.make_resources(args)
     if not args.dry_run:
-        registry.import_methods(request.methods, args.plugin)
-        cells, unsupported = plan.expand(request, args.plugin)
+        args.catalog.import_methods(request.methods)
+        cells, unsupported = args.catalog.plan(request)
         store.check_writable(args.out)
     if args.rerun not in ("", "changed"):
         raise nearest("--rerun", args.rerun, ["changed"])
-    today = identity.Today(args.plugin)
+    today = changes.Today(args.catalog)
 
     def answers(result: Result) -> bool:
         return result.error is None and not (args.rerun and today.changes(result.cell))
@@ -125,7 +140,7 @@ def present(
     from bench.cli import command_line
 
     pairs = [(cell, grid.results.get(cell.key)) for cell in grid.cells]
-    streams = tables.streams(registry.get_benchmark(name, args.plugin) for name in request.benchmarks)
+    streams = tables.streams(args.catalog.benchmark(name) for name in request.benchmarks)
     table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
     facts = [f"{request.epochs}epochs"] if request.epochs else []
     facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []

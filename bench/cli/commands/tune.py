@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.catalog import registry
 from bench.cli import options
+from bench.cli.arguments import add_out, add_resources
 from bench.cli.commands import announce, warn, warn_if_slower
 from bench.config import require
 from bench.core import UserError
@@ -20,15 +20,31 @@ if TYPE_CHECKING:
     from bench.tools.tuning_search import Outcome, Search, Trial
 
 
-def tune(args: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what to search, and how far."""
+    add = parser.add_argument
+    add("--methods", default="default", metavar="A,B", help="by name, or default, or all (default: %(default)s)")
+    add("--bench", default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
+    add("--protocol", default=options.PROTOCOL, metavar="P", help="one protocol (default: %(default)s)")
+    add("--trials", type=int, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")
+    add("--tasks", type=int, metavar="N", help="judge by the first tasks of the stream (default: 3)")
+    add("--seeds", default="100", metavar="LIST", help="of data and weights; none that a table uses (default: 100)")
+    add("--search-seed", type=int, default=0, metavar="N", help="of the samples (default: 0)")
+    add_out(parser, "trials and recipe go to OUT/tune")
+    add_resources(parser)
+    parser.set_defaults(executor="ray", recipe=None, set=[], no_checkpoint=True)
+    parser.set_defaults(ray_address="", time_limit=None, memory_per_cell=None)
+
+
+def main(args: argparse.Namespace) -> int:
     """Search settings, print the trials, and write the best of each method as a recipe."""
     request = options.make_request(args)
     search, resources = options.make_search(args, request), options.make_resources(args)
     from bench.tools import tuning_search as tuner
 
     if not args.dry_run:
-        registry.import_methods(request.methods, args.plugin)
-    trials, left_out = tuner.plan(request, search, args.plugin)
+        args.catalog.import_methods(request.methods)
+    trials, left_out = tuner.plan(request, search, args.catalog)
     reasons = [f"{method} is not tuned: {reason}" for method, reason in left_out.items()]
     require(bool(trials), "; ".join(reasons))
     found = {trial.key: tuner.stored(trial, args.out) for trial in trials}

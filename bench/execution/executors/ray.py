@@ -17,7 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.catalog import registry
+from bench import installation
+from bench.catalog import discovery
+from bench.catalog.catalog import Catalog
 from bench.config import require
 from bench.core import Cell, Result, UserError
 from bench.execution.events import CellEvent, CellFinished, CellStarted, Idle
@@ -160,7 +162,7 @@ def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try:
             if resources.address:  # this node may not have the data that the driver's has
-                registry.get_benchmark(cell.benchmark, resources.plugins, cell.options).prepare(resources.data)
+                resources.catalog.benchmark(cell.benchmark, cell.options).prepare(resources.data)
         except UserError as error:
             return Result(cell, error=str(error), environment=environment(resources, cell.precision))
         for event in cell_events(cell, resources):
@@ -259,11 +261,13 @@ def _room(ray: Any, resources: Resources) -> int:
 def _ship(resources: Resources, folder: Path) -> tuple[Resources, dict[str, Any]]:
     """Copy the code, plugins included, to a folder that Ray hands to every node. Returns the resources with plugins by
     their paths there, and the runtime environment."""
-    for part in ("bench", "methods", "datasets"):
-        shutil.copytree(registry.ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    plugins = tuple(_ship_plugin(plugin, folder, n) for n, plugin in enumerate(resources.plugins))
+    parts = [installation.PACKAGE, *map(installation.extensions, discovery.FOLDERS.values())]
+    for part in parts:
+        if part.parent != installation.PACKAGE:  # in a wheel, the extensions lie inside the package
+            shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("__pycache__"))
+    plugins = tuple(_ship_plugin(plugin, folder, n) for n, plugin in enumerate(resources.catalog.plugins))
     where = {"working_dir": str(folder), "env_vars": {"OMP_NUM_THREADS": str(resources.threads)}}
-    return replace(resources, plugins=plugins), where
+    return replace(resources, catalog=Catalog(plugins)), where
 
 
 def _ship_plugin(plugin: Path, folder: Path, n: int) -> Path:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.config import require
 from bench.search_space import Log
+from bench.settings import setting
 from bench.training.data import TrainingData
 from bench.training.method import Method
 
@@ -20,13 +20,8 @@ from bench.training.method import Method
 class MyMethod(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
-        # Every field has a default, a meaning and a unit: `--set my_method.strength=1`, or [my_method] in a recipe.
-        strength: float = 0.1  # of the pull, per squared distance
-
-        space = {"strength": Log(1e-3, 10)}  # where `python run_bench.py tune` searches; may be left out
-
-        def __post_init__(self) -> None:
-            require(self.strength >= 0, f"strength must be at least 0, not {self.strength}")
+        # Default, meaning, bounds, and where `tune` searches: `--set my_method.strength=1`, or [my_method] in a recipe.
+        strength: float = setting(0.1, "of the pull, per squared distance", at_least=0, search=Log(1e-3, 10))
 
     config: Config
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from bench.catalog import registry
-from bench.config import names
+from bench import installation
+from bench.catalog.catalog import Catalog
+from bench.config import spell
 from bench.core import Training
+from bench.settings import declared
 
 ORDER = """\
 A setting that is not above is a default, one of those below. In full, the later standing above the earlier: defaults;
@@ -21,22 +20,22 @@ what the trainer, the method or the benchmark sets under a protocol; the method'
 [METHOD+WORD]; the same under [PROTOCOL.training] and so on; --set and --epochs."""
 
 
-def describe(benchmarks: Sequence[str], plugins: Sequence[Path]) -> Iterator[str]:
+def describe(benchmarks: Sequence[str], catalog: Catalog) -> Iterator[str]:
     """Sections of text: the recipe of each benchmark, their order, the defaults of training, methods and data."""
     for name in benchmarks:
-        path = registry.recipe_path(name, plugins)
+        path = catalog.recipe_path(name)
         yield f"# {name}: {_shown(path)}\n\n{path.read_text().strip()}" if path else f"# {name}: no recipe"
-    for name, path in registry.method_recipes(plugins).items():
-        if not any(name in registry.recipe(benchmark, plugins) for benchmark in benchmarks):
+    for name, path in catalog.method_recipes().items():
+        if not any(name in catalog.recipe(benchmark) for benchmark in benchmarks):
             continue
         yield f"# {name}, on each benchmark: {_shown(path)}\n\n{path.read_text().strip()}"
     yield ORDER
     yield _defaults("training", Training, Training.protocols)
-    for name in registry.available("Method", plugins):
-        method = registry.get_declaration(name, plugins)
+    for name in catalog.available("Method"):
+        method = catalog.declaration(name)
         yield _defaults(name, method.Config, method.protocols)
     for name in benchmarks:
-        benchmark = registry.get_benchmark(name, plugins)
+        benchmark = catalog.benchmark(name)
         yield _defaults(f"data of {name}", benchmark.Config, benchmark.protocols)
 
 
@@ -47,22 +46,20 @@ def _defaults(name: str, cls: type, protocols: Mapping[str, Mapping[str, Any]]) 
 
 
 def fields_of(cls: type) -> list[str]:
-    """The lines that define the fields of a dataclass, its bases' first, with their comments."""
-    found = []
-    for base in reversed(cls.__mro__):
-        if is_dataclass(base):
-            lines = textwrap.dedent(inspect.getsource(base)).splitlines()
-            body = ast.parse("\n".join(lines)).body[0]
-            assert isinstance(body, ast.ClassDef)
-            own = [node for node in body.body if isinstance(node, ast.AnnAssign) and _name(node) in names(cls)]
-            found += [line.strip() for node in own for line in lines[node.lineno - 1 : node.end_lineno]]
-    return found
+    """Return a line for each field of a settings class, its bases' first: name, type, default, meaning, bounds."""
+    return [_line(cls, field) for field in fields(cls)]
 
 
-def _name(node: ast.AnnAssign) -> str:
-    return node.target.id if isinstance(node.target, ast.Name) else ""
+def _line(cls: type, field: Field[Any]) -> str:
+    kind = spell(get_type_hints(cls)[field.name])
+    stated = declared(cls).get(field.name)
+    facts = [] if stated is None else [stated.meaning, stated.unit, stated.bounds]
+    if stated is not None and stated.search is not None:
+        facts.append(f"searched in {stated.search!r}")
+    remark = "; ".join(filter(None, facts))
+    return f"{field.name}: {kind} = {field.default!r}" + (f"  # {remark}" if remark else "")
 
 
 def _shown(path: Path) -> str:
     """The path, within the repository if it is."""
-    return str(path.relative_to(registry.ROOT) if path.is_relative_to(registry.ROOT) else path)
+    return str(path.relative_to(installation.ROOT) if path.is_relative_to(installation.ROOT) else path)

@@ -1,0 +1,103 @@
+"""What stands below a table: what its numbers mean, under which conditions they were got, and what is amiss."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from bench.analysis.columns import METRICS
+from bench.analysis.labels import CHANGED, MARKS, column_label, epochs_of
+from bench.core import PRECISIONS, PROTOCOLS, Cell, Result
+
+Pair = tuple[Cell, Result | None]
+
+
+def caption(pairs: Sequence[Pair], seeds: Sequence[int], chosen: Sequence[str], streams: Mapping[str, str]) -> str:
+    """Return what the columns `chosen` show, over which seeds, and the budget, protocol and precision of the runs.
+
+    `streams` says of each benchmark, by name, what its stream is.
+    """
+    cells = [cell for cell, _ in pairs]
+    what = "; ".join(f"{METRICS[name].label}: {METRICS[name].meaning}" for name in chosen)
+    spread = "Mean ± sample sd" if len(seeds) > 1 else "One run, no spread"
+    plural = "s" if len(seeds) > 1 else ""
+    numbers = ", ".join(map(str, seeds))
+    sentences = [f"{what}. {spread}, n = {len(seeds)} (seed{plural} {numbers}); best in bold."]
+    sentences += [*_budgets(cells), *_streams(cells, streams), *_protocols(cells), *_precisions(cells)]
+    return " ".join(sentences)
+
+
+def _budgets(cells: Sequence[Cell]) -> list[str]:
+    """Return a sentence on the budgets that are not the recipe's, if there are any."""
+    found = set()
+    for cell in cells:
+        if "epochs" in cell.overrides:
+            usual, own = cell.overrides["epochs"]
+            found.add(f"{cell.benchmark} with {own} epochs instead of {usual}")
+    return [f"Not the recipe's budget: {'; '.join(sorted(found))}."] if found else []
+
+
+def _streams(cells: Sequence[Cell], known: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each benchmark whose stream or epochs are known; those of imported cells are not."""
+    sentences = []
+    for name in dict.fromkeys(cell.benchmark for cell in cells):
+        epochs = epochs_of(cell for cell in cells if cell.benchmark == name)
+        facts = [known.get(name, ""), f"at most {epochs} epochs a task" if epochs else ""]
+        if any(facts):
+            sentences.append(f"{name}: {', '.join(filter(None, facts))}.")
+    return sentences
+
+
+def _protocols(cells: Sequence[Cell]) -> list[str]:
+    """Return what each protocol is, but for imported cells, which were not run under one of ours."""
+    used = {cell.protocol for cell in cells if not cell.traits.get("imported")}
+    return [f"Protocol {name}: {PROTOCOLS.get(name, 'unknown')}." for name in sorted(used)]
+
+
+def _precisions(cells: Sequence[Cell]) -> list[str]:
+    """Return what each precision is, but for the usual one."""
+    used = {cell.precision for cell in cells} - {"fp32"}
+    return [f"Precision {name}: {PRECISIONS.get(name, 'unknown')}." for name in sorted(used)]
+
+
+def notes(
+    pairs: Sequence[Pair],
+    chosen: Sequence[str],
+    joint: Collection[tuple[str, int]],
+    unsupported: Mapping[tuple[str, str], str],
+    changed: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Return a line, without its full stop, for each mark, and for what is amiss with some entries or rows.
+
+    `joint` holds the column and seed of every joint result, `unsupported` says why a method does not apply to a
+    benchmark, and `changed` what has changed since a cell was run, by its key.
+    """
+    used = {trait for cell, _ in pairs for trait, holds in cell.traits.items() if holds}
+    lines = [f"{mark} {meaning}" for trait, (mark, meaning) in MARKS.items() if trait in used]
+    if _lacks_joint(pairs, joint) and any(METRICS[name].against_joint for name in chosen):
+        lines.append("I lacks a finished run of joint training on some benchmark and seed, under the same budget")
+    lines += [f"{row} does not apply to {benchmark}: {why}" for (row, benchmark), why in unsupported.items()]
+    return [*lines, *_changes(pairs, changed), *_set_apart(pairs)]
+
+
+def _lacks_joint(pairs: Sequence[Pair], joint: Collection[tuple[str, int]]) -> bool:
+    """Return whether some finished result has no joint one to be measured against."""
+    finished = [cell for cell, result in pairs if result is not None and result.error is None]
+    return any((column_label(cell), cell.seed) not in joint for cell in finished)
+
+
+def _changes(pairs: Sequence[Pair], changed: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line on what has changed since some run, if anything has."""
+    found: set[str] = set()
+    for cell, result in pairs:
+        if result is not None:
+            found.update(changed.get(cell.key, ()))
+    return [f"{CHANGED} changed since it was run: {', '.join(sorted(found))}"] if found else []
+
+
+def _set_apart(pairs: Sequence[Pair]) -> list[str]:
+    """Return a line on the rows that may not be averaged with the row of their name, if there are any."""
+    others = {cell.traits["other"] for cell, _ in pairs if "other" in cell.traits}
+    if not others:
+        return []
+    rows = ", ".join(f"[{name}]" for name in sorted(others))
+    return [f"{rows}: run under other settings or an older version than the row of that name"]

@@ -1,0 +1,58 @@
+"""What rows and columns of a table are called: the words in which a cell's settings are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.core import Cell
+
+MARKS = {
+    "reads_old_data": ("†", "reads earlier tasks' training data, which counts as state"),
+    "replays": ("*", "replays stored samples of earlier tasks, which count as state"),
+    "joint": ("‡", "trains on all tasks at once: an upper bound, never marked best"),
+    "imported": ("§", "accuracy matrix imported, not run here"),
+}  # trait -> what stands behind the name of a row, and what it means
+CHANGED = "°"  # behind an entry
+
+
+def row_label(cell: Cell) -> str:
+    """Return the method, what the user changed of it, and the marks of its traits."""
+    own = [name for name in cell.overrides if name != "epochs" and "." not in name]
+    label = cell.method
+    if own:
+        changes = [f"{name}={cell.overrides[name][1]}" for name in own]
+        label += f" ({', '.join(changes)})"
+    if "other" in cell.traits:
+        label += f" [{cell.traits['other']}]"
+    marks = [mark for trait, (mark, _) in MARKS.items() if cell.traits.get(trait)]
+    return " ".join([label, *marks])
+
+
+def bare(row: str) -> str:
+    """Return the label of a row without its marks."""
+    marks = "".join(mark for mark, _ in MARKS.values())
+    return row.rstrip(" " + marks)
+
+
+def column_label(cell: Cell) -> str:
+    """Return the benchmark; and budget, options, protocol and precision where they are not the usual ones."""
+    facts = []
+    if "epochs" in cell.overrides:
+        epochs = cell.training.get("epochs")
+        facts.append("1 epoch" if epochs == 1 else f"{epochs} epochs")
+    options = [name for name in cell.overrides if "." in name]
+    facts += [f"{name.partition('.')[2]}={cell.overrides[name][1]}" for name in options]
+    if cell.protocol != "published":
+        facts.append(cell.protocol)
+    if cell.precision != "fp32":
+        facts.append(cell.precision)
+    return f"{cell.benchmark} ({', '.join(facts)})" if facts else cell.benchmark
+
+
+def epochs_of(cells: Iterable[Cell]) -> str:
+    """Return the least and the most epochs of a task, as in "5" or "1 to 5"; '' where no cell knows them."""
+    epochs = {cell.training["epochs"] for cell in cells if "epochs" in cell.training}
+    if not epochs:
+        return ""
+    ends = dict.fromkeys((min(epochs), max(epochs)))
+    return " to ".join(map(str, ends))

@@ -1,0 +1,133 @@
+"""Where methods and benchmarks are: the folders `methods/` and `datasets/`, and plugins, which take the same road.
+
+A plugin is a file, a folder or an importable `package.module`; an installed package offers its own by entry points.
+All end as paths of files: names, summaries and versions are read without running them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from functools import cache
+from importlib import metadata
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Literal
+
+from bench.core import UserError
+
+FOLDERS = {"Method": "methods", "Benchmark": "datasets"}  # of this installation
+GROUPS = {"Method": "ness_bench.methods", "Benchmark": "ness_bench.benchmarks"}  # of entry points
+Kind = Literal["Method", "Benchmark"]
+
+
+def offered(kind: Kind, plugin: Path) -> list[tuple[str, Path]]:
+    """Return what a plugin holds of a kind: names and files."""
+    place = locate(plugin)
+    files = sorted(place.glob("*.py")) if place.is_dir() else [place]
+    if not any(class_in(path, k) for path in files for k in FOLDERS):
+        raise UserError(f"{place} has no class that derives from Method or Benchmark")
+    return [
+        (path.parent.name if path.stem == "__init__" else path.stem, path) for path in files if class_in(path, kind)
+    ]
+
+
+def locate(plugin: Path) -> Path:
+    """Return the file or folder that a plugin means: it is a path, or the dotted name of a module or package."""
+    found = plugin.resolve() if plugin.exists() else place_of(str(plugin))
+    if found is None:
+        raise UserError(f"no plugin at {plugin}: name a Python file, a folder of them or an importable package.module")
+    return found
+
+
+def summary(path: Path) -> str:
+    """Return the first line of a file's docstring."""
+    return (ast.get_docstring(_parse(path)) or "").split("\n")[0]
+
+
+def version(path: Path, kind: Kind) -> int:
+    """Return what the class in a file declares as its `version`, read without running it; 1 where it declares none."""
+    node = class_in(path, kind)
+    assert node is not None
+    for inner in node.body:
+        if assigned(inner) == ["version"]:
+            return int(ast.literal_eval(inner.value))  # type: ignore[attr-defined]
+    return 1
+
+
+def assigned(node: ast.stmt) -> list[str | None]:
+    """Return the names that a statement assigns to, None for what is no name."""
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    return [getattr(target, "id", None) for target in targets]
+
+
+@cache
+def installed(kind: Kind) -> list[tuple[str, Path]]:
+    """Return what installed packages offer: an entry point is a name and the module that holds the class."""
+    found = []
+    for point in metadata.entry_points(group=GROUPS[kind]):
+        place = place_of(point.module)
+        path = place / "__init__.py" if place and place.is_dir() else place
+        if path is None or not class_in(path, kind):
+            raise UserError(
+                f"the entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'} "
+                f"({point.group}) is no module with a class that derives from {kind}"
+            )
+        found.append((point.name, path))
+    return found
+
+
+def place_of(dotted: str) -> Path | None:
+    """Return the file of a module or the folder of a package, or None. Imports nothing."""
+    first, *rest = dotted.split(".")
+    if not all(part.isidentifier() for part in (first, *rest)):
+        return None
+    try:
+        spec = importlib.util.find_spec(first)
+    except ValueError:  # such as __main__
+        return None
+    for i in range(len(rest)):
+        inside = spec and spec.submodule_search_locations
+        spec = PathFinder.find_spec(".".join([first, *rest[: i + 1]]), inside) if inside else None
+    place = next(iter(spec.submodule_search_locations or [spec.origin or ""]), "") if spec else ""
+    return Path(place).resolve() if place and Path(place).exists() else None
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return what tells an edited file from what it was. Caches hold to it: an edit counts while a process lives."""
+    facts = path.stat()
+    return facts.st_mtime_ns, facts.st_size
+
+
+def _parse(path: Path) -> ast.Module:
+    return _parse_at(path, stamp_of(path))
+
+
+@cache
+def _parse_at(path: Path, stamp: tuple[int, int]) -> ast.Module:
+    try:
+        return ast.parse(path.read_text())
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no Python: {error}") from error
+
+
+def class_in(path: Path, kind: str) -> ast.ClassDef | None:
+    """Return the class in a file that derives from `kind`, if there is one."""
+    return _class_at(path, kind, stamp_of(path))
+
+
+@cache
+def _class_at(path: Path, kind: str, stamp: tuple[int, int]) -> ast.ClassDef | None:
+    found: dict[str, ast.ClassDef] = {}
+    for node in _parse(path).body:
+        if isinstance(node, ast.ClassDef) and {ast.unparse(b).split(".")[-1] for b in node.bases} & {kind, *found}:
+            found[node.name] = node
+    if len(found) > 1:
+        first, second = list(found.values())[:2]
+        raise UserError(
+            f"{path}, line {second.lineno}: {second.name} is a second class that derives from {kind}, after "
+            f"{first.name} in line {first.lineno}; a file holds one"
+        )
+    return next(iter(found.values()), None)

@@ -1,0 +1,101 @@
+"""Recipes: settings of benchmarks as data, and how a method's settings come out of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.config import SettingError, build, describe, names, nearest
+from bench.core import PROTOCOLS, Training, UserError
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+Recipe = dict[str, dict[str, Any]]
+
+
+def read(benchmark: str, path: Path | None, of_methods: Mapping[str, Path]) -> Recipe:
+    """Return the settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one for each
+    method and each variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone.
+
+    A method may bring its own in a file beside it, a table for each benchmark; the benchmark's recipe stands above it.
+    """
+    if not RECIPES.is_dir():
+        raise UserError("this installation is damaged, it has no recipes: install ness-bench again")
+    found = _parsed(path) if path else {}
+    for method, file in of_methods.items():
+        brought = _parsed(file)
+        _put_below(found, method, brought.get(benchmark))
+        for protocol in PROTOCOLS:
+            own = brought.get(protocol, {}).get(benchmark)
+            if own is not None:
+                _put_below(found.setdefault(protocol, {}), method, own)
+    return found
+
+
+def _put_below(recipe: dict[str, Any], method: str, table: dict[str, Any] | None) -> None:
+    """Add what a method brings to its table in a recipe, where the recipe says nothing else."""
+    if table is not None:
+        recipe[method] = {**table, **recipe.get(method, {})}
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+@contextmanager
+def placed(user: Mapping[str, Any], files: Sequence[Path], tables: Sequence[str]) -> Iterator[None]:
+    """Inside, an error of a setting that the user did not set gets the file and the line it stands in, in one of
+    `tables`; of several such lines the last one counts."""
+    try:
+        yield
+    except SettingError as error:
+        places = [] if error.field in user else [place for path in files for place in lines(path, tables, error.field)]
+        if not places:
+            raise
+        raise UserError(f"{places[-1]}: {error}") from error
+
+
+def lines(path: Path, tables: Sequence[str], field: str) -> Iterator[str]:
+    """Yield the places in a file, in words, where one of the tables sets a field."""
+    table = ""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if header := re.match(r"\s*\[([^\]]+)\]", line):
+            table = re.sub(r"[\s\"']", "", header[1])
+        if table in tables and re.match(rf"\s*[\"']?{re.escape(field)}[\"']?\s*=", line):
+            yield f"{path}, line {number}"
+
+
+def resolve(
+    name: str, method: Any, recipe: Mapping[str, Any], user: Mapping[str, Any], protocol: str = "published"
+) -> tuple[Training, Any]:
+    """Settings of a method: defaults, what it and the trainer do under the protocol, the recipe's [training] and
+    [name], the same under [protocol], then the user's. A variant's table stands after its method's."""
+    known = names(Training) | names(method.Config)
+    for field_name in user:
+        if field_name not in known:
+            wrong = str(nearest(f"setting of {name}", field_name, known)).split("known:")[0]
+            own_fields = describe(method.Config) or "none of its own"
+            raise UserError(f"{wrong}{name} has {own_fields}; its training has {describe(Training)}")
+    merged = {**Training.protocols[protocol], **method.protocols.get(protocol, {})}
+    for tables in (recipe, recipe.get(protocol, {})):
+        for table in dict.fromkeys(("training", name.partition("+")[0], name)):
+            merged |= tables.get(table, {})
+    merged |= user
+    own = {k: v for k, v in merged.items() if k in names(method.Config)}
+    return build(Training, {k: v for k, v in merged.items() if k not in own}, name), build(method.Config, own, name)
+
+
+def resolve_options(
+    benchmark: Any, recipe: Mapping[str, Any], user: Mapping[str, Any], protocol: str
+) -> dict[str, Any]:
+    """Options of a benchmark's data: defaults, its protocol's, the recipe's [benchmark], the user's."""
+    usual = benchmark.protocols.get(protocol, {}), recipe.get("benchmark", {}), recipe.get(protocol, {})
+    merged = {**usual[0], **usual[1], **usual[2].get("benchmark", {}), **user}
+    return asdict(build(benchmark.Config, merged, benchmark.name))

@@ -1,0 +1,66 @@
+"""Options that several commands share, with their help; what they mean together is in `bench.cli.options`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from bench import installation
+from bench.analysis.columns import METRICS
+from bench.cli.options import PROTOCOL
+from bench.core import PRECISIONS, PROTOCOLS
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes: plugins, and where data sets are."""
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="your own methods or benchmarks: a file, a folder or an importable package.module",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("NESS_BENCH_DATA", "data")),
+        metavar="DIR",
+        help="data sets (default: $NESS_BENCH_DATA, else data)",
+    )
+
+
+def add_out(parser: argparse.ArgumentParser, what: str = "results") -> None:
+    """Add the folder of results."""
+    folder = installation.results()
+    parser.add_argument("--out", type=Path, default=folder, metavar="DIR", help=f"{what} (default: results)")
+
+
+def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
+    """Add which cells, and what to show of them; `runs` tells whether they are run, or looked for."""
+    add = parser.add_argument
+    whole = "default" if runs else "all"
+    protocol = PROTOCOL if runs else "all"
+    known = "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items())
+    add("--methods", default=whole, metavar="A,B", help="by name, or default, or all (default: %(default)s)")
+    add("--bench", default=whole, metavar="A,B", help="by name, or default, or all (default: %(default)s)")
+    add("--seeds", default="0-2" if runs else None, metavar="LIST", help="as in 1,2,3 or 0-4 (default: %(default)s)")
+    add_out(parser)
+    add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")
+    columns = f"columns, of {', '.join(METRICS)} (default: %(default)s)"
+    add("--metric", default="acc,bwt,state", metavar="A,B", help=columns)
+
+
+def add_resources(parser: argparse.ArgumentParser) -> None:
+    """Add the budget of a task, and where and how."""
+    add = parser.add_argument
+    add("--epochs", type=int, metavar="N", help="another budget than the recipe's; the table will say so")
+    add("--workers", type=int, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
+    add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
+    add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
+    known = "; ".join(f"{name}: {what}" for name, what in PRECISIONS.items())
+    add("--precision", default="fp32", metavar="P", help=f"{known} (default: %(default)s)")
+    add("--tf32", action="store_true", help="on a GPU, round what is multiplied to TF32: other numbers, sooner")
+    add("--dry-run", action="store_true", help="list what would run, say how long it may take, and stop")

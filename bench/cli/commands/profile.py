@@ -1,0 +1,56 @@
+"""profile: what methods cost in time, memory and arithmetic, beside a bare PyTorch loop and the machine's limits."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.cli import options
+from bench.config import require
+
+METHODS = "default"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what to measure, and how often."""
+    add = parser.add_argument
+    add("--bench", default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
+    methods = "by name, or NAME:setting=value, or default (default: %(default)s)"
+    add("--methods", default=METHODS, metavar="A,B", help=methods)
+    add("--samples", type=int, default=4750, metavar="N", help="training images of a task, at most (default: 4750)")
+    add("--rounds", type=int, default=5, metavar="N", help="epochs of each arm, in turn (default: 5)")
+    add("--task", type=int, default=2, metavar="N", help="the task measured beside the first (default: 2)")
+    add("--threads", type=int, default=2, metavar="N", help="CPU threads (default: 2)")
+    add("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    add("--json", type=Path, metavar="FILE", help="also write all numbers there")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measure, print a table, and write the numbers where that was asked for. Return the exit code."""
+    benchmarks = options.pick_benchmarks(args.bench, args.catalog)
+    require(len(benchmarks) == 1, f"profile takes one --bench at a time, not {','.join(benchmarks)}")
+    for option in ("samples", "rounds", "threads"):
+        require(getattr(args, option) >= 1, f"--{option} must be at least 1, not {getattr(args, option)}")
+    there = args.catalog.benchmark(benchmarks[0]).num_tasks
+    require(2 <= args.task <= there, f"--task must be between 2 and {there}, the tasks of {benchmarks[0]}")
+    arms = [] if args.methods == METHODS else options.named(args.methods)
+    for arm in arms or options.pick_methods(METHODS, args.catalog):
+        name, *settings = arm.split(":")
+        options.pick_methods(name, args.catalog)
+        wrong = [text for text in settings if "=" not in text]
+        require(not wrong, f"--methods takes NAME:setting=value, not '{arm}'")
+    if not arms:
+        known = options.pick_methods(METHODS, args.catalog)
+        arms = [name for name in known if args.catalog.declaration(name).stage == "task"]
+    from bench.execution import store
+    from bench.tools import profile
+
+    if args.json:
+        store.check_writable(args.json.resolve().parent, "--json")
+    where = args.threads, args.device, args.catalog
+    setting = profile.Setting(benchmarks[0], args.data, args.samples, args.task, *where)
+    numbers = profile.run(arms, setting, args.rounds)
+    print(profile.table(numbers))
+    if args.json:
+        profile.write(numbers, args.json)
+    return 0

@@ -1,0 +1,24 @@
+"""status: what grids are doing in a results folder, and what is there."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench.cli.arguments import add_out
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `status`."""
+    add_out(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the grids that run, and the number of results. Return the exit code."""
+    from bench.execution import status as journal
+
+    alive = list(journal.grids(args.out))
+    for process, note in alive:
+        print("\n".join(journal.describe(process, note)))
+    stored = sum(1 for _ in args.out.glob("*/*/seed*-*.json"))
+    print(f"{args.out}: {stored} results, {len(alive) or 'no'} grid{'s are' if len(alive) > 1 else ' is'} running")
+    return 0

@@ -1,0 +1,85 @@
+"""NESS-Bench: methods x benchmarks x seeds, turned into a table.
+
+  {program}                                        the default methods on the embedded digits, three seeds
+  {program} --methods ness,gpm --bench all         a choice of methods on every benchmark
+  {program} status                                 how far a grid is that runs in another terminal
+  {program} tune                                   better settings, chosen on validation data
+  {program} list                                   what there is; with --recipes, every setting and its source
+  {program} data --prepare                         download and prepare the data of all benchmarks
+  {program} table --metric acc,bwt,forgetting      a table of what has been run
+  {program} table --paper NAME                     a paper's published table beside ours
+  {program} report                                 one HTML page of what has been run, with its figures
+  {program} new method NAME                        a file to start your own method from, and its test
+  {program} check NAME.py                          what every method and benchmark must keep to, on yours
+  {program} import matrix.csv --help               a row for an accuracy matrix computed elsewhere
+  {program} profile                                what methods cost in time, memory and arithmetic
+
+Finished cells (a method on a benchmark with a seed) are kept in the results folder and never run twice: the same
+command again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+from bench.catalog.catalog import Catalog
+from bench.cli.arguments import add_common
+from bench.cli.parser import Parser
+from bench.config import nearest
+from bench.core import UserError
+from bench.installation import program
+
+COMMANDS = {  # the module of each, in bench.cli.commands; imported only when it is called
+    "run": "run",
+    "status": "status",
+    "tune": "tune",
+    "list": "list",
+    "data": "data",
+    "table": "table",
+    "report": "report",
+    "import": "import_matrix",
+    "new": "new",
+    "check": "check",
+    "profile": "profile",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, call, print. Return the exit code: 0; 1 a cell failed; 2 a wrong request; 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not words or words[0].startswith("-"):
+            words.insert(0, "run")
+        command = command_of(words[0])
+        args = parser_of(words[0], command).parse_all(words[1:])
+        args.catalog = Catalog.of(args.plugin)
+        code: int = command.main(args)
+        return code
+    except UserError as error:
+        print(f"{program().split()[-1]}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def command_of(name: str) -> ModuleType:
+    """Return the module of a command. Raises `UserError`."""
+    if name not in COMMANDS:
+        raise nearest("command", name, COMMANDS)
+    return import_module(f"bench.cli.commands.{COMMANDS[name]}")
+
+
+def parser_of(name: str, command: ModuleType) -> Parser:
+    """Return the parser of a command, with the options that all commands take."""
+    about = str(__doc__).format(program=program())
+    known = f"commands: {', '.join(COMMANDS)} (default: run)"
+    more = f"{known}; `{program()} COMMAND --help` has the options of each"
+    parser = Parser(f"{program()} {name}", description=about, epilog=more)
+    add_common(parser)
+    command.add_arguments(parser)
+    return parser

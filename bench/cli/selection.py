@@ -1,0 +1,66 @@
+"""Which stored results a table or a report is made of."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.catalog import changes
+from bench.cli import options
+from bench.cli.commands import warn
+from bench.core import PROTOCOLS, Cell, Result, UserError
+from bench.installation import program
+
+
+class Selection(NamedTuple):
+    """What a table or a report is made of."""
+
+    results: list[Result]  # those that were asked for, at least one
+    seeds: list[int]  # asked for
+    everything: list[Result]  # all that is stored
+    changed: dict[str, tuple[str, ...]]  # what has changed since a result was run, by the key of its cell
+
+
+def select(args: argparse.Namespace) -> Selection:
+    """Return the stored results that were asked for. Raises `UserError` where there are none."""
+    seeds = options.parse_seeds(args.seeds) if args.seeds else None
+    benchmarks = options.pick_benchmarks(args.bench, args.catalog)
+    today = changes.Today(args.catalog)
+    stored = stored_results(args.out, today)
+    imported = [result.cell.method for result in stored if result.cell.traits.get("imported")]
+    methods = options.pick_methods(args.methods, args.catalog, imported)
+    protocols = options.pick("protocol", args.protocol or "all", PROTOCOLS)
+    if args.methods == "all":
+        methods += args.catalog.variants()
+
+    def asked_for(cell: Cell) -> bool:
+        named = cell.method in methods and cell.benchmark in benchmarks
+        under = cell.protocol in protocols or cell.traits.get("imported", False)
+        return named and under and (seeds is None or cell.seed in seeds)
+
+    kept = [result for result in stored if asked_for(result.cell)]
+    if not kept:
+        raise UserError(f"no results of these in {args.out}: run them first, as in `{program()}`")
+    changed = {result.cell.key: today.changes(result.cell) for result in kept}
+    return Selection(kept, seeds or sorted({result.cell.seed for result in kept}), stored, changed)
+
+
+def stored_results(folder: Path, today: changes.Today) -> list[Result]:
+    """Return all stored results, those apart that may not be averaged; warn of files that cannot be read, and of
+    results whose method or benchmark is unknown."""
+    from bench.analysis import table as tables
+    from bench.execution import store
+
+    found: list[Result] = []
+    unknown: dict[str, None] = {}
+    for result in store.load_all(folder):
+        if isinstance(result, str):
+            warn(result)
+        elif today.knows(result.cell):
+            found.append(result)
+        else:
+            unknown[f"{result.cell.method} on {result.cell.benchmark}"] = None
+    if unknown:
+        warn(f"left aside, unknown here without their --plugin: {', '.join(unknown)}")
+    return changes.tell_apart(found, lambda cell: (tables.row_label(cell), tables.column_label(cell)), today)
