@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from bench import files
 from bench.analysis.columns import METRICS, Metric
 from bench.analysis.compare import Listing
 from bench.analysis.labels import CHANGED
 from bench.analysis.table import Column, Entry, Table
 from bench.core import Result
-from bench.execution import store
 
 
 def show(entry: Entry, metric: Metric, pm: str) -> str:
@@ -206,14 +206,14 @@ def show_listing(listing: Listing, form: str) -> str:
 def save(table: Table, stem: str, command: str, results: Sequence[Result], folder: Path) -> None:
     """Write the table in every format, and its manifest: the command, and what the numbers depend on."""
     for suffix, render in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv)):
-        store.write_text(folder / f"{stem}.{suffix}", render(table) + "\n")
+        files.write_text(folder / f"{stem}.{suffix}", render(table) + "\n")
     manifest = {
         "command": command,
         "caption": table.caption,
         "environments": [json.loads(facts) for facts in sorted({_facts(result) for result in results})],
         "cells": [str(result.cell.path) for result in results],
     }
-    store.write_text(folder / f"{stem}.json", json.dumps(manifest, indent=1) + "\n")
+    files.write_text(folder / f"{stem}.json", json.dumps(manifest, indent=1) + "\n")
 
 
 def _facts(result: Result) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench import files
 from bench.analysis import page
 from bench.analysis.columns import METRICS
 from bench.analysis.figures import figure, plots
@@ -18,7 +19,6 @@ from bench.analysis.table import Table, summarise
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.core import Cell, Result
-from bench.execution import store
 
 Pair = tuple[Cell, Result | None]
 
@@ -38,7 +38,7 @@ def write(
     Where `formats` are given, "pdf" or "png", write each figure in them, and the captions, to `figures/` beside it.
     `options` are those of `summarise`; `commands` are what was typed to get the results.
     """
-    store.check_writable(path.parent)
+    files.check_writable(path.parent)
     table = summarise(pairs, chosen, seeds, streams=streams, **options)
     full = summarise(pairs, list(METRICS), seeds, streams=streams, **options)
     runs = runs_of(full, pairs, seeds, streams or {})
@@ -56,7 +56,7 @@ def write(
         _manifest(results, commands),
         place,
     )
-    store.write_text(path, html)
+    files.write_text(path, html)
 
 
 def figures_of(pairs: Sequence[Pair], streams: Mapping[str, str] | None = None) -> list[Plot]:
@@ -142,11 +142,11 @@ def _draw(runs: Sequence[Runs]) -> list[list[Plot]]:
 
 def _export(drawn: Sequence[Plot], folder: Path, formats: Sequence[str]) -> None:
     """Write each figure as a file of its own, and a file of all captions."""
-    store.check_writable(folder)
+    files.check_writable(folder)
     for plot in drawn:
         figure.save(plot, folder, formats)
     captions = [f"**{plot.name}**: {plot.caption}\n" for plot in drawn]
-    store.write_text(folder / "captions.md", "\n".join(captions))
+    files.write_text(folder / "captions.md", "\n".join(captions))
 
 
 def _section(full: Table, some: Runs, drawn: Sequence[Plot]) -> page.Section:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bench import files
 from bench.analysis.columns import METRICS
 from bench.analysis.labels import bare, row_label
 from bench.core import Result, UserError
-from bench.execution import store
 
 
 def write_scalars(results: Iterable[Result], folder: Path) -> int:
@@ -23,7 +23,7 @@ def write_scalars(results: Iterable[Result], folder: Path) -> int:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise UserError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
-    store.check_writable(folder, "--tensorboard")
+    files.check_writable(folder, "--tensorboard")
     written = 0
     for result in results:
         if result.error is None:

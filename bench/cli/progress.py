@@ -54,6 +54,8 @@ class Display:
         self.bars.advance(self.grid)
         outcome = "failed" if result.error else f"{result.environment['seconds']:.1f} s"
         line = f"[{self.count}/{self.total}] {result.cell}: {outcome}"
+        if "checkpoint" in result.environment:
+            line += f" ({result.environment['checkpoint']})"
         if left:
             line += f"; about {duration(left)} left"
             self.bars.update(self.grid, description=f"cells, about {duration(left)} left")

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
+import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench import files, locks
 from bench.core import DataError, Split
 
 UNREADABLE = (  # all that numpy and zip raise on a damaged file
     OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
 Labelled = tuple[np.ndarray, np.ndarray]  # images, uint8 (n, height, width[, channels]), and labels, int64 (n,)
+CHUNK = 2**20  # bytes of a download at a time
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -88,7 +88,12 @@ class Source:
         """Where there is no prepared array, make it from the archives, downloaded if need be. Raises `DataError`."""
         if present(self.prepared(folder)):
             return
-        with alone(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = locks.alone(folder)
+        except OSError as error:
+            raise DataError(f"cannot use {folder}: {error.strerror}; choose another --data") from error
+        with lock:
             if not present(self.prepared(folder)):  # nor made by another process in the meantime
                 self._prepare(folder)
 
@@ -155,57 +160,30 @@ class Source:
         return Split(x, y)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One process at a time works in a folder: a lock on the folder itself, which dies with its owner. Raises
-    `DataError`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"cannot use {folder}: {error.strerror}; choose another --data") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
 def save_prepared(path: Path, arrays: dict[str, Any]) -> None:
     """Write a prepared array whole or not at all. Raises `DataError`."""
-    partial = path.with_name(f".{path.stem}.partial.npz")
     try:
-        with partial.open("wb") as file:
+        with files.replacing(path) as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())  # a disk may say only now that it is full
-        partial.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"cannot write {path}: {reason}; free some space or choose another --data") from error
-    finally:
-        _remove(partial)
 
 
 def _download(archive: Archive, folder: Path) -> None:
-    """Fetch a file whole or not at all: until it is there, and its checksum right, it has another name."""
-    from torchvision.datasets.utils import download_url
+    """Fetch a file whole or not at all: it gets its name once it is there, and its checksum right."""
+    import pooch
 
     path = folder / archive.name
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # left by a run that was killed; without a checksum it would pass as whole
-        download_url(archive.url, str(path.parent), partial.name, archive.md5 or None)
-        partial.replace(path)
-    finally:
-        _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    """Delete what may be there; a folder that forbids it has kept it from being made."""
-    with suppress(OSError):
-        path.unlink()
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        files.remove(left)  # by a run that was killed
+    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=CHUNK)
+    with files.replacing(path) as file:
+        download(archive.url, file, None)
+        file.flush()
+        found = md5sum(Path(file.name))
+        if archive.md5 and found != archive.md5:
+            raise DataError(f"what came is damaged, or another file: its md5 is {found}, not {archive.md5}")
 
 
 def one_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from bench import installation
+from bench import files, installation
 from bench.core import Cell, Result
 from bench.execution import machine, store
 from bench.execution.calibration import Answer, Order, calibrate
@@ -166,7 +166,7 @@ def calibrations(cells: Sequence[Cell], resources: Resources, out: Path) -> dict
     new = calibrate(list(orders.values()), resources, LIMIT)
     known |= {key: answer for key, answer in new.items() if "error" not in answer}  # an error is worth another try
     with suppress(OSError):  # a folder that cannot be written is told by the run itself
-        store.write_text(path, json.dumps(known, indent=1) + "\n")
+        files.write_text(path, json.dumps(known, indent=1) + "\n")
     return {**known, **new}
 
 

@@ -1,70 +1,139 @@
-"""What a cell has reached after a task, on disk, so that a killed one goes on with its next task: the weights, what the
-method carries, the rows of R and the records. Arrays and JSON only, no pickle. No random state is among it, for none
-outlives a task: every task's seeds come from the cell."""
+"""What a cell has reached after a task, on disk, so that a killed one goes on with its next task.
+
+It holds the weights, what the method carries, the rows of R and the records, as arrays and JSON, no pickle. No random
+state is among it, for none outlives a task: every task's seeds come from the cell.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench import files
 from bench.core import Cell
-from bench.data.source import UNREADABLE
 from bench.execution import store
+from bench.execution.decoding import Object, TaskForm
 from bench.training.loop import Row, Session
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RecursionError)
+UNZIPPABLE = (zipfile.BadZipFile, zlib.error, msgspec.ValidationError)
+Arrays = dict[str, np.ndarray]
+
+
+class About(TypedDict):
+    """What stands beside the arrays."""
+
+    facts: Object
+    rows: list[list[float | None]]
+    records: list[TaskForm]
+    seconds: float
+    devices: dict[str, str]  # where each tensor of the method was
+    arrays: str  # digest
+
+
+class Reached(NamedTuple):
+    """What a checkpoint brought back beside weights and memory."""
+
+    rows: list[Row]
+    records: list[dict[str, Any]]
+    seconds: float
 
 
 class Checkpoint:
-    """Of one cell, in `folder`. `facts` are what a number depends on beside the cell: where they differ, it does not
-    count. A disk that is full or not writable costs the checkpoint, never the cell: `trouble` then says why."""
+    """The checkpoint of one cell, in `folder`.
+
+    `facts` are what a number depends on: where they differ, or anything in it does not fit, it is not used. A disk that
+    is full or not writable costs the checkpoint, never the cell. `trouble` then says why.
+    """
 
     def __init__(self, folder: Path, cell: Cell, facts: dict[str, Any]) -> None:
         self.path = store.checkpoint(folder, cell)
-        self.facts = json.loads(json.dumps(facts))
+        self.facts = json.loads(json.dumps({**facts, "cell": cell.key}))
         self.trouble = ""
 
     def save(self, session: Session, rows: list[Row], records: list[dict[str, Any]], seconds: float) -> None:
         """Replace what there is by the state after task len(rows) - 1; `seconds` is what it took so far."""
         state = session.method.state()
-        about = {"facts": self.facts, "rows": rows, "records": records, "seconds": seconds}
-        about["devices"] = {name: tensor.device.type for name, tensor in state.items()}
-        arrays = {f"network.{n}": _array(t) for n, t in session.network.state_dict().items()}
-        arrays |= {f"method.{n}": _array(t) for n, t in state.items()}
+        arrays = {f"network.{name}": _array(tensor) for name, tensor in session.network.state_dict().items()}
+        arrays |= {f"method.{name}": _array(tensor) for name, tensor in state.items()}
+        devices = {name: tensor.device.type for name, tensor in state.items()}
+        about = {"facts": self.facts, "rows": rows, "records": records, "seconds": seconds, "devices": devices}
+        about["arrays"] = digest(arrays)
         file = io.BytesIO()
         np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
         try:
-            store.write_bytes(self.path, file.getvalue())
+            files.write_bytes(self.path, file.getvalue())
         except OSError as error:
             self.trouble = f"no checkpoint: {error.strerror}"
 
-    def load(self, session: Session) -> tuple[list[Row], list[dict[str, Any]], float]:
-        """Bring a session's network and method to the state that was saved, and return its rows, records and seconds;
-        nothing of them where there is no checkpoint, or a damaged one, or one of other facts."""
+    def load(self, session: Session) -> Reached:
+        """Bring a session to the state that was saved. Return what it had reached; nothing, and the session as it was,
+        where there is no checkpoint, or none that fits."""
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            about = json.loads(arrays.pop("about").tobytes())
+            about, arrays = self._read()
+            _demand_fit(about, arrays, session)
         except FileNotFoundError:
-            return [], [], 0.0
-        except UNREADABLE:
+            return Reached([], [], 0.0)
+        except (*UNREADABLE, *UNZIPPABLE):
             self.trouble = "a damaged checkpoint was not used"
-            return [], [], 0.0
+            return Reached([], [], 0.0)
         if about["facts"] != self.facts:
-            return [], [], 0.0
+            self.trouble = "a checkpoint of other code, or from another machine or cell, was not used"
+            return Reached([], [], 0.0)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         session.network.load_state_dict(_part(tensors, "network."))
         state = _part(tensors, "method.")
         session.method.load_state({name: tensor.to(about["devices"][name]) for name, tensor in state.items()})
-        return about["rows"], about["records"], about["seconds"]
+        return Reached(about["rows"], about["records"], about["seconds"])  # type: ignore[arg-type]
+
+    def _read(self) -> tuple[About, Arrays]:
+        with np.load(self.path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(arrays.pop("about").tobytes())
+        msgspec.convert(about, About, strict=True)
+        if about["arrays"] != digest(arrays):
+            raise ValueError("the arrays are not those that were saved")
+        return about, arrays
 
     def remove(self) -> None:
-        """The cell is done."""
+        """Delete it: the cell is done."""
         self.path.unlink(missing_ok=True)
+
+
+def _demand_fit(about: About, arrays: Arrays, session: Session) -> None:
+    """Raise ValueError unless a checkpoint is one of such a network and such a stream."""
+    network = {f"network.{name}": tensor for name, tensor in session.network.state_dict().items()}
+    names = {*network, *(f"method.{name}" for name in about["devices"])}
+    if set(arrays) != names:
+        raise ValueError("other arrays than the network and the method have")
+    for name, tensor in network.items():
+        own = _array(tensor)
+        if (own.shape, own.dtype) != (arrays[name].shape, arrays[name].dtype):
+            raise ValueError(f"{name} has another shape or type")
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+    if not 0 < len(about["rows"]) == len(about["records"]) < len(session.tasks):
+        raise ValueError("another number of rows than of records, or too many")
+
+
+def digest(arrays: Arrays) -> str:
+    """Return 16 hex digits over names, types, shapes and numbers."""
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()[:16]
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -64,6 +64,8 @@ def run(
         estimate.learn(result)
     total = len(done) + len(pending)
     with Claims(folder) as claims, Journal(folder, total, len(done), resources.workers, estimate) as journal:
+        if claims.trouble:
+            yield Trouble(claims.trouble)
         keeper = Keeper(folder, claims)
         ready, failed = (list(pending), []) if resources.address else prepare(pending, resources)
         agenda = Agenda(estimate.longest_first(ready), folder, claims, answers)

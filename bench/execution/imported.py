@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench import files
 from bench.config import require
 from bench.core import Benchmark, Cell, Result, UserError
 from bench.execution import store
@@ -80,5 +81,5 @@ def import_matrix(
     place = out / result.cell.path
     for other in sorted(place.parent.glob(f"seed{seed}-*.json")):
         require(other == place, f"{method} on {benchmark.name}, seed {seed}, is there already: remove {other} first")
-    store.check_writable(out)
+    files.check_writable(out)
     return store.save(result, out)

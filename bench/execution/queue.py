@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from bench import locks
 from bench.core import Cell, Result
 from bench.execution import store
+
+PROBE = 2**48  # a byte beyond those of all keys, which have 12 hex digits
 
 
 class Claims:
     """Claims of this process on cells: locks on single bytes of one file, which the kernel lifts when their owner dies.
 
-    The byte is the cell's key as a number. Nothing is written, and nothing is left to clean up.
+    The byte is the cell's key as a number. Nothing is written, and nothing is left to clean up. On a file system
+    without locks every claim is granted, and `trouble` says so.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / ".claims").open("ab")
+        self.trouble = ""
+        try:
+            locks.acquire_byte(self._file, PROBE)
+        except locks.NoLocksError as error:
+            self.trouble = f"{folder}: {error.strerror}; run one command at a time there, or cells may run twice"
+        else:
+            locks.release_byte(self._file, PROBE)
 
     def __enter__(self) -> Claims:
         return self
@@ -29,15 +39,12 @@ class Claims:
 
     def claim(self, key: str) -> bool:
         """Whether the cell is this process's now; False while another has it."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(key, 16))
-        except (BlockingIOError, PermissionError):  # POSIX allows either
-            return False
-        return True
+        return bool(self.trouble) or locks.acquire_byte(self._file, int(key, 16))
 
     def release(self, key: str) -> None:
         """Let others have it."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, int(key, 16))
+        if not self.trouble:
+            locks.release_byte(self._file, int(key, 16))
 
 
 class Agenda:

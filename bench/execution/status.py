@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench import files, locks
 from bench.core import Cell, Result
-from bench.execution import store
 from bench.execution.queue import Agenda, Estimate
 
 EVERY = 1.0  # seconds, at most, between two notes of progress
@@ -33,7 +33,8 @@ class Journal:
     def __enter__(self) -> Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._path.with_suffix(".lock").open("a")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with suppress(locks.NoLocksError):
+            locks.acquire(self._lock)
         self._note()
         return self
 
@@ -70,7 +71,7 @@ class Journal:
         ]
         facts = {"total": self.total, "done": self.done, "failed": self.failed, "left": self.left()}
         try:
-            store.write_text(self._path, json.dumps({**facts, "started": self.started, "running": running}))
+            files.write_text(self._path, json.dumps({**facts, "started": self.started, "running": running}))
         except OSError:
             return  # a full disk: the grid has better to do than to tell
 
@@ -80,14 +81,23 @@ def grids(results: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for path in sorted((results / ".grids").glob("*.json")):
         try:
             note = json.loads(path.read_text())
-            with path.with_suffix(".lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-            path.with_suffix(".lock").unlink(missing_ok=True)
-        except BlockingIOError:
-            yield int(path.stem), note
+            alive = _locked(path.with_suffix(".lock"))
         except FileNotFoundError:
             continue  # it ended just now
+        if alive:
+            yield int(path.stem), note
+            continue
+        path.unlink(missing_ok=True)
+        path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> bool:
+    """Return whether another process has a lock; where there are none, as if it had."""
+    with path.open("a") as file:
+        try:
+            return not locks.acquire(file, wait=False)
+        except locks.NoLocksError:
+            return True
 
 
 def describe(process: int, note: dict[str, Any]) -> Iterator[str]:

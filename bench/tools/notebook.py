@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import installation
+from bench import files, installation
 from bench.analysis import page, render
 from bench.analysis import report as reports
 from bench.analysis import table as tables
@@ -87,7 +87,7 @@ def run(
     catalog.import_methods(names)
     request = Request(names, streams, listed, epochs, settings or {}, [protocol], precision)
     plan = catalog.plan(request)
-    store.check_writable(where)
+    files.check_writable(where)
     found = [store.stored(cell, where) for cell in plan.cells]
     done = {r.cell.key: r for r in found if isinstance(r, Result) and r.error is None}
     pending = [cell for cell in plan.cells if cell.key not in done]

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from bench.execution import store
+from bench import files
 from bench.execution.runner import Resources, environment, set_arithmetic
 from bench.tools.profile_arms import BARE, Setting, serve
 from bench.training.loop import now
@@ -167,4 +167,4 @@ def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
 
 def write(numbers: dict[str, Any], path: Path) -> None:
     """Write a measurement as JSON."""
-    store.write_text(path, json.dumps(numbers, indent=1) + "\n")
+    files.write_text(path, json.dumps(numbers, indent=1) + "\n")

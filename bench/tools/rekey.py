@@ -6,7 +6,7 @@ its new name, with the suite version of its commit. A digest of code is translat
 commit that the result names; else it stays, and tables will say that the code has changed since.
 
 Schema 2 began with digests that covered the settings and what a class declares of itself, which every cell records
-anyway. Those are translated in the same way: the same code, by today's digest.
+anyway. Those are translated in the same way: the same code, by today's digest. Nor had files a checksum; they get it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bench.catalog.catalog import Catalog
 from bench.catalog.discovery import assigned
 from bench.catalog.plan import Request
 from bench.core import SCHEMA, Cell, Result, UserError
-from bench.execution import store
+from bench.execution import decoding, store
 from bench.installation import ROOT
 
 FOLDERS = {"method": "methods", "benchmark": "datasets"}
@@ -133,9 +133,9 @@ def main(folder: Path) -> None:
             continue
         before = store.load(path)
         after = retold(before)
-        if after != before:
+        if after != before or decoding.CHECKSUM not in raw:
             store.save(after, folder)
-            print(f"{path}: digests")
+            print(f"{path}: written anew")
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import metrics
+from bench import files, metrics
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.config import require
-from bench.core import SCHEMA, Cell, Result, Task, Training
-from bench.execution import store
+from bench.core import Cell, Result, Task, Training
+from bench.execution import decoding
 from bench.execution.executors import ray as cluster
 from bench.execution.runner import Resources, run_cell
 from bench.seeding import derive
@@ -145,25 +145,36 @@ def attempt(trial: Trial, resources: Resources, folder: Path) -> Outcome:
 
 def _save(trial: Trial, results: Sequence[Result], folder: Path) -> Outcome:
     record = {"settings": trial.settings, "tasks": trial.tasks, "results": [asdict(result) for result in results]}
-    store.write_text(folder / trial.path, json.dumps(record, indent=1) + "\n")
+    files.write_text(folder / trial.path, decoding.seal(record))
     return _outcome(trial, results)
 
 
 def stored(trial: Trial, folder: Path) -> Outcome | str | None:
-    """The outcome of a trial if there is one; a warning if its file cannot be read."""
+    """Return the outcome of a trial if there is one; a warning if its file cannot be used."""
     path = folder / trial.path
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        raw = json.loads(path.read_text())["results"]
-        results = [Result(**{**own, "cell": cell}) for own, cell in zip(raw, trial.cells, strict=True)]
-        if any(result.schema != SCHEMA for result in results):
-            raise ValueError(f"another schema than {SCHEMA}")
-        if any(own["cell"]["source"] != cell.source for own, cell in zip(raw, trial.cells, strict=True)):
-            return f"{path}: the code or the recipe has changed since; the trial runs again"
-        return _outcome(trial, results)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        return f"{path} is damaged ({type(error).__name__}: {error}); the trial runs again"
+        results = _read(path)
+        if [result.cell.key for result in results] != [cell.key for cell in trial.cells]:
+            raise ValueError("it holds other cells than the trial has")
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}; the trial runs again"
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        return f"{path} is damaged: {reason}; the trial runs again"
+    if any(result.cell.source != cell.source for result, cell in zip(results, trial.cells, strict=True)):
+        return f"{path}: the code or the recipe has changed since; the trial runs again"
+    return _outcome(trial, results)
+
+
+def _read(path: Path) -> list[Result]:
+    """Return the results that a file of a trial holds. Raises OSError and ValueError."""
+    record = decoding.unseal(path.read_bytes())
+    stored = record.get("results")
+    if not isinstance(stored, list):
+        raise ValueError("it holds no results")
+    return [decoding.result_of(raw) for raw in stored]
 
 
 def _outcome(trial: Trial, results: Sequence[Result]) -> Outcome:

@@ -116,12 +116,10 @@ def test_a_failing_cell_is_a_value_with_its_traceback(plugin):
 
 
 def test_missing_data_fails_the_cells_of_that_benchmark_only(tmp_path, monkeypatch):
-    import torchvision.datasets.utils as downloads
-
     def offline(*_):
         raise OSError("no network")
 
-    monkeypatch.setattr(downloads, "download_url", offline)
+    monkeypatch.setattr("pooch.HTTPDownloader.__call__", offline)
     request = plan.Request(["finetune"], ["toy", "split_cifar100"], [0])
     ready, failed = grid.prepare(Catalog().plan(request)[0], runner.Resources(data=tmp_path))
     assert [c.benchmark for c in ready] == ["toy"]

@@ -262,7 +262,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("torchvision.datasets.utils.download_url", fail)
+    monkeypatch.setattr("pooch.HTTPDownloader.__call__", fail)
 
 
 @pytest.mark.usefixtures("offline")

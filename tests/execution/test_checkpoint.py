@@ -3,16 +3,19 @@
 import dataclasses
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from driving import watched
 
+from bench import files
 from bench.catalog import plan
 from bench.catalog.catalog import Catalog
 from bench.core import Result
-from bench.execution import runner, store
+from bench.execution import checkpoint, runner, store
 
 METHODS = [name for name in Catalog().available("Method") if Catalog().method(name).stage != "all"]
 
@@ -106,6 +109,71 @@ def test_another_cell_does_not_find_it(tmp_path: Path) -> None:
     assert min(resumed(dataclasses.replace(cell, seed=1), tmp_path)[1]) == 0
 
 
+def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, np.ndarray]], None]) -> None:
+    """Change what a checkpoint says, and its arrays, and seal it again as if it had been saved so."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    about = json.loads(arrays.pop("about").tobytes())
+    change(about, arrays)
+    about["arrays"] = checkpoint.digest(arrays)
+    np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+
+
+def first(arrays: dict[str, np.ndarray]) -> str:
+    return next(name for name in arrays if name.startswith("network."))
+
+
+ODD = {
+    "a row too few": lambda about, arrays: about["rows"].pop(),
+    "all rows": lambda about, arrays: about.update(rows=about["rows"] * 5, records=about["records"] * 5),
+    "no rows": lambda about, arrays: about.update(rows=[], records=[]),
+    "a word for a row": lambda about, arrays: about.update(rows=["abc"] * len(about["rows"])),
+    "records that are none": lambda about, arrays: about.update(records=[{"epochs": "many"}] * len(about["records"])),
+    "no seconds": lambda about, arrays: about.pop("seconds"),
+    "no facts": lambda about, arrays: about.update(facts=None),
+    "an unknown device": lambda about, arrays: about.update(devices={"basis": "cpu"}),
+    "a missing array": lambda about, arrays: arrays.pop(first(arrays)),
+    "another shape": lambda about, arrays: arrays.update({first(arrays): arrays[first(arrays)][:1]}),
+    "another type": lambda about, arrays: arrays.update({first(arrays): arrays[first(arrays)].astype(float)}),
+    "an array of another name": lambda about, arrays: arrays.update(other=np.zeros(2)),
+    "not a number": lambda about, arrays: arrays.update({first(arrays): np.full_like(arrays[first(arrays)], np.nan)}),
+}
+
+
+@pytest.mark.parametrize("change", ODD.values(), ids=ODD)
+def test_an_odd_checkpoint_is_not_used(change: Any, tmp_path: Path) -> None:
+    cell = cell_of("ewc")
+    killed(cell, tmp_path, 2)
+    rewritten(tmp_path / f"{cell.key}.npz", change)
+    result, trained = resumed(cell, tmp_path)
+    assert min(trained) == 0 and "was not used" in result.environment["checkpoint"]
+    assert result.error is None and "resumed_after" not in result.environment
+
+
+def test_arrays_of_another_seed_under_this_name_are_not_used(tmp_path: Path) -> None:
+    cell = cell_of("finetune")
+    other = dataclasses.replace(cell, seed=1)
+    for one in (cell, other):
+        killed(one, tmp_path, 2)
+    (tmp_path / f"{cell.key}.npz").write_bytes((tmp_path / f"{other.key}.npz").read_bytes())
+    result, trained = resumed(cell, tmp_path)
+    assert min(trained) == 0 and "another machine or cell" in result.environment["checkpoint"]
+    assert bits(result) == bits(runner.run_cell(cell, runner.Resources()))
+
+
+def test_swapped_arrays_are_noticed(tmp_path: Path) -> None:
+    """Every file of the archive is whole, and the arrays are those of a later state."""
+    cell = cell_of("finetune")
+    killed(cell, tmp_path, 2)
+    path = tmp_path / f"{cell.key}.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    name = first(arrays)
+    np.savez(path, **{**arrays, name: arrays[name] + 1})
+    result, trained = resumed(cell, tmp_path)
+    assert min(trained) == 0 and "damaged" in result.environment["checkpoint"]
+
+
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runner.run_cell(cell_of("finetune"), runner.Resources())
@@ -124,7 +192,7 @@ def full_disk(*_: object) -> None:
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "write_bytes", full_disk)
+    monkeypatch.setattr(files, "write_bytes", full_disk)
     result = runner.run_cell(cell_of("finetune"), runner.Resources(checkpoints=tmp_path))
     assert result.error is None and "No space left" in result.environment["checkpoint"]
 

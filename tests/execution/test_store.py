@@ -1,7 +1,6 @@
 """Results on disk: whole or not at all, and never mistaken for another's."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import installation
-from bench.core import SCHEMA, Result, UserError
+from bench.core import SCHEMA, Result
 from bench.execution import store
 
 PUBLISHED = installation.ROOT / "results" / "published"
@@ -71,35 +70,6 @@ def test_a_file_that_cannot_be_read_is_a_warning(
     kinds = {type(found) for found in store.load_all(tmp_path)}
     assert kinds == {str, Result}
     assert store.load(other) == make_result(seed=1)
-
-
-def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    store.write_text(path, "old")
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for step in ("fsync", "replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, step, interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                store.write_text(path, "new")
-        assert path.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [path]
-    store.write_text(path, "new")
-    assert path.read_text() == "new"
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    for folder in (file, file / "results"):
-        with pytest.raises(UserError, match="--out") as caught:
-            store.check_writable(folder)
-        assert str(folder) in str(caught.value)
-    store.check_writable(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_the_key_covers_what_decides_a_number_and_nothing_else(make_result: Callable[..., Result]) -> None:

@@ -16,7 +16,7 @@ import chaos
 import pytest
 from driving import executed
 
-from bench import installation
+from bench import files, installation
 from bench.catalog import plan
 from bench.catalog.catalog import Catalog
 from bench.cli import command_line
@@ -133,7 +133,7 @@ def test_a_method_that_prints_does_not_get_into_the_table(command: Any, plugin: 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first two results cannot be written when they come; they are, once there is room."""
     tries = []
-    write = store.write_text
+    write = files.write_text
 
     def full_at_first(path: Path, text: str) -> None:
         tries.append(path)
@@ -141,7 +141,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, text)
 
-    monkeypatch.setattr(store, "write_text", full_at_first)
+    monkeypatch.setattr(files, "write_text", full_at_first)
     cells = cells_of("finetune", "gpm", "ewc")
     watch, unsaved = driven(cells, tmp_path)
     assert not unsaved and all((tmp_path / cell.path).exists() for cell in cells)
@@ -152,14 +152,14 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_disk_that_stays_full_is_told_and_exits_1(
     command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = store.write_bytes
+    write = files.write_bytes
 
     def full(path: Path, content: bytes) -> None:
         if path.name.startswith("seed"):
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(store, "write_bytes", full)
+    monkeypatch.setattr(files, "write_bytes", full)
     words = ("--methods", "finetune", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
     answer = command(*words)
     assert answer.code == 1 and "not saved: finetune on toy, seed 0" in answer.err
@@ -316,14 +316,14 @@ def test_what_a_method_may_do_fails_it_alone(
 
 
 def test_a_table_that_cannot_be_saved_is_shown(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = store.write_bytes
+    write = files.write_bytes
 
     def full(path: Path, content: bytes) -> None:
         if path.parent.name == "tables":
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(store, "write_bytes", full)
+    monkeypatch.setattr(files, "write_bytes", full)
     words = ("--methods", "finetune", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
     answer = command(*words)
     assert answer.code == 0 and "| finetune" in answer.out and "the table was not saved" in answer.err
@@ -334,7 +334,7 @@ def test_an_interrupted_grid_counts_what_is_on_disk(
 ) -> None:
     """A result that was held because the disk was full is written once there is room, Ctrl-C or not."""
     path = plugin("stops", "def begin_task(self, task, data):\n    raise KeyboardInterrupt")
-    write, tries = store.write_bytes, []
+    write, tries = files.write_bytes, []
 
     def full_at_first(where: Path, content: bytes) -> None:
         tries.append(where)
@@ -342,7 +342,7 @@ def test_an_interrupted_grid_counts_what_is_on_disk(
             raise OSError(errno.ENOSPC, "No space left on device")
         write(where, content)
 
-    monkeypatch.setattr(store, "write_bytes", full_at_first)
+    monkeypatch.setattr(files, "write_bytes", full_at_first)
     words = ("--plugin", path, "--methods", "finetune,stops", "--bench", "toy", "--seeds", "0", "--epochs", "1")
     answer = command(*words, "--out", tmp_path / "out")
     assert answer.code == 130 and "interrupted: 1 cells are kept; the same command runs the other 1" in answer.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bench import files
 from bench.cli import options
 from bench.config import require
 
@@ -42,11 +43,10 @@ def main(args: argparse.Namespace) -> int:
     if not arms:
         known = options.pick_methods(METHODS, args.catalog)
         arms = [name for name in known if args.catalog.declaration(name).stage == "task"]
-    from bench.execution import store
     from bench.tools import profile
 
     if args.json:
-        store.check_writable(args.json.resolve().parent, "--json")
+        files.check_writable(args.json.resolve().parent, "--json")
     where = args.threads, args.device, args.catalog
     setting = profile.Setting(benchmarks[0], args.data, args.samples, args.task, *where)
     numbers = profile.run(arms, setting, args.rounds)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import files
 from bench.analysis.columns import METRICS
 from bench.catalog import changes
 from bench.cli import options
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.dry_run:
         args.catalog.import_methods(request.methods)
         cells, unsupported = args.catalog.plan(request)
-        store.check_writable(args.out)
+        files.check_writable(args.out)
     if args.rerun not in ("", "changed"):
         raise nearest("--rerun", args.rerun, ["changed"])
     today = changes.Today(args.catalog)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import files
 from bench.cli import options
 from bench.cli.arguments import add_out, add_resources
 from bench.cli.commands import announce, warn, warn_if_slower
@@ -67,10 +68,10 @@ def main(args: argparse.Namespace) -> int:
 
 def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict[str, Outcome]:
     """Outcomes by key; a line for each as it comes."""
-    from bench.execution import grid, store
+    from bench.execution import grid
     from bench.tools import tuning_search as tuner
 
-    store.check_writable(out)
+    files.check_writable(out)
     outcomes: dict[str, Outcome] = {}
 
     def tell(outcome: Outcome) -> None:
@@ -88,14 +89,13 @@ def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out
     """Print the trials and write the recipe. Returns the exit code."""
     from bench.analysis import render
     from bench.cli import command_line
-    from bench.execution import store
     from bench.execution.runner import commit
     from bench.tools import tuned_recipe
 
     ranked = tuned_recipe.rank(outcomes)
     print("\n\n".join(render.show_listing(table, "md") for table in tuned_recipe.listings(ranked, request, search)))
     path = out / "tune" / f"{tuned_recipe.stem(request)}.toml"
-    store.write_text(
+    files.write_text(
         path, tuned_recipe.to_toml(ranked, request, search, command_line.tune_line(request, search), commit())
     )
     print(f"\nrecipe: {path}")

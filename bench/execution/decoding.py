@@ -1,0 +1,198 @@
+"""From the bytes of a stored result to a result, strictly: what is not exactly that is a ValueError of one line.
+
+A file carries a checksum of its content, so that a damaged digit is no number. Files from before there was one are held
+to the same form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, fields
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
+
+from bench.core import SCHEMA, Cell, Result
+
+CHECKSUM = "checksum"
+Object = dict[str, Any]
+
+
+class OtherSchemaError(ValueError):
+    """A result of another version of the suite, which is not damaged."""
+
+
+class TaskForm(TypedDict, total=False):
+    """What the suite reads of the record of a task. A method's report is its own affair."""
+
+    task: int
+    epochs: int
+    validation_loss: float | None
+    trainable: int
+    state_bytes: int
+    stored: int
+    samples_read: int
+    old_samples_read: int
+    seconds: dict[str, float]
+    report: Object
+    untrained: list[float | None]
+
+
+class EnvironmentForm(TypedDict, total=False):
+    """What the suite reads of the environment."""
+
+    commit: str
+    dirty: bool
+    library: str
+    python: str
+    packages: dict[str, str | None]
+    platform: str
+    device: str
+    cpu: str
+    threads: int
+    tf32: bool
+    precision: str
+    data: str
+    seconds: float
+    process_peak_bytes: int
+    resumed_after: int
+
+
+class CellForm(TypedDict):
+    """A cell as it is stored, its types tighter than those of `Cell`."""
+
+    benchmark: str
+    method: str
+    seed: int
+    training: dict[str, bool | int | float | str | None]
+    config: Object
+    source: NotRequired[dict[str, str]]
+    overrides: NotRequired[dict[str, tuple[Any, Any]]]
+    traits: NotRequired[dict[str, bool]]
+    options: NotRequired[Object]
+    protocol: NotRequired[str]
+    precision: NotRequired[str]
+    versions: NotRequired[dict[str, int]]
+
+
+class Form(TypedDict):
+    """A result as it is stored."""
+
+    cell: CellForm
+    matrix: list[list[float | None]]
+    tasks: list[TaskForm]
+    error: str | None
+    traceback: str | None
+    environment: EnvironmentForm
+    schema: int
+
+
+def encode(result: Result) -> str:
+    """Return a result as text, with its checksum."""
+    return seal(asdict(result))
+
+
+def decode(content: bytes) -> Result:
+    """Return the result that `encode` made the content of. Raises ValueError."""
+    raw = parse(content)
+    if raw.get("schema", SCHEMA) != SCHEMA:  # of which the checksum, too, may be another
+        raise OtherSchemaError(f"has schema {raw['schema']!r}, this version reads {SCHEMA}")
+    return result_of(verified(raw))
+
+
+def result_of(raw: Object) -> Result:
+    """Return a result from its fields, all of which have to be of their types and fit together. Raises ValueError."""
+    try:
+        msgspec.convert(raw, Form, strict=True)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    if raw["schema"] != SCHEMA:
+        raise OtherSchemaError(f"has schema {raw['schema']}, this version reads {SCHEMA}")
+    unknown = set(raw) - {field.name for field in fields(Result)}
+    if unknown:
+        raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
+    result = Result(**{**raw, "cell": Cell(**raw["cell"])})
+    _demand_sense(result)
+    return result
+
+
+def _demand_sense(result: Result) -> None:
+    """Raise ValueError where parts that are each of the right type contradict one another."""
+    size = len(result.matrix)
+    if (result.error is None) == (size == 0):
+        raise ValueError("there must be an accuracy matrix, or an error in its place")
+    for index, row in enumerate(result.matrix):
+        _demand_row(row, index, size)
+    learnt = {0} if result.cell.traits.get("imported") else {1, size}
+    if size and len(result.tasks) not in learnt:
+        raise ValueError(f"there are records of {len(result.tasks)} tasks for a matrix of {size}")
+    if result.cell.seed < 0:
+        raise ValueError(f"there is no seed {result.cell.seed}")
+
+
+def _demand_row(row: list[float | None], index: int, size: int) -> None:
+    """Raise ValueError unless a row of R has an accuracy for every task learnt, or, but for the last, for none."""
+    if len(row) != size:
+        raise ValueError(f"row {index} of the accuracy matrix has {len(row)} numbers, not {size}")
+    for accuracy in row:
+        if accuracy is not None and not 0 <= accuracy <= 1:
+            raise ValueError(f"{accuracy!r} is no accuracy between 0 and 1")
+    skipped = all(accuracy is None for accuracy in row) and index < size - 1
+    if None in row[: index + 1] and not skipped:
+        raise ValueError(f"row {index} of the accuracy matrix has a gap")
+
+
+def seal(raw: Object) -> str:
+    """Return an object as JSON text with a checksum of its content."""
+    return json.dumps({**raw, CHECKSUM: checksum(raw)}, indent=1) + "\n"
+
+
+def unseal(content: bytes) -> Object:
+    """Return the object that `seal` made the content of. Raises ValueError."""
+    return verified(parse(content))
+
+
+def parse(content: bytes) -> Object:
+    """Return the object that JSON in UTF-8 holds, checksum and all. Raises ValueError."""
+    try:
+        raw = json.loads(
+            content.decode(), object_pairs_hook=_without_repetition, parse_constant=_refuse, parse_float=_finite
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"it holds no object but a {type(raw).__name__}")
+    return raw
+
+
+def verified(raw: Object) -> Object:
+    """Return an object without its checksum, which has to be right where there is one. Raises ValueError."""
+    content = {name: value for name, value in raw.items() if name != CHECKSUM}
+    if CHECKSUM in raw and raw[CHECKSUM] != checksum(content):
+        raise ValueError("its content is not what its checksum says")
+    return content
+
+
+def checksum(raw: Object) -> str:
+    """Return 16 hex digits over an object, whatever the order and the spaces in which its JSON is written."""
+    return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> Object:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
