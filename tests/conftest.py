@@ -41,7 +41,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 @pytest.fixture(autouse=True)
 def _uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for a calibration unless it asks for one: each is a process that imports torch."""
-    monkeypatch.setattr("bench.execution.budget.LIMIT", 0.0)
+    monkeypatch.setattr("bench.execution.forecast.budget.LIMIT", 0.0)
 
 
 @pytest.fixture

@@ -191,8 +191,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
+def _finite(text: str) -> float:
+    number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{digits[:20]} is too large a number")
+        raise ValueError(f"{text[:20]} is too large a number")
     return number

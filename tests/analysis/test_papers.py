@@ -14,8 +14,9 @@ import pytest
 
 from bench.analysis import render
 from bench.analysis.papers import listing as paper_table
-from bench.analysis.papers import paper
-from bench.analysis.papers.paper import Line, Number, Row
+from bench.analysis.papers import paper, published
+from bench.analysis.papers.paper import Line
+from bench.analysis.papers.published import Number, Row
 from bench.catalog import plan
 from bench.catalog.catalog import Catalog
 from bench.core import Result, UserError
@@ -23,22 +24,22 @@ from bench.execution import store
 
 Make = Callable[..., Result]
 Command = Callable[..., Any]
-NAMES = paper.names()
-PAPERS = list(NAMES["papers"])
+NAMES = published.names()
+PAPERS = list(published.papers())
 
 
 def tables_of(key: str) -> list[str]:
-    source = NAMES["papers"][key]["source"]
-    return list(dict.fromkeys(r["source_table"] for r in paper._records("results.csv") if r["source_paper"] == source))
+    source = published.papers()[key].source
+    return list(dict.fromkeys(r["source_table"] for r in published.records() if r["source_paper"] == source))
 
 
-EVERY_ROW = [row for key in PAPERS for table in tables_of(key) for row in paper.read(key, table)]
+EVERY_ROW = [row for key in PAPERS for table in tables_of(key) for row in published.read(key, table)]
 
 # The data
 
 
 def test_every_number_parses_and_no_line_is_lost() -> None:
-    records = paper._records("results.csv")
+    records = published.records()
     assert len(EVERY_ROW) == len(records) == 462
     for row in EVERY_ROW:
         for number in row.numbers.values():
@@ -63,7 +64,7 @@ def test_every_word_of_the_names_is_used_and_known() -> None:
     assert set(NAMES["benchmarks"].values()) <= set(Catalog().available("Benchmark"))
     assert set(NAMES["methods"].values()) <= {*Catalog().available("Method"), *Catalog().variants()}
     for key in PAPERS:
-        assert set(NAMES["papers"][key]["tables"]) <= set(tables_of(key))
+        assert set(published.papers()[key].tables) <= set(tables_of(key))
 
 
 def test_rows_that_can_be_compared_print_what_we_measure() -> None:
@@ -75,10 +76,10 @@ def test_rows_that_can_be_compared_print_what_we_measure() -> None:
 
 
 def test_every_seed_has_its_row_and_every_run_of_the_paper_its_seeds() -> None:
-    rows = [row for table in tables_of("ness") for row in paper.read("ness", table)]
+    rows = [row for table in tables_of("ness") for row in published.read("ness", table)]
     with_seeds = [row for row in rows if row.numbers["acc"].values]
-    used = {(row.benchmark, name) for row in with_seeds for name in NAMES["seeds"]["ness"][row.method]}
-    records = paper._records("seeds.csv")
+    used = {(row.benchmark, name) for row in with_seeds for name in published.papers()["ness"].seeds[row.method]}
+    records = published._seeds()
     assert {(r["benchmark"], r["method"]) for r in records} <= used
     assert {row.method for row in rows} - {row.method for row in with_seeds} == {"OWM", "EWC", "HAT", "A-GEM"}
     assert all(len(row.numbers[m].values) == 5 for row in with_seeds for m in row.numbers)
@@ -98,7 +99,7 @@ def test_the_paper_contradicts_itself_where_the_specification_says_so() -> None:
             for metric, number in row.numbers.items()
             if number.contradicted
         }
-        for row in paper.read("ness")
+        for row in published.read("ness")
         if any(number.contradicted for number in row.numbers.values())
     }
     swapped = [("68.50 ± 1.50", "-0.11 ± 1.36"), ("68.64 ± 2.25", "-0.43 ± 1.60")]
@@ -261,7 +262,7 @@ def test_a_table_of_partial_results(command: Callable[..., Any], stored: Path) -
 def test_every_paper_without_any_result(command: Callable[..., Any], tmp_path: Path, key: str, form: str) -> None:
     answer = command("table", "--paper", key, "--format", form, "--out", tmp_path / "nothing")
     assert (answer.code, answer.err) == (0, "")
-    rows = paper.read(key)
+    rows = published.read(key)
     if form == "csv":
         records = list(csv.DictReader(io.StringIO(answer.out)))
         assert len(records) == sum(len(row.numbers) for row in rows)
@@ -328,7 +329,7 @@ def test_a_wrong_request_is_one_line(command: Callable[..., Any], tmp_path: Path
 
 def test_an_unknown_paper_in_python() -> None:
     with pytest.raises(UserError, match="did you mean 'gpm'"):
-        paper.read("gmp")
+        published.read("gmp")
 
 
 def test_settings_that_differ_get_a_column() -> None:
@@ -343,7 +344,7 @@ def test_what_a_verdict_does_not_know_of_is_told(command: Command, tmp_path: Pat
     text = command("table", "--paper", "ness", "--out", tmp_path).out
     assert "its launch script, and our recipe of NESS, has 200." in text
     assert text.count("a defect that is not rebuilt here") == 1
-    papers = NAMES["papers"]
-    assert NAMES["caveats"]
-    for key, caveats in NAMES["caveats"].items():
-        assert set(caveats) <= {row.benchmark for row in paper.read(key)}, papers[key]
+    with_caveats = {key: paper.caveats for key, paper in published.papers().items() if paper.caveats}
+    assert with_caveats
+    for key, caveats in with_caveats.items():
+        assert set(caveats) <= {row.benchmark for row in published.read(key)}, key

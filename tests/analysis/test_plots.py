@@ -24,14 +24,14 @@ def made_up(seed: int = 0, tasks: int = 4, method: str = "own", lost: float = 0.
         {
             "task": t,
             "trainable": 2000,
-            "state_bytes": 5e6,
+            "state_bytes": 5_000_000,
             "old_samples_read": 100,
             "report": told if report and t else {},
         }
         for t in range(tasks)
     ]
     cell = Cell("stream", method, seed, {"epochs": 3}, {})
-    return Result(cell, R, records, environment={"seconds": 2.0 + seed, "process_peak_bytes": 3e8})
+    return Result(cell, R, records, environment={"seconds": 2.0 + seed, "process_peak_bytes": 300_000_000})
 
 
 def runs_of(**results: list[Result]) -> Runs:

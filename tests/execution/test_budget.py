@@ -14,8 +14,19 @@ from bench import installation
 from bench.catalog import plan
 from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result
-from bench.execution import budget, machine, store
-from bench.execution.budget import CALIBRATED, ELSEWHERE, HERE, Forecast, Guess, describe, foresee, measured, shared
+from bench.execution import machine, store
+from bench.execution.forecast import budget
+from bench.execution.forecast.budget import (
+    CALIBRATED,
+    ELSEWHERE,
+    HERE,
+    Forecast,
+    Guess,
+    describe,
+    foresee,
+    measured,
+    shared,
+)
 from bench.execution.runner import Resources
 
 Asked = list[tuple[str, str]]  # what was timed, and of which method
@@ -52,7 +63,8 @@ def result_of(cell: Cell, seconds: float = 10, training: float = 8, **environmen
     """Three tasks, each of the cell's epochs, whose training took so many of the seconds."""
     facts = {"device": "cpu", "threads": 1, "tf32": False, "cpu": machine.cpu(), "seconds": seconds, **environment}
     record = {"epochs": cell.training["epochs"], "seconds": {"begin": 0.0, "train": training / 3, "end": 0.0}}
-    return Result(cell, [], [dict(record) for _ in range(3)], environment=facts)
+    matrix: list[list[float | None]] = [[0.5] * (t + 1) + [None] * (2 - t) for t in range(3)]
+    return Result(cell, matrix, [dict(record) for _ in range(3)], environment=facts)
 
 
 def test_it_is_the_mean_of_cells_of_the_kind_measured_on_this_machine(tmp_path: Path) -> None:
@@ -89,7 +101,7 @@ DIFFERENT = {
     "threads": lambda r: r.environment.update(threads=2),
     "device": lambda r: r.environment.update(device="Some GPU"),
     "arithmetic": lambda r: r.environment.update(tf32=True),
-    "failure": lambda r: setattr(r, "error", "E: boom"),
+    "failure": lambda r: vars(r).update(error="E: boom", matrix=[]),
     "batch": lambda r: r.cell.training.update(batch_size=7),
     "setting": lambda r: r.cell.overrides.update(rho=[1, 2]),
     "no time": lambda r: r.environment.pop("seconds"),

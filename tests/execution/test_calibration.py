@@ -10,8 +10,8 @@ import pytest
 from bench.catalog import plan
 from bench.catalog.catalog import Catalog
 from bench.core import Cell
-from bench.execution import calibration
-from bench.execution.calibration import Little, Order, calibrate, in_hooks, pace, sizes, speed
+from bench.execution.forecast import calibration
+from bench.execution.forecast.calibration import Little, Order, calibrate, in_hooks, pace, sizes, speed
 from bench.execution.runner import Resources, run_cell
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
-from bench.analysis.papers.paper import PRINTED, RULE, Line, names
+from bench.analysis.papers.paper import RULE, Line
+from bench.analysis.papers.published import PRINTED, names
 from bench.analysis.render import show
 from bench.core import PROTOCOLS
 

@@ -58,7 +58,8 @@ def main(args: argparse.Namespace) -> int:
     chosen = options.pick("metric", args.metric, METRICS)
     request = options.make_request(args)
     cells, unsupported = args.catalog.plan(request)  # what is wrong is told before more is imported
-    from bench.execution import budget, store
+    from bench.execution import store
+    from bench.execution.forecast import budget
 
     resources = options.make_resources(args)
     if not args.dry_run:

@@ -81,9 +81,9 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
     require(len(protocols) == 1, f"--paper compares under one protocol, not {', '.join(protocols)}")
     from bench.analysis import render
     from bench.analysis.papers import listing as paper_table
-    from bench.analysis.papers import paper
+    from bench.analysis.papers import paper, published
 
-    rows = paper.read(args.paper, args.paper_table)
+    rows = published.read(args.paper, args.paper_table)
     benchmarks = options.pick_benchmarks(args.bench, args.catalog)
     methods = options.pick_methods(args.methods, args.catalog)
     methods += args.catalog.variants() if args.methods == "all" else []
@@ -95,7 +95,7 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
     seeds = options.parse_seeds(args.seeds) if args.seeds else None
     everything = stored_results(args.out, changes.Today(args.catalog))
     results = [r for r in everything if (seeds is None or r.cell.seed in seeds) and "other" not in r.cell.traits]
-    metrics = [name for name in chosen if name in paper.PRINTED]
+    metrics = [name for name in chosen if name in published.PRINTED]
     lines = paper.compare(rows, results, protocols[0], metrics, benchmarks, methods)
     listings = paper_table.listings(lines, protocols[0], args.format)
     print("\n\n".join(render.show_listing(listing, args.format) for listing in listings))

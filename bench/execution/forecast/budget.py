@@ -22,7 +22,7 @@ from typing import NamedTuple
 from bench import files, installation
 from bench.core import Cell, Result
 from bench.execution import machine, store
-from bench.execution.calibration import Answer, Order, calibrate
+from bench.execution.forecast.calibration import Answer, Order, calibrate
 from bench.execution.runner import Resources, device_name
 from bench.execution.status import duration
 

@@ -1,0 +1,250 @@
+"""Numbers as papers print them: the lines of their tables, and what the papers' own seeds give.
+
+`printed/results.csv` has a line for each number, `printed/papers/KEY.toml` tells of each paper what the lines do not
+say, and which of its tables can be run here. A paper is added by its lines and its file.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bench.config import nearest
+from bench.core import UserError
+
+FOLDER = Path(__file__).resolve().parent / "printed"
+PRINTED = {"acc": ("acc_mean", "acc_std"), "bwt": ("bwt_mean", "bwt_std")}  # columns of results.csv
+TOLD = ("benchmark", "setting", "method", "source_paper", "source_table", "acc_mean")  # of every line
+RUN_BY = re.compile(r" \(([^()]*(?:re-run|copied from|quoted in)[^()]*)\)$")  # the remark behind a method's name
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper that can be run here, in part or whole."""
+
+    table: tuple[str, ...]  # of results.csv; several where a paper prints one table in parts
+    benchmarks: tuple[str, ...]  # as printed
+    seeds: tuple[int, ...]
+    runs: int | None = None  # of the paper, where its lines do not say
+    spreads: str = ""  # a paper that quotes the same means with their spreads, where this one prints none
+    note: str = ""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of methods, where not the recipe's
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What results.csv does not say of a paper."""
+
+    source: str  # its name in results.csv
+    tables: tuple[str, ...]  # those shown unless another is asked for
+    caveats: dict[str, str] = field(default_factory=dict)  # what a verdict does not know of, by benchmark
+    seeds: dict[str, tuple[str, ...]] = field(default_factory=dict)  # a method's names in seeds.csv
+    reproduce: dict[str, Table] = field(default_factory=dict)  # by short key
+
+
+@dataclass(frozen=True)
+class Number:
+    """A mean and a sample sd in percent, as printed ('' if not), and the values of the paper's own seeds, if known."""
+
+    mean: str
+    sd: str = ""
+    values: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.mean} ± {self.sd}" if self.sd else self.mean
+
+    @property
+    def own(self) -> tuple[float, float]:
+        """Return mean and sample sd of the values; NaN where there are none."""
+        if not self.values:
+            return math.nan, math.nan
+        return float(np.mean(self.values)), float(np.std(self.values, ddof=1))
+
+    @property
+    def contradicted(self) -> bool:
+        """Return whether mean or sd are further from what the values give than rounding explains."""
+        if not self.values:
+            return False
+        mean, sd = self.own
+        return _beyond_rounding(self.mean, mean) or _beyond_rounding(self.sd, sd)
+
+
+def _beyond_rounding(printed: str, value: float) -> bool:
+    """Return whether a number was printed, and is not the value rounded."""
+    return bool(printed) and abs(float(printed) - value) > half_unit(printed) + 1e-9
+
+
+def half_unit(text: str) -> float:
+    """Return half a unit of the last digit of a printed number: what rounding may have changed."""
+    return 0.5 * 10.0 ** -len(text.partition(".")[2])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a paper's table."""
+
+    source: str
+    table: str
+    benchmark: str
+    backbone: str
+    setting: str
+    method: str
+    remark: str  # whose run it is, in the words of results.csv; '' for the paper's own
+    confidence: str
+    numbers: dict[str, Number]  # by metric, where printed
+    runs: int | None = None  # where known from elsewhere than the line
+
+    @property
+    def copied(self) -> bool:
+        """Return whether the authors took the row from elsewhere."""
+        return "copied" in self.remark or "quoted" in self.remark
+
+    @property
+    def here(self) -> tuple[str, str]:
+        """Return what the benchmark and the method are called here; '' if they are not mapped."""
+        return names()["benchmarks"].get(self.benchmark, ""), names()["methods"].get(self.method, "")
+
+    @property
+    def n(self) -> int | None:
+        """Return the number of runs: the seeds known one by one, else what the setting says of the paper's own runs."""
+        known = max(len(number.values) for number in self.numbers.values())
+        if known or self.runs:
+            return known or self.runs
+        told = re.search(r"(\d+) (?:seeds|runs|trials)", self.setting)
+        return int(told[1]) if told and not self.copied else None
+
+    @property
+    def caveat(self) -> str:
+        """Return what a verdict on this benchmark does not know of; '' if nothing."""
+        told = [paper.caveats.get(self.benchmark, "") for paper in papers().values() if paper.source == self.source]
+        return "".join(told)
+
+    @property
+    def epochs(self) -> int | None:
+        """Return the paper's epochs for a task, if the setting says so."""
+        told = re.search(r"(\d+) epochs", self.setting)
+        return int(told[1]) if told else None
+
+
+@cache
+def names() -> dict[str, Any]:
+    """Return what names.toml says of benchmarks, methods and words."""
+    return tomllib.loads((FOLDER / "names.toml").read_text())
+
+
+@cache
+def papers() -> dict[str, Paper]:
+    """Return the papers by their short keys. A file that is not what it should be is a `UserError`."""
+    return {path.stem: _paper(path) for path in sorted((FOLDER / "papers").glob("*.toml"))}
+
+
+def _paper(path: Path) -> Paper:
+    try:
+        raw = tomllib.loads(path.read_text())
+        paper = msgspec.convert(raw, Paper, strict=True)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise UserError(f"{path}: {error}") from error
+    known = {record["source_table"] for record in records() if record["source_paper"] == paper.source}
+    used = [*paper.tables, *(table for entry in paper.reproduce.values() for table in entry.table)]
+    for table in used:
+        if table not in known:
+            raise UserError(f"{path}: {nearest(f'table of {paper.source}', table, known)}")
+    return paper
+
+
+@cache
+def records() -> list[dict[str, str]]:
+    """Return the lines of results.csv. One that makes no sense is a `UserError` with its number."""
+    path = FOLDER / "results.csv"
+    found: list[dict[str, str]] = []
+    seen: dict[tuple[str, ...], int] = {}
+    for number, record in _numbered(path):
+        complaint = _complaint(record)
+        same = tuple(record.values())
+        if same in seen and "one repeat" not in record["setting"]:  # of which there are several
+            complaint = f"the same as line {seen[same]}"
+        if complaint:
+            raise UserError(f"{path}, line {number}: {complaint}")
+        seen[same] = number
+        found.append(record)
+    return found
+
+
+def _numbered(path: Path) -> list[tuple[int, dict[str, str]]]:
+    with path.open(newline="") as lines:
+        reader = csv.DictReader(lines)
+        return [(reader.line_num, record) for record in reader]
+
+
+def _complaint(record: Mapping[str, str | None]) -> str:
+    """Return what is wrong with a line; '' if nothing."""
+    for name in TOLD:
+        if not record.get(name):
+            return f"it names no {name}"
+    for mean, sd in PRINTED.values():
+        if record[sd] and not record[mean]:
+            return f"{sd} without {mean}"
+        for name in (mean, sd):
+            value = record[name] or "0"
+            if not re.fullmatch(r"-?\d+(\.\d+)?", value):
+                return f"{name} is '{value}', no number"
+    return ""
+
+
+@cache
+def _seeds() -> list[dict[str, str]]:
+    with (FOLDER / "seeds.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def find(paper: str) -> Paper:
+    """Return a paper by its short key. An unknown one is a `UserError` with the nearest."""
+    if paper not in papers():
+        raise nearest("paper", paper, papers())
+    return papers()[paper]
+
+
+def read(paper: str, table: str | None = None) -> list[Row]:
+    """Return the lines of a paper's table, or of its main ones. An unknown paper or table is a `UserError`."""
+    about = find(paper)
+    own = [record for record in records() if record["source_paper"] == about.source]
+    known = {record["source_table"] for record in own}
+    if table is not None and table not in known:
+        raise nearest(f"table of {paper}", table, known)
+    shown = about.tables if table is None else [table]
+    return [_row(record, about.seeds) for record in own if record["source_table"] in shown]
+
+
+def _row(record: Mapping[str, str], aliases: Mapping[str, Sequence[str]]) -> Row:
+    """Return a line of results.csv, with the values of its seeds; `aliases` are what seeds.csv calls each method."""
+    remark = RUN_BY.search(record["method"])
+    method = RUN_BY.sub("", record["method"])
+    method = names()["labels"].get(method, method)
+    on_benchmark = [seed for seed in _seeds() if seed["benchmark"] == record["benchmark"]]
+    seeds = [seed for seed in on_benchmark if seed["method"] in aliases.get(method, ())]
+    numbers = {}
+    for metric, (mean, sd) in PRINTED.items():
+        if record[mean]:
+            values = tuple(float(seed[metric]) for seed in seeds)
+            numbers[metric] = Number(record[mean], record[sd], values)
+    return Row(
+        source=record["source_paper"],
+        table=record["source_table"],
+        benchmark=record["benchmark"],
+        backbone=record["backbone"],
+        setting=record["setting"],
+        method=method,
+        remark=remark[1] if remark else "",
+        confidence=record["confidence"],
+        numbers=numbers,
+    )

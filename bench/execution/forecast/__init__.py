@@ -1,0 +1,1 @@
+"""How long a grid may take: from results of its kind, or from timed steps."""
