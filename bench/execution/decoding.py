@@ -125,8 +125,7 @@ def _demand_sense(result: Result) -> None:
         raise ValueError("there must be an accuracy matrix, or an error in its place")
     for index, row in enumerate(result.matrix):
         _demand_row(row, index, size)
-    learnt = {0} if result.cell.traits.get("imported") else {1, size}
-    if size and len(result.tasks) not in learnt:
+    if size and len(result.tasks) not in (0, 1, size):  # none of a matrix computed elsewhere, one of joint training
         raise ValueError(f"there are records of {len(result.tasks)} tasks for a matrix of {size}")
     if result.cell.seed < 0:
         raise ValueError(f"there is no seed {result.cell.seed}")
