@@ -52,6 +52,16 @@ def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
     add("--metric", default="acc,bwt,state", metavar="A,B", help=columns)
 
 
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add by what cells are run, and what a cell is given."""
+    add = parser.add_argument
+    add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
+    add("--memory-per-cell", type=float, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
+    add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
+    add("--time-limit", type=float, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
+
+
 def add_resources(parser: argparse.ArgumentParser) -> None:
     """Add the budget of a task, and where and how."""
     add = parser.add_argument

@@ -8,6 +8,7 @@
   {program} data --prepare                         download and prepare the data of all benchmarks
   {program} table --metric acc,bwt,forgetting      a table of what has been run
   {program} table --paper NAME                     a paper's published table beside ours
+  {program} reproduce gpm:pmnist                   a paper's table run again, and a verdict on each number
   {program} report                                 one HTML page of what has been run, with its figures
   {program} new method NAME                        a file to start your own method from, and its test
   {program} check NAME.py                          what every method and benchmark must keep to, on yours
@@ -45,6 +46,7 @@ COMMANDS = {  # the module of each, in bench.cli.commands; imported only when it
     "new": "new",
     "check": "check",
     "profile": "profile",
+    "reproduce": "reproduce",
 }
 
 

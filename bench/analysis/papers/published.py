@@ -33,12 +33,13 @@ class Table:
     """A table of a paper that can be run here, in part or whole."""
 
     table: tuple[str, ...]  # of results.csv; several where a paper prints one table in parts
-    benchmarks: tuple[str, ...]  # as printed
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # the paper's, or as many as it has runs
+    benchmarks: tuple[str, ...] = ()  # as printed; none for all of the table
     runs: int | None = None  # of the paper, where its lines do not say
     spreads: str = ""  # a paper that quotes the same means with their spreads, where this one prints none
     note: str = ""
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of methods, where not the recipe's
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a method, where not the recipe's
+    by_seed: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)  # options of a benchmark, one a seed
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bench import files
 from bench.analysis.columns import METRICS
 from bench.catalog import changes
 from bench.cli import options
-from bench.cli.arguments import add_resources, add_selection
+from bench.cli.arguments import add_execution, add_resources, add_selection
 from bench.cli.commands import announce, warn, warn_if_slower
 from bench.config import nearest
 from bench.core import Cell, Result
@@ -44,13 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--set", action="append", default=[], metavar="M.FIELD=V", help="of a method, its training or a benchmark")
     add("--recipe", type=Path, metavar="FILE", help="settings as `tune` writes them; --set stands above them")
-    add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
+    add_execution(parser)
     add_resources(parser)
-    add("--memory-per-cell", type=float, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
-    add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
-    add("--time-limit", type=float, metavar="MIN", help="stop a cell after so many minutes (default: never)")
     add("--rerun", default="", metavar="WHICH", help="changed: run again what was run by other code or another recipe")
-    add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
 
 
 def main(args: argparse.Namespace) -> int:

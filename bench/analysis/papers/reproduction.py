@@ -1,0 +1,247 @@
+"""Published tables that can be run here: which of their rows, as which cells, and what came of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from bench.analysis.papers import published
+from bench.analysis.papers.paper import Line
+from bench.analysis.papers.published import Number, Row, Table, half_unit
+from bench.catalog.catalog import Catalog
+from bench.catalog.plan import Request
+from bench.config import nearest
+from bench.core import Cell, Result, UserError
+
+PROTOCOL = "published"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A table of a paper, as `reproduce` names it, and its rows."""
+
+    key: str  # as in "gpm:pmnist"
+    about: Table
+    rows: tuple[Row, ...]
+
+    @property
+    def source(self) -> str:
+        """Return the paper, as results.csv names it."""
+        return published.find(self.key.partition(":")[0]).source
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Return the benchmarks of the rows as they are called here, those that are here."""
+        return list(dict.fromkeys(row.here[0] for row in self.rows if row.here[0]))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A method on a benchmark of a table, as named there, and the cells that stand for it here."""
+
+    benchmark: str
+    method: str
+    here: tuple[str, str]
+    cells: tuple[Cell, ...] = ()
+    reason: str = ""  # why there are no cells
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a table is asked for: all of it, unless told otherwise."""
+
+    methods: tuple[str, ...] = ()  # as they are called here; those that the table does not print are run too
+    benchmark: str = ""
+    seeds: tuple[int, ...] = ()
+    epochs: int | None = None
+
+
+def known() -> dict[str, Reproduction]:
+    """Return every table that is known, by its key."""
+    keys = [f"{paper}:{name}" for paper, about in published.papers().items() for name in about.reproduce]
+    return {key: find(key) for key in keys}
+
+
+def find(key: str) -> Reproduction:
+    """Return a table by its key, PAPER:TABLE. An unknown one is a `UserError` with the nearest."""
+    paper, _, name = key.partition(":")
+    tables = published.find(paper).reproduce
+    if name not in tables:
+        raise nearest("table", key, [f"{paper}:{table}" for table in tables])
+    about = tables[name]
+    rows = [row for table in about.table for row in published.read(paper, table)]
+    if about.benchmarks:
+        rows = [row for row in rows if row.benchmark in about.benchmarks]
+    quoted = _spreads(about.spreads) if about.spreads else {}
+    return Reproduction(key, about, tuple(_completed(row, about, quoted) for row in rows))
+
+
+Quoted = dict[tuple[str, str, str, str], str]  # benchmark, method, metric, mean -> sd
+
+
+def _spreads(paper: str) -> Quoted:
+    """Return the spreads that a paper prints, its quotations of others included."""
+    found: Quoted = {}
+    for row in published.read(paper):
+        for metric, number in row.numbers.items():
+            mean = f"{float(number.mean):g}"
+            found[row.benchmark, row.method, metric, mean] = number.sd
+    return found
+
+
+def _completed(row: Row, about: Table, quoted: Quoted) -> Row:
+    """Return a row with the number of runs and the spreads that are known from elsewhere, for the same means."""
+    numbers: dict[str, Number] = {}
+    for metric, number in row.numbers.items():
+        mean = f"{float(number.mean):g}"
+        sd = number.sd or quoted.get((row.benchmark, row.method, metric, mean), "")
+        numbers[metric] = replace(number, sd=sd)
+    return replace(row, numbers=numbers, runs=about.runs)
+
+
+def wanted(table: Reproduction, choice: Choice, catalog: Catalog) -> list[Wanted]:
+    """Return what a table asks for, in its order, then the methods that were chosen and that it does not print.
+
+    A method or a benchmark that names.toml maps to none that exists is a `UserError`.
+    """
+    found: dict[tuple[str, str], Wanted] = {}
+    for row in table.rows:
+        own = row.here[1] in choice.methods or not choice.methods
+        asked = own and (not choice.benchmark or row.here[0] == choice.benchmark)
+        if asked and (row.benchmark, row.method) not in found:
+            found[row.benchmark, row.method] = _wanted(row.benchmark, row.method, row.here, table, choice, catalog)
+    printed = {item.here for item in found.values()}
+    for benchmark in table.benchmarks:
+        for method in choice.methods:
+            if (benchmark, method) not in printed and choice.benchmark in ("", benchmark):
+                here = (benchmark, method)
+                found[benchmark, method] = _wanted(benchmark, method, here, table, choice, catalog)
+    return list(found.values())
+
+
+def _wanted(
+    benchmark: str, method: str, here: tuple[str, str], table: Reproduction, choice: Choice, catalog: Catalog
+) -> Wanted:
+    if not here[0]:
+        return Wanted(benchmark, method, here, reason="no such benchmark here")
+    if not here[1]:
+        return Wanted(benchmark, method, here, reason="no such method here")
+    _demand_known(here, catalog)
+    cells, reasons = cells_of(here, table.about, choice, catalog)
+    return Wanted(benchmark, method, here, tuple(cells), "; ".join(reasons))
+
+
+def _demand_known(here: tuple[str, str], catalog: Catalog) -> None:
+    known = [[*catalog.available("Benchmark")], [*catalog.available("Method"), *catalog.variants()]]
+    for name, names in zip(here, known, strict=True):
+        if name not in names and name.partition("+")[0] not in names:
+            raise UserError(f"{published.FOLDER / 'names.toml'}: {nearest('name', name, names)}")
+
+
+def cells_of(
+    here: tuple[str, str], about: Table, choice: Choice, catalog: Catalog
+) -> tuple[list[Cell], dict[str, None]]:
+    """Return a cell for each seed, and the reasons why there are none."""
+    benchmark, method = here
+    cells: list[Cell] = []
+    reasons: dict[str, None] = {}
+    for seed in choice.seeds or about.seeds:
+        settings: dict[str, dict[str, Any]] = {}
+        if method in about.settings:
+            settings[method] = about.settings[method]
+        if benchmark in about.by_seed:
+            place = about.seeds.index(seed) if seed in about.seeds else 0
+            settings[benchmark] = {name: values[place] for name, values in about.by_seed[benchmark].items()}
+        request = Request([method], [benchmark], [seed], choice.epochs, settings, [PROTOCOL])
+        planned = catalog.plan(request)
+        cells += planned.cells
+        reasons |= dict.fromkeys(planned.not_applicable.values())
+    return cells, reasons
+
+
+def reasons(items: Iterable[Wanted]) -> list[str]:
+    """Return why rows do not run here, a line for each reason with the methods that it holds for."""
+    why: dict[str, dict[str, None]] = {}
+    for item in items:
+        if not item.cells:
+            named = item.benchmark if not item.here[0] else item.method
+            why.setdefault(item.reason, {})[named] = None
+    return [f"{reason}: {', '.join(names)}" for reason, names in why.items()]
+
+
+def as_one(results: Iterable[Result], about: Table) -> list[Result]:
+    """Return results as runs of one row: without what the table itself changes from seed to seed, or of the recipe."""
+    return [_as_recipe(result, about) for result in results]
+
+
+def _as_recipe(result: Result, about: Table) -> Result:
+    cell = result.cell
+    by_seed = about.by_seed.get(cell.benchmark, {})
+    own = {f"{cell.benchmark}.{name}" for name in by_seed} | set(about.settings.get(cell.method, {}))
+    options = {name: value for name, value in cell.options.items() if name not in by_seed}
+    overrides = {name: value for name, value in cell.overrides.items() if name not in own}
+    return replace(result, cell=replace(cell, options=options, overrides=overrides))
+
+
+def tally(lines: Sequence[Line]) -> str:
+    """Return, in words, how many printed numbers agree, which do not, and how many are undecided."""
+    verdicts = Counter(line.verdict for line in lines)
+    apart = [line for line in lines if line.verdict in ("above", "below")]
+    undecided = [line for line in lines if line.verdict not in ("agrees", "above", "below")]
+    text = f"{verdicts['agrees']} agree, {len(apart)} disagree, {len(undecided)} undecided"
+    if apart:
+        named = [f"{line.row.method} on {line.row.benchmark}, {line.metric} {line.verdict}" for line in apart]
+        text += f"; disagree: {'; '.join(named)}"
+    if undecided:
+        reasons = Counter(line.verdict for line in undecided)
+        text += f"; undecided: {', '.join(f'{count} {reason}' for reason, count in reasons.items())}"
+    return text
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What several papers print of a method on a benchmark, where they differ."""
+
+    benchmark: str
+    method: str
+    means: tuple[tuple[str, str], ...]  # the ACC, and who prints it
+
+    @property
+    def text(self) -> str:
+        """Return the numbers and their printers in a line, the smallest first."""
+        ordered = sorted(self.means, key=lambda pair: float(pair[0]))
+        return "; ".join(f"{mean} ({who})" for mean, who in ordered)
+
+
+def between_papers() -> Iterator[Spread]:
+    """Yield the methods and benchmarks for which papers print different ACC, those of this suite alone."""
+    printed: dict[tuple[str, str], dict[str, str]] = {}
+    for key, paper in published.papers().items():
+        for table in paper.tables:
+            for row in published.read(key, table):
+                if all(row.here) and not row.copied and "log" not in row.setting:
+                    who = f"{key}, {row.remark}" if row.remark else key
+                    printed.setdefault((row.benchmark, row.method), {})[who] = row.numbers["acc"].mean
+    for (benchmark, method), means in printed.items():
+        if _differ(list(means.values())):
+            pairs = tuple((mean, who) for who, mean in means.items())
+            yield Spread(benchmark, method, pairs)
+
+
+def _differ(means: Sequence[str]) -> bool:
+    """Return whether some of these printed numbers cannot be the same one rounded."""
+    for first, second in combinations(means, 2):
+        if abs(float(first) - float(second)) > half_unit(first) + half_unit(second) + 1e-9:
+            return True
+    return False
+
+
+def others(results: Iterable[Result], items: Collection[Wanted]) -> int:
+    """Return how many results of the same methods and benchmarks were left aside: of another budget, protocol, seed."""
+    keys = {cell.key for item in items for cell in item.cells}
+    places = {item.here for item in items if item.cells}
+    aside = [r for r in results if (r.cell.benchmark, r.cell.method) in places and r.cell.key not in keys]
+    return len(aside)

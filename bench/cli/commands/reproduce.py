@@ -1,0 +1,192 @@
+"""reproduce: the published tables that can be run here; one of them run, and shown beside the paper."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import files
+from bench.cli import options
+from bench.cli.arguments import add_execution, add_out, add_resources
+from bench.cli.commands import announce, warn
+from bench.cli.commands.run import Grid, learn, look_up, report_failures
+from bench.config import nearest, require
+from bench.core import Cell, Result
+from bench.installation import program
+
+if TYPE_CHECKING:
+    from bench.analysis.papers.outcome import Outcome
+    from bench.analysis.papers.reproduction import Choice, Reproduction, Wanted
+    from bench.execution.runner import Resources
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which table, which part of it, where and how."""
+    add = parser.add_argument
+    add("table", nargs="?", default="", metavar="PAPER:TABLE", help="as in gpm:pmnist; left out: list the tables")
+    add("--methods", default="", metavar="A,B", help="these alone, printed there or not; or all (default: its rows)")
+    add("--only", default="", metavar="BENCHMARK", help="this benchmark of the table alone")
+    add("--seeds", default="", metavar="LIST", help="as in 1,2,3 or 0-4 (default: the paper's)")
+    add_out(parser)
+    add_execution(parser)
+    add_resources(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """List the tables; or run what is missing of one, then print it beside the paper. Return the exit code."""
+    from bench.analysis.papers import reproduction
+
+    require(args.precision == "fp32", "papers are reproduced in fp32, as they were run: leave --precision out")
+    require(args.epochs is None or args.epochs >= 1, f"--epochs must be at least 1, not {args.epochs}")
+    resources = options.make_resources(args)
+    if not args.table:
+        unused = [name for name in ("methods", "only", "seeds", "epochs") if getattr(args, name)]
+        require(not unused, f"--{(unused or [''])[0]} goes with a table, as in `{program()} reproduce gpm:pmnist`")
+        list_tables(args, resources)
+        return 0
+    table = reproduction.find(args.table)
+    choice = choice_of(args, table)
+    items = reproduction.wanted(table, choice, args.catalog)
+    require(bool(items), f"no row of {args.table} is about these methods and this benchmark")
+    return run(args, resources, table, choice, items)
+
+
+def choice_of(args: argparse.Namespace, table: Reproduction) -> Choice:
+    """Return which part of the table is asked for. Raises `UserError`."""
+    from bench.analysis.papers.reproduction import Choice
+
+    if args.only and args.only not in table.benchmarks:
+        raise nearest(f"benchmark of {table.key} here", args.only, table.benchmarks)
+    methods = options.pick_methods(args.methods, args.catalog) if args.methods else []
+    seeds = options.parse_seeds(args.seeds) if args.seeds else []
+    return Choice(tuple(methods), args.only, tuple(seeds), args.epochs)
+
+
+def cells_in(items: Iterable[Wanted]) -> list[Cell]:
+    """Return the cells of rows, each once: two rows may stand for the same method."""
+    return list({cell.key: cell for item in items for cell in item.cells}.values())
+
+
+def succeeded(result: Result) -> bool:
+    """Return whether a stored result will do."""
+    return result.error is None
+
+
+def run(
+    args: argparse.Namespace, resources: Resources, table: Reproduction, choice: Choice, items: Sequence[Wanted]
+) -> int:
+    """Run what is missing, then print and write the table. Return the exit code."""
+    from bench.execution.forecast import budget
+
+    cells = cells_in(items)
+    if not args.dry_run:
+        args.catalog.import_methods(sorted({cell.method for cell in cells}))
+        files.check_writable(args.out)
+    grid = look_up(cells, args.out, succeeded)
+    forecast = partial(budget.line, grid.pending, resources, args.executor, args.out)
+    try:
+        announce("cells", cells, grid.results, args.executor, resources, listed=False, time=forecast)
+        if args.dry_run:
+            show_plan(args, items, grid)
+            return 0
+        learn(grid, resources, args.executor, args.out, succeeded)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        return 130
+    present(args, table, choice, items, grid)
+    for result in grid.unsaved:
+        print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
+    failed = [result for result in grid.results.values() if result.error]
+    again = f"{program()} reproduce {args.table}, with the same options" if failed or grid.unsaved else ""
+    return report_failures(failed, args.out, again)
+
+
+def show_plan(args: argparse.Namespace, items: Sequence[Wanted], grid: Grid) -> None:
+    """Print what each row of the table lacks, and how to come by data that is not there."""
+    from bench.analysis import render
+    from bench.analysis.compare import Listing
+
+    rows = []
+    for item in items:
+        missing = [cell for cell in item.cells if cell.key not in grid.results]
+        seeds = ", ".join(str(cell.seed) for cell in missing)
+        lacks = item.reason or (f"seeds {seeds}" if missing else "nothing")
+        done = f"{len(item.cells) - len(missing)} of {len(item.cells)}"
+        rows.append([item.benchmark, item.method, item.here[1] or "--", done if item.cells else "--", lacks])
+    header = ["benchmark", "method", "here", "cells done", "lacks"]
+    print(render.show_listing(Listing(header, rows, "", left=5), "md"))
+    for name in dict.fromkeys(cell.benchmark for cell in grid.pending):
+        for source in args.catalog.benchmark(name).sources():
+            state = source.state(args.data)
+            if state != "ready":
+                print(f"data of {name}: {source.name} is {state}: {source.wanted(args.data)}")
+
+
+def present(args: argparse.Namespace, table: Reproduction, choice: Choice, items: Sequence[Wanted], grid: Grid) -> None:
+    """Print the table beside the paper, and write it into OUT/reproduce."""
+    from bench.analysis.papers import outcome as outcomes
+    from bench.execution import store
+
+    stored = [result for result in store.load_all(args.out) if isinstance(result, Result)]
+    outcome = outcomes.outcome(table, items, grid.results, stored, choice, args.catalog)
+    print(f"{outcome.render('md')}\n\n{outcome.tally}")
+    stem = args.out / "reproduce" / table.key.replace(":", "-")
+    try:
+        write(outcome, stem)
+    except OSError as error:
+        warn(f"the table was not written to {stem.parent}: {error.strerror}")
+
+
+def write(outcome: Outcome, stem: Path) -> None:
+    """Write the table as markdown, LaTeX and JSON. Raises OSError."""
+    files.write_text(stem.with_suffix(".md"), f"{outcome.render('md')}\n\n{outcome.tally}\n")
+    files.write_text(stem.with_suffix(".tex"), f"{outcome.render('latex')}\n\n% {outcome.tally}\n")
+    files.write_text(stem.with_suffix(".json"), json.dumps(outcome.plain(), indent=1) + "\n")
+    print(f"written: {stem}.md, .tex, .json", file=sys.stderr)
+
+
+def list_tables(args: argparse.Namespace, resources: Resources) -> None:
+    """Print every table that is known: what can be run here, what is done, and how long the rest may take."""
+    from bench.analysis import render
+    from bench.analysis.compare import Listing
+    from bench.analysis.papers import reproduction
+
+    rows, notes = [], []
+    for key, table in reproduction.known().items():
+        items = reproduction.wanted(table, reproduction.Choice(), args.catalog)
+        here = [item for item in items if item.cells]
+        cells = cells_in(here)
+        grid = look_up(cells, args.out, succeeded)
+        done = f"{len(grid.results)} of {len(cells)}" if cells else "--"
+        benchmarks = ", ".join(table.benchmarks) or "none here"
+        left = time_left(grid.pending, resources, args)
+        rows.append([key, ", ".join(table.about.table), benchmarks, f"{len(here)} of {len(items)}", done, left])
+        notes += [f"{key}: {line}" for line in reproduction.reasons(items)]
+    header = ["table", "in the paper", "benchmarks here", "rows that run", "cells done", "time left"]
+    caption = "Time left: one cell at a time on this machine, from cells of the kind measured here or elsewhere."
+    print(render.show_listing(Listing(header, rows, caption, left=3), "md"))
+    print("\n".join(["", "Rows that do not run here:", *notes]))
+    spreads = [[s.benchmark, s.method, s.text] for s in reproduction.between_papers()]
+    caption = "What papers print of the same method on the same benchmark (ACC), where they differ."
+    listing = Listing(["benchmark", "method", "ACC"], spreads, caption, left=3)
+    print(f"\n{render.show_listing(listing, 'md')}")
+
+
+def time_left(pending: Sequence[Cell], resources: Resources, args: argparse.Namespace) -> str:
+    """Return how long cells may take, from those that were measured; no step is timed for it."""
+    from bench.execution.forecast import budget
+    from bench.execution.status import duration
+
+    if not pending:
+        return "--"
+    guesses = [budget.measured(cell, resources, args.out) for cell in pending]
+    known = [guess.seconds for guess in guesses if guess is not None]
+    if not known:
+        return "unknown"
+    part = f" for {len(known)} of them" if len(known) < len(pending) else ""
+    return f"about {duration(sum(known))}{part}"
