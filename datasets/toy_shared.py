@@ -1,7 +1,7 @@
 """A toy stream of random tensors under one shared head: two well-separated classes, in three orders of pixels.
 
-It is for tests, as `toy` is, on a network with what the other lacks: normalization, biases, groups and
-dropout (no download).
+It is for tests, as `toy` is, on a network with what the other lacks: normalization, biases, groups and dropout
+(no download).
 """
 
 from pathlib import Path

@@ -304,14 +304,14 @@ def test_an_interrupted_download_leaves_nothing_to_stumble_over(
         (2500, 0, [53, 2391, 2310, 728, 850]),
     ],
 )
-def test_k29_validation_indices(n: int, seed: int, first: list[int]) -> None:
+def test_validation_indices(n: int, seed: int, first: list[int]) -> None:
     order = legacy_shuffle(n, seed)
     assert order[: len(first)].tolist() == first
     assert np.array_equal(order, shuffle(np.arange(n), random_state=seed))
 
 
 def test_cifar_takes_its_validation_from_those_indices(cifar: ModuleType) -> None:
-    """Images of one pixel that tells their place; K-29, and B1: the same indices for every task."""
+    """Images of one pixel that tells their place: the same indices for every task, as in GPM's code."""
     y = np.random.default_rng(0).permutation(np.arange(50_000) % 100)
     place = np.zeros(50_000, np.int64)
     for t in range(10):
@@ -332,17 +332,17 @@ def test_cifar_takes_its_validation_from_those_indices(cifar: ModuleType) -> Non
 @pytest.mark.parametrize(
     ("n", "size", "batches", "last"),
     [
-        (4750, 64, 75, 14),  # B1: training, validation, test
+        (4750, 64, 75, 14),  # 10-split CIFAR-100: training, validation, test
         (250, 64, 4, 58),
         (1000, 64, 16, 40),
-        (2375, 64, 38, 7),  # B2
+        (2375, 64, 38, 7),  # CIFAR-100 by superclass
         (125, 64, 2, 61),
-        (47_500, 64, 743, 12),  # B3
+        (47_500, 64, 743, 12),  # 5-Datasets
         (26_032, 64, 407, 48),
-        (54_000, 10, 5400, 10),  # B5
+        (54_000, 10, 5400, 10),  # permuted MNIST
     ],
 )
-def test_k39_batches(n: int, size: int, batches: int, last: int) -> None:
+def test_batches_of_an_epoch(n: int, size: int, batches: int, last: int) -> None:
     cuts = slices(n, size)
     assert len(cuts) == batches
     assert cuts[-1].stop - cuts[-1].start == last

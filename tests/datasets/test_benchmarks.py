@@ -66,7 +66,7 @@ def test_methods_run_by_the_recipe_under_both_protocols(name, method, protocol, 
 # CIFAR-100 by superclass
 
 
-def test_k31_superclasses_are_a_partition():
+def test_superclasses_are_a_partition():
     module = module_of("cifar100_superclass")
     assert sorted(c for group in module.GROUPS for c in group) == list(range(100))
     assert all(len(group) == 5 and list(group) == sorted(group) for group in module.GROUPS)
@@ -91,7 +91,7 @@ SUPERCLASSES = {  # as Krizhevsky lists them
 
 
 @pytest.mark.parametrize("superclass", SUPERCLASSES)
-def test_k31_superclasses_by_name(superclass):
+def test_superclasses_by_name(superclass):
     group = module_of("cifar100_superclass").GROUPS[superclass]
     assert " ".join(NAMES.split()[c] for c in group) == SUPERCLASSES[superclass]
 
@@ -106,7 +106,7 @@ def test_k31_superclasses_by_name(superclass):
         (4, "6 14 0 11 12 17 13 4 9 1 7 19 8 10 3 15 18 5 2 16"),
     ],
 )
-def test_k31_tasks_follow_their_order(order, superclasses, data):
+def test_tasks_follow_their_order(order, superclasses, data):
     groups = module_of("cifar100_superclass").GROUPS
     tasks = stream("cifar100_superclass", data, order=order)
     assert [t.classes for t in tasks] == [tuple(map(str, groups[int(s)])) for s in superclasses.split()]
@@ -116,7 +116,7 @@ def test_k31_tasks_follow_their_order(order, superclasses, data):
         assert [int(task.classes[y]) for y in task.test.y] == first["y_test"][own].tolist()
 
 
-def test_k30_the_scramble():
+def test_the_scramble():
     stored = np.arange(3072).reshape(1, 3, 32, 32).transpose(0, 2, 3, 1)  # channel first in the archive, last in ours
     image = module_of("cifar100_superclass").scramble(stored)[0].transpose(2, 0, 1)
     assert image[0, 0, :4].tolist() == [0, 3, 6, 9]
@@ -125,7 +125,7 @@ def test_k30_the_scramble():
 
 @pytest.mark.parametrize("layout", ["correct", "scrambled"])
 @pytest.mark.parametrize("normalised", [True, False])
-def test_layout_and_normalisation_of_superclass_images(layout, normalised, data):
+def test_layout_and_normalization_of_superclass_images(layout, normalised, data):
     stored = np.load(data / "cifar100.npz")
     [image, *_] = stored["x_test"][np.isin(stored["y_test"], (4, 30, 55, 72, 95))]
     raw = image.transpose(2, 0, 1).reshape(-1) / 255
@@ -150,7 +150,7 @@ def test_protocols_of_the_superclasses():
 
 
 def test_validation_images_of_the_superclasses(data):
-    """The first 5 % of a legacy permutation of the task's images (K-29): by 0, or by the run's seed."""
+    """The first 5 % of a legacy permutation of the task's images: by 0, or by the run's seed."""
     stored = np.load(data / "cifar100.npz")
     own = stored["x_train"][np.isin(stored["y_train"], (1, 32, 67, 73, 91))]
     for options, by in (({"validation": "fixed"}, 0), ({"validation": "seed"}, 7)):
@@ -167,7 +167,7 @@ def test_validation_images_of_the_superclasses(data):
 @pytest.mark.parametrize(
     ("seed", "numbers"), [(0, "2 8 4 9 1 6 7 3 0 5"), (1, "2 9 6 4 0 3 1 7 8 5"), (2, "4 1 5 0 7 2 3 6 9 8")]
 )
-def test_k36_order_and_pixels(seed, numbers, data):
+def test_order_and_pixels(seed, numbers, data):
     """Permutation r in place i is `shuffle(pixels, random_state=100 r + i)` of the normalised image."""
     stored = np.load(data / "mnist.npz")["x_test"].reshape(-1, 784)
     image = (stored[3].astype(np.float32) / 255 - np.float32(0.1307)) / np.float32(0.3081)
@@ -178,7 +178,7 @@ def test_k36_order_and_pixels(seed, numbers, data):
     assert all(task.train.x.flags.c_contiguous for task in tasks)  # or batches are slow to gather
 
 
-def test_k36_first_positions(data):
+def test_first_positions(data):
     stored = np.load(data / "mnist.npz")["x_test"].reshape(-1, 784)
     for t, chosen in ((0, [745, 491, 157, 422, 329, 168]), (1, [744, 134, 42, 100, 536, 314])):
         test = stream("permuted_mnist", data, 2)[t].test

@@ -66,7 +66,7 @@ def test_the_contract(check, raw, tmp_path, narrow):
     check(NAME, data=tmp_path)
 
 
-def test_sizes_as_published(module):  # B3
+def test_sizes_as_published(module):
     wanted = {
         "cifar10": (47_500, 2_500, 10_000),
         "mnist": (57_000, 3_000, 10_000),
@@ -90,7 +90,7 @@ def test_sizes_as_published(module):  # B3
         (10_000, 157, 16), (26_032, 407, 48), (1_873, 30, 17),  # test
     ],
 )  # fmt: skip
-def test_k39_batches(n, batches, last):
+def test_batches_of_an_epoch(n, batches, last):
     cuts = slices(n, 64)
     assert (len(cuts), cuts[-1].stop - cuts[-1].start) == (batches, last)
 
@@ -105,7 +105,7 @@ def test_k39_batches(n, batches, last):
         ("notmnist", 0.4254, 0.4501),
     ],
 )
-def test_images_are_padded_normalised_and_in_three_channels(name, mean, sd, raw, tmp_path):
+def test_images_are_padded_normalized_and_in_three_channels(name, mean, sd, raw, tmp_path):
     """Grey zeros around 28 x 28 are normalised like the rest: padding comes first."""
     task = stream(tmp_path)[list(PIXELS).index(name)]
     images = raw[f"{name} test"] / 255
@@ -126,7 +126,7 @@ def test_the_last_step_is_that_of_torchvision(raw, tmp_path):
 
 
 @pytest.mark.parametrize(("validation", "by"), [("fixed", 1), ("seed", 7)])
-def test_validation_is_the_head_of_a_legacy_permutation(validation, by, raw, tmp_path):  # K-29, on 1,600 images
+def test_validation_is_the_head_of_a_legacy_permutation(validation, by, raw, tmp_path):  # of 1,600 images
     stored = np.load(tmp_path / "svhn.npz")["y_train"]
     order = shuffle(np.arange(1600), random_state=by)
     task = stream(tmp_path, seed=7, validation=validation)[2]
@@ -142,7 +142,7 @@ def test_the_bug_is_mnist_with_the_constants_of_fashion(raw, tmp_path):
     assert all(np.array_equal(a.test.x, b.test.x) == (a.index != 3) for a, b in zip(bug, real, strict=True))
 
 
-def test_k35_why_the_bug_is_there():
+def test_why_the_bug_is_there():
     """torchvision's MNIST reads `resources`: a subclass that sets `urls` downloads MNIST."""
     from torchvision.datasets import MNIST, FashionMNIST
 
@@ -200,11 +200,11 @@ def test_the_recipe_has_the_values_of_the_released_code(protocol):
     training, gpm = resolve("gpm")
     assert (training.lr, training.momentum, training.weight_decay, training.epochs) == (0.1, 0, 0, 100)
     assert (gpm.energy, gpm.energy_step, gpm.samples) == (0.965, 0, 100)
-    assert [n * side**2 for n, side in zip(gpm.layer_samples, SIDES, strict=True)] == K5
+    assert [n * side**2 for n, side in zip(gpm.layer_samples, SIDES, strict=True)] == COLUMNS
 
 
 SIDES = [32] * 5 + [16] * 5 + [8] * 5 + [4] * 5  # of the maps that a layer gives
-K5 = [  # columns of the layers' input matrices
+COLUMNS = [  # columns of the layers' input matrices
     10240, *[10240] * 4, 2560, 2560, 2560, 2560, 12800, 3200, 3200, 3200, 6400, 6400, 1600, 1600, 1600, 1600, 1600
 ]  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_the_contract(check, raw, tmp_path, narrow):
         (37, "61 49 86 78 5", "91 81 82 89 18", "22 53 92 76 15"),
     ],
 )
-def test_k32_groups_of_classes(seed, first, second, last, raw, tmp_path):
+def test_groups_of_classes(seed, first, second, last, raw, tmp_path):
     tasks = stream(tmp_path, seed)
     assert [" ".join(tasks[t].classes) for t in (0, 1, 19)] == [first, second, last]
     assert sorted(int(c) for task in tasks for c in task.classes) == list(range(100))
@@ -82,21 +82,21 @@ def test_k32_groups_of_classes(seed, first, second, last, raw, tmp_path):
         assert [int(task.classes[y]) for y in task.test.y] == raw["y_test"][own].tolist()
 
 
-def test_images_are_normalised_by_imagenet(raw, tmp_path):
+def test_images_are_normalized_by_imagenet(raw, tmp_path):
     task = stream(tmp_path)[3]
     own = raw["x_test"][np.isin(raw["y_test"], [int(c) for c in task.classes])]
     wanted = (own / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(task.test.x, wanted.transpose(0, 3, 1, 2), atol=1e-5)
 
 
-def test_sizes_as_published(module, tmp_path, monkeypatch):  # B4
+def test_sizes_as_published(module, tmp_path, monkeypatch):
     """All 60,000 images, of a pixel each."""
     monkeypatch.setattr(module, "SOURCE", replace(module.SOURCE, image_shape=(1, 1, 3)))
     x = {"x_train": np.zeros((50_000, 1, 1, 3), np.uint8), "x_test": np.zeros((10_000, 1, 1, 3), np.uint8)}
     np.savez(tmp_path / "mini_imagenet.npz", **x, y_train=np.arange(50_000) % 100, y_test=np.arange(10_000) % 100)
     tasks = stream(tmp_path, 1)
     assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(2450, 50, 500)] * 20
-    for n, batches, last in ((2450, 39, 18), (50, 1, 50), (500, 8, 52)):  # K-39
+    for n, batches, last in ((2450, 39, 18), (50, 1, 50), (500, 8, 52)):
         cuts = slices(n, 64)
         assert (len(cuts), cuts[-1].stop - cuts[-1].start) == (batches, last)
 
@@ -143,7 +143,7 @@ def test_the_recipe_has_the_values_of_the_released_code(protocol):
     sides = [42] * 5 + [21] * 5 + [11] * 5 + [6] * 5
     assert [n * side**2 for n, side in zip(gpm.layer_samples, sides, strict=True)] == [
         17640, *[17640] * 4, 4410, 4410, 4410, 4410, 22050, 6050, 6050, 6050, 12100, 12100, 3600, 3600, 3600, 3600, 3600
-    ]  # fmt: skip  # K-5
+    ]  # fmt: skip
     highest = gpm.energy + 19 * gpm.energy_step
     assert highest == pytest.approx({"published": 1.022, "sound": 0.985}[protocol])
 

@@ -10,7 +10,7 @@ from bench.nn.subspace import null_basis, project_out
 from bench.tools.method_checks import SHARED, Run, snapshot
 from bench.training.data import TrainingData
 
-RECIPES = {  # the optimisers of the recipes, and one no proof of gradient projection holds for
+RECIPES = {  # the optimizers of the recipes, and one no proof of gradient projection holds for
     "sgd": {},
     "sgd with momentum and decay": {"momentum": 0.9, "weight_decay": 1e-2, "lr": 0.01},
     "adam": {"optimizer": "adam", "weight_decay": 1e-2, "lr": 0.005},
@@ -47,10 +47,10 @@ def test_joint_beats_fine_tuning_on_conflicting_tasks():
 # GPM
 
 
-@pytest.mark.parametrize("optimiser", RECIPES)
+@pytest.mark.parametrize("optimizer", RECIPES)
 @pytest.mark.parametrize("task", [1, 2])
-def test_gpm_never_moves_along_the_protected_directions(task, optimiser):
-    run = Run("gpm", energy=0.9, **RECIPES[optimiser])
+def test_gpm_never_moves_along_the_protected_directions(task, optimizer):
+    run = Run("gpm", energy=0.9, **RECIPES[optimizer])
     run.learn(task)
     before, bases = snapshot(run.network), run.method.state()
     run.learn(task + 1, first=task)
@@ -118,10 +118,10 @@ def test_gpm_protects_each_layer_by_its_own_energy():
 # NESS
 
 
-@pytest.mark.parametrize("optimiser", RECIPES)
+@pytest.mark.parametrize("optimizer", RECIPES)
 @pytest.mark.parametrize("memory", ["data", "gram"])
-def test_ness_stays_in_the_null_space_under_any_optimiser(optimiser, memory):
-    run = Run("ness", memory=memory, sam="first", **RECIPES[optimiser])
+def test_ness_stays_in_the_null_space_under_any_optimizer(optimizer, memory):
+    run = Run("ness", memory=memory, sam="first", **RECIPES[optimizer])
     run.learn(1)
     before = snapshot(run.network)
     run.learn(2, first=1)
@@ -166,7 +166,7 @@ def test_ness_says_whether_it_reads_old_data(memory):
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_training_u_is_projecting_gradients_with_anchored_decay(nesterov, decay):  # K-12, M1.4
+def test_training_u_is_projecting_gradients_with_anchored_decay(nesterov, decay):
     torch.manual_seed(0)
     X, Y, W0 = torch.randn(20, 6).double(), torch.randn(20, 4).double(), torch.randn(4, 6).double()
     V = torch.linalg.qr(torch.randn(6, 3).double()).Q
@@ -184,7 +184,7 @@ def test_training_u_is_projecting_gradients_with_anchored_decay(nesterov, decay)
     torch.testing.assert_close((W0 + U @ V.T).detach(), W.detach(), atol=1e-12, rtol=0)
 
 
-def test_ordinary_decay_after_projection_leaks():  # K-12: why NESS trains a parameter
+def test_ordinary_decay_after_projection_leaks():  # why NESS trains a parameter
     torch.manual_seed(0)
     W0, V = torch.randn(4, 6).double(), torch.linalg.qr(torch.randn(6, 3).double()).Q
     W = W0.clone().requires_grad_()
@@ -195,7 +195,7 @@ def test_ordinary_decay_after_projection_leaks():  # K-12: why NESS trains a par
     assert float(project_out((W - W0).detach(), V).norm()) > 1
 
 
-def test_trainable_parameters_of_ness_on_cifar():  # K-38
+def test_trainable_parameters_of_ness_on_cifar():
     from bench.nn import adapters, architectures
 
     network = architectures.build(Catalog().benchmark("split_cifar100"))
@@ -208,7 +208,7 @@ def test_trainable_parameters_of_ness_on_cifar():  # K-38
 # EWC
 
 
-def test_ewc_penalty():  # K-22
+def test_ewc_penalty():
     run = Run("ewc", strength=5000.0)
     name, parameter = next(iter(run.network.shared_parameters().items()))
     fisher, anchor = torch.zeros_like(parameter), parameter.detach().clone()
@@ -265,7 +265,7 @@ def test_ewc_moves_less_the_more_it_is_told_to():
     assert drift[1] < drift[0] / 2
 
 
-def test_ewc_batch_fisher_is_smaller():  # K-22
+def test_ewc_batch_fisher_is_smaller():
     total = {}
     for kind in ("per-sample", "batch"):
         run = Run("ewc", fisher=kind, epochs=1)
@@ -279,9 +279,9 @@ def test_ewc_batch_fisher_is_smaller():  # K-22
 
 @pytest.mark.parametrize("power", [4, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("energy", [0.5, 0.9], ids=["remove", "retain"])
-@pytest.mark.parametrize("optimiser", RECIPES)
-def test_inflora_moves_only_in_the_allowed_space(optimiser, energy, power):
-    run = Run("inflora", energy_power=power, energy=energy, **RECIPES[optimiser])
+@pytest.mark.parametrize("optimizer", RECIPES)
+def test_inflora_moves_only_in_the_allowed_space(optimizer, energy, power):
+    run = Run("inflora", energy_power=power, energy=energy, **RECIPES[optimizer])
     run.learn(1)
     before, state = snapshot(run.network), run.method.state()
     run.learn(2, first=1)
@@ -296,7 +296,7 @@ def test_inflora_moves_only_in_the_allowed_space(optimiser, energy, power):
 
 
 @pytest.mark.parametrize(("scale", "length"), [("inverse-sqrt-3", 0.57735027), ("unit", 1.0)])
-def test_inflora_design(scale, length):  # K-19
+def test_inflora_design(scale, length):
     method = Catalog().method("inflora")
     config = method.Config(rank=2, b_scale=scale)
     network = Network(torch.nn.Linear(8, 3, bias=False), 3, 2, 2)
@@ -311,7 +311,7 @@ def test_inflora_design(scale, length):  # K-19
     )
 
 
-def test_inflora_step_is_a_third_of_the_projected_gradient():  # K-19
+def test_inflora_step_is_a_third_of_the_projected_gradient():
     from bench.nn.adapters import attach, merge
 
     torch.manual_seed(0)
@@ -352,7 +352,7 @@ def olora(**settings):
     return run
 
 
-def test_olora_penalty():  # K-23
+def test_olora_penalty():
     assert float(olora(orthogonality=1.0).penalty()) == pytest.approx(3.0)
     assert float(olora(orthogonality=0.0, shrinkage=1.0).penalty()) == pytest.approx(2.34520788)
 

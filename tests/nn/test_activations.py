@@ -18,7 +18,7 @@ def rows(matrix: list[int]) -> torch.Tensor:
     return torch.tensor(matrix, dtype=torch.float32)
 
 
-def test_patches_in_order():  # K-13
+def test_patches_in_order():
     x = torch.arange(18.0).view(1, 2, 3, 3)
     patches = unfold_inputs(nn.Conv2d(2, 1, 2), x)[0]
     assert torch.equal(patches[0], rows([0, 1, 3, 4, 9, 10, 12, 13]))
@@ -31,7 +31,7 @@ def test_patches_in_order():  # K-13
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2d(6, 8, 3, groups=2, stride=2, padding=2, dilation=2),  # K-27
+        nn.Conv2d(6, 8, 3, groups=2, stride=2, padding=2, dilation=2),
         nn.Conv2d(6, 9, (2, 3), padding="same", dilation=(1, 2), groups=3),
         nn.Conv2d(6, 4, 4, padding="same"),
         nn.Conv2d(6, 4, 3, padding=(1, 2), padding_mode="reflect"),
@@ -39,7 +39,7 @@ def test_patches_in_order():  # K-13
         nn.Conv2d(6, 12, 1, stride=2),
         nn.Conv2d(6, 6, 3, groups=6, bias=False),
     ],
-    ids=["K-27", "same, grouped", "same, even", "reflect", "circular", "1x1 strided", "depthwise"],
+    ids=["all at once", "same, grouped", "same, even", "reflect", "circular", "1x1 strided", "depthwise"],
 )
 def test_rows_times_weight_is_the_convolution(layer):
     layer, x = layer.double(), torch.randn(2, 6, 9, 9, dtype=torch.float64)
@@ -66,24 +66,24 @@ def input_shapes(network: Network, x: torch.Tensor, counts: tuple[int, ...]) -> 
     return list(shapes.values())
 
 
-def test_gpm_shapes_of_the_alexnet():  # K-5
+def test_gpm_shapes_of_the_alexnet():
     network = architectures.build(Catalog().benchmark("split_cifar100"))
     shapes = input_shapes(network, torch.randn(125, 3, 32, 32), (24, 100, 100, 125, 125))
     assert shapes == [(48, 20184), (576, 14400), (512, 2500), (1024, 125), (2048, 125)]
 
 
-def test_gpm_shapes_of_the_mlp():  # K-5: the shared head is one of the layers
+def test_gpm_shapes_of_the_mlp():  # the shared head is one of the layers
     network = Network(architectures.mlp((1, 28, 28)), 100, 10, 1)
     assert input_shapes(network, torch.randn(300, 1, 28, 28), (300,) * 3) == [(784, 300), (100, 300), (100, 300)]
 
 
-def test_gpm_shapes_of_the_lenet():  # K-5
+def test_gpm_shapes_of_the_lenet():
     network = Network(architectures.lenet((3, 32, 32)), 500, 5, 20)
     shapes = input_shapes(network, torch.randn(125, 3, 32, 32), (24, 100, 125, 125))
     assert shapes == [(75, 24576), (500, 25600), (3200, 125), (800, 125)]
 
 
-RESNET_ROWS = {  # K-5, by the side of an image: positions of a layer's output times the samples it uses
+RESNET_ROWS = {  # as in DFGP's logs, by the side of an image: positions of a layer's output times the samples it uses
     32: [10240] * 5 + [2560] * 4 + [12800] + [3200] * 3 + [6400, 6400] + [1600] * 5,
     84: [17640] * 5 + [4410] * 4 + [22050] + [6050] * 3 + [12100, 12100] + [3600] * 5,
 }
@@ -91,9 +91,9 @@ RESNET_ROWS = {  # K-5, by the side of an image: positions of a layer's output t
 
 @pytest.mark.parametrize("side", [32, 84])
 @pytest.mark.slow
-def test_gpm_shapes_of_the_resnet(side):  # K-5; a shortcut uses as many samples as its block's first convolution
+def test_gpm_shapes_of_the_resnet(side):  # a shortcut uses as many samples as its block's first convolution
     body = architectures.BACKBONES["resnet18" if side == 32 else "resnet18_stride2"]((3, side, side))
-    main, shortcuts = [10] * 8 + [50] * 3 + [100] * 6, {6: 10, 10: 50, 14: 100}  # M2.3
+    main, shortcuts = [10] * 8 + [50] * 3 + [100] * 6, {6: 10, 10: 50, 14: 100}  # batch_list of GPM's code
     samples = [n for i, count in enumerate(main) for n in ((count, shortcuts[i]) if i in shortcuts else (count,))]
     d = [27] + [180] * 5 + [360, 20, 360, 360, 360, 720, 40] + [720] * 3 + [1440, 80, 1440, 1440]
     network = Network(body, 640 if side == 32 else 1440, 10, 5)
@@ -171,7 +171,7 @@ def test_squared_gradients_refuse_what_they_cannot_do():
         squared_gradients(network, torch.randn(3, 4), torch.tensor([0, 1, 0]), 0)
 
 
-def test_batch_estimator_is_smaller_by_the_batch():  # K-22: E[(batch mean)²] = F / b for gradients of zero mean
+def test_batch_estimator_is_smaller_by_the_batch():  # E[(batch mean)²] = F / b for gradients of zero mean
     grads = 2 * torch.randn(20_000, generator=torch.Generator().manual_seed(0))
     ratio = float(grads.view(-1, 20).mean(1).square().mean() / grads.square().mean())
     assert ratio == pytest.approx(1 / 20, rel=0.15)

@@ -45,7 +45,7 @@ def test_attach_train_merge(network, batch):
 
 
 def test_gradient_of_up_is_the_dense_gradient_times_down(network):
-    """∂L/∂U = s G Vᵀ: training U is training W inside the span of V (M1.4 of the specification)."""
+    """∂L/∂U = s G Vᵀ: training U is training W inside the span of V."""
     x = torch.randn(3, 4, 8, 8).double()
     network(x, 0).square().sum().backward()
     dense = {n: b.grad.clone() for n, b in network.blocks().items()}
@@ -62,7 +62,7 @@ def test_gradient_of_up_is_the_dense_gradient_times_down(network):
     ids=["all", "thin", "thick", "no"],
 )
 def test_free_update_is_projected_gradient_descent(network, share, kinds):
-    """With U V^T orthogonal to M, a step of SGD on U is one by G (I - M M^T), and nothing moves along M (K-12)."""
+    """With U V^T orthogonal to M, a step of SGD on U is one by G (I - M M^T), and nothing moves along M."""
     x = torch.randn(3, 4, 8, 8).double()
     out = network(x, 0)
     out.square().sum().backward()

@@ -15,7 +15,7 @@ ALEXNET = [
 ]  # fmt: skip
 
 
-def test_alexnet_shapes():  # K-1
+def test_alexnet_shapes():
     x, shapes = torch.randn(2, 3, 32, 32), []
     for name, module in architectures.alexnet((3, 32, 32)).named_children():
         x = module(x)
@@ -23,7 +23,7 @@ def test_alexnet_shapes():  # K-1
     assert shapes == ALEXNET
 
 
-def test_alexnet_counts():  # K-1
+def test_alexnet_counts():
     network = architectures.build(Catalog().benchmark("split_cifar100"))
     blocks = network.blocks()
     assert [b.weight.numel() for b in blocks.values()] == [3072, 73_728, 131_072, 2_097_152, 4_194_304]
@@ -59,7 +59,7 @@ def count(parameters) -> int:
     return sum(p.numel() for p in parameters)
 
 
-def test_lenet():  # K-2
+def test_lenet():
     network = network_of("lenet", (3, 32, 32), 20, 5)
     shapes = shapes_of(network.backbone, torch.randn(2, 3, 32, 32))
     wanted = {"conv1": (20, 32, 32), "pool1": (20, 16, 16), "conv2": (50, 16, 16), "pool2": (50, 8, 8)}
@@ -70,7 +70,7 @@ def test_lenet():  # K-2
     assert count(network.heads.parameters()) == 50_000 and count(network.parameters()) == 3_036_500
 
 
-def test_lenet_starts_kaiming_uniform():  # B2: U(-b, b) with b² = 6 / fan_in; torch's own bound is a sixth of that
+def test_lenet_starts_kaiming_uniform():  # as in GPM's code: U(-b, b) with b² = 6 / fan_in; torch's own bound is a sixth of that
     torch.manual_seed(0)
     network = network_of("lenet", (3, 32, 32), 20, 5)
     layers = (*network.layers().values(), *network.heads)
@@ -80,7 +80,7 @@ def test_lenet_starts_kaiming_uniform():  # B2: U(-b, b) with b² = 6 / fan_in; 
         assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound
 
 
-def test_local_response_normalisation_of_the_lenet():
+def test_local_response_normalization_of_the_lenet():
     """x_c / (1 + α/4 Σ x²)^β over channels c - 2 to c + 1, α = 0.001 / 9."""
     x = 100 * torch.rand(1, 20, 2, 2)
     for lrn in (architectures.lenet((3, 32, 32)).lrn1, architectures.lenet((3, 32, 32)).lrn2):
@@ -91,8 +91,8 @@ def test_local_response_normalisation_of_the_lenet():
 @pytest.mark.parametrize(
     ("name", "side", "tasks", "classes", "maps", "features", "total"),
     [
-        ("resnet18", 32, 5, 10, (32, 32, 16, 8, 4, 2), 640, 1_125_140),  # K-3
-        ("resnet18_stride2", 84, 20, 5, (42, 42, 21, 11, 6, 3), 1440, 1_237_140),  # K-4
+        ("resnet18", 32, 5, 10, (32, 32, 16, 8, 4, 2), 640, 1_125_140),
+        ("resnet18_stride2", 84, 20, 5, (42, 42, 21, 11, 6, 3), 1440, 1_237_140),
     ],
 )
 def test_resnet18(name, side, tasks, classes, maps, features, total):
@@ -122,15 +122,15 @@ def test_shortcut_of_a_block():
         torch.testing.assert_close(block(x), shortcut.relu(), atol=1e-4, rtol=1e-4)
 
 
-def test_mlp_of_permuted_mnist():  # K-6
+def test_mlp_of_permuted_mnist():
     network = network_of("mlp", (784,), 1, 10)
     assert count(network.parameters()) == 89_400 and len(network.heads) == 1
 
 
-def test_batch_statistics_in_evaluation():  # K-34
+def test_batch_statistics_in_evaluation():
     body = architectures.alexnet((3, 32, 32)).eval()
-    normalised = body[:2](torch.randn(8, 3, 32, 32))
-    torch.testing.assert_close(normalised.mean((0, 2, 3)), body.bn1.bias.detach(), atol=1e-5, rtol=0)
+    normalized = body[:2](torch.randn(8, 3, 32, 32))
+    torch.testing.assert_close(normalized.mean((0, 2, 3)), body.bn1.bias.detach(), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         body(torch.randn(1, 3, 32, 32))
 

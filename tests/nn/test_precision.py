@@ -101,7 +101,7 @@ def test_what_methods_compute_for_themselves_has_the_same_bits() -> None:
     assert not difference(*found)
 
 
-def test_statistics_of_normalisation_are_settled_in_fp32() -> None:
+def test_statistics_of_normalization_are_settled_in_fp32() -> None:
     x = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = []
     for how in ("fp32", "bf16"):

@@ -1,4 +1,4 @@
-"""Subspace algebra against known answers (K-n of the specification) and invariants."""
+"""Subspace algebra against known answers and invariants."""
 
 import pytest
 import torch
@@ -25,22 +25,22 @@ def random_inputs(n: int, d: int, seed: int = 0) -> torch.Tensor:
     ("energy", "below", "reach"),
     [(0.5, 0, 1), (0.76, 0, 1), (0.762, 1, 2), (0.95, 1, 2), (0.953, 2, 3), (0.999, 2, 3), (1.0, 2, 3)],
 )
-def test_first_task_keeps_below_or_reaches(energy, below, reach):  # K-7
+def test_first_task_keeps_below_or_reaches(energy, below, reach):
     gram = gram_of(diag(4, 2, 1))
     assert subspace.leading_basis(gram, energy, "below").shape[1] == below
     assert subspace.leading_basis(gram, energy, "reach").shape[1] == reach
 
 
-def test_first_task_may_protect_nothing():  # K-7
+def test_first_task_may_protect_nothing():
     assert subspace.leading_basis(gram_of(diag(10, 1)), 0.97).shape == (2, 0)
 
 
 @pytest.mark.parametrize(("energy", "k"), [(0.8, 0), (0.9, 1), (0.95, 1), (0.99, 2), (0.999, 2)])
-def test_first_task_on_the_integer_matrix(energy, k):  # K-7
+def test_first_task_on_the_integer_matrix(energy, k):
     assert subspace.leading_basis(gram_of(R_INTEGER), energy).shape[1] == k
 
 
-def test_projection_on_the_integer_matrix():  # K-7
+def test_projection_on_the_integer_matrix():
     basis = subspace.leading_basis(gram_of(R_INTEGER), 0.9)
     gradient = torch.tensor([[1.0, 0, 0]], dtype=torch.float64)
     expected = torch.tensor([[0.28237439, -0.44496354, -0.06816552]], dtype=torch.float64)
@@ -50,14 +50,14 @@ def test_projection_on_the_integer_matrix():  # K-7
 
 
 @pytest.mark.parametrize(("energy", "added"), [(0.62, 0), (0.64, 1), (0.9, 1), (0.95, 2), (0.99, 2)])
-def test_later_task_adds_until_reached(energy, added):  # K-8 a
+def test_later_task_adds_until_reached(energy, added):
     R = torch.tensor([[3.0, 0, 0], [0, 2, 0], [0, 0, 1], [0, 0, 0.5]], dtype=torch.float64)
     basis = torch.eye(4, 1, dtype=torch.float64)
     assert subspace.extend_basis(basis, gram_of(R), energy).shape[1] == 1 + added
 
 
 @pytest.mark.parametrize(("energy", "added"), [(0.97, 1), (0.98, 2)])
-def test_later_task_on_the_integer_basis(energy, added):  # K-8 b
+def test_later_task_on_the_integer_basis(energy, added):
     basis = subspace.leading_basis(gram_of(R_INTEGER), 0.9)
     R = torch.tensor([[0.0, 1], [0, 0], [3, 0]], dtype=torch.float64)
     held = float((basis.T @ gram_of(R) @ basis).trace() / gram_of(R).trace())
@@ -103,14 +103,14 @@ SPREAD = (50, 30, 10, 5, 3, 1.5, 0.4, 0.1)
         ((0,) * 7, 1e-3, 7, 7),
     ],
 )
-def test_null_rank(sigma, eps, nuclear, frobenius):  # K-9
+def test_null_rank(sigma, eps, nuclear, frobenius):
     gram = diag(*sigma).square()
     for norm, rank in (("nuclear", nuclear), ("frobenius", frobenius)):
         split = subspace.null_basis(gram, eps, norm)
         assert split.basis.shape == (len(sigma), rank) and split.rest.shape == (len(sigma), len(sigma) - rank)
 
 
-def test_null_threshold_is_the_norm_times_eps():  # K-9
+def test_null_threshold_is_the_norm_times_eps():
     assert subspace.null_basis(diag(3, 0.1, 0.001).square(), 1e-3).threshold == pytest.approx(0.003101)
 
 
@@ -136,12 +136,12 @@ def duplicated(n, d):
     ids=["duplicates", "constants", "fewer rows than columns", "zeros"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_null_rank_of_deficient_inputs(X, rank, dtype):  # K-10
+def test_null_rank_of_deficient_inputs(X, rank, dtype):
     X = X.to(dtype)
     assert subspace.null_basis(X.T @ X, 1e-3)[0].shape[1] == rank
 
 
-def test_nan_policy_of_the_released_code_freezes_the_layer():  # K-10, Q3
+def test_nan_policy_of_the_released_code_freezes_the_layer():
     gram = diag(4, 1, -1e-12)
     assert subspace.null_basis(gram, 0.4, nan_policy="clamp")[0].shape[1] == 2
     assert subspace.null_basis(gram, 0.4, nan_policy="freeze-layer")[0].shape[1] == 0
@@ -158,12 +158,12 @@ def test_null_directions_bound_the_interference():  # Eq. 7 of the paper, summed
 
 
 @pytest.mark.parametrize(("energy", "k"), [(0.95, 3)])
-def test_energies_of_the_inputs(energy, k):  # K-18: σ² energies
+def test_energies_of_the_inputs(energy, k):  # σ², as DualGPM's paper has it
     sigma = (10, 5, 3, 2, 1, 1, 1, 1)
     assert subspace.dual_basis(None, False, diag(*sigma).square(), energy)[0].shape[1] == k
 
 
-def test_energies_of_the_gram_squared():  # K-18: σ⁴ energies
+def test_energies_of_the_gram_squared():  # σ⁴, as InfLoRA's code has it
     sigma = (10, 5, 3, 2, 1, 1, 1, 1)
     assert subspace.dual_basis(None, False, diag(*sigma) ** 4, 0.95)[0].shape[1] == 1
     gram = diag(4, 3, 2, 1)
@@ -172,19 +172,19 @@ def test_energies_of_the_gram_squared():  # K-18: σ⁴ energies
     assert subspace.leading_basis(gram, 0.95).shape[1] == 3
 
 
-def test_energy_schedule():  # K-18, and the cap below 1
+def test_energy_schedule():  # and the cap below 1
     assert [round(subspace.energy_schedule(0.95, 0.005, t), 4) for t in (0, 1, 9)] == [0.95, 0.955, 0.995]
     assert subspace.energy_schedule(0.965, 0.003, 19) < 1
 
 
-def test_dual_basis_switches_to_the_complement():  # K-19
+def test_dual_basis_switches_to_the_complement():
     basis, retain = subspace.dual_basis(None, False, diag(4, 3, 2, 1), 0.95)
     assert retain
     torch.testing.assert_close(basis.abs(), torch.eye(4).double()[:, 3:], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("energy", "left"), [(0.95, 2), (0.99, 1), (0.9995, 0)])
-def test_dual_basis_shrinks_what_is_allowed(energy, left):  # K-37
+def test_dual_basis_shrinks_what_is_allowed(energy, left):
     allowed = torch.eye(4, dtype=torch.float64)[:, 2:]
     basis, retain = subspace.dual_basis(allowed, True, diag(9, 4, 1, 0.25).square(), energy)
     assert retain and basis.shape == (4, left)

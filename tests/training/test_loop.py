@@ -47,20 +47,20 @@ def rates(training: Training, losses: list[float]) -> tuple[list[float], int | N
     [(0.005, 2, 1e-5, 9), (0.05, 2, 1e-5, 13), (0.01, 2, 1e-5, 10), (0.1, 3, 1e-3, 5), (0.05, 3, 1e-3, 4),
      (0.01, 3, 1e-3, 3), (0.05, 2, 5e-5, 10)],
 )  # fmt: skip
-def test_number_of_rates(lr, factor, lr_min, count):  # K-20
+def test_number_of_rates(lr, factor, lr_min, count):
     training = Training(lr=lr, factor=factor, lr_min=lr_min, patience=6)
     used, stopped, _ = rates(training, [1.0] * 200)
     assert len(set(used)) == count
     assert stopped == 1 + 6 * count
 
 
-def test_schedule_trace():  # K-20
+def test_schedule_trace():
     training = Training(lr=0.1, patience=2, factor=2, lr_min=0.03)
     used, stopped, best = rates(training, [1, 0.9, 0.95, 0.92, 0.91, 0.93])
     assert used == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05] and stopped == 6 and best == 2
 
 
-def test_ties_are_no_improvement():  # K-20
+def test_ties_are_no_improvement():
     training = Training(lr=0.1, patience=2, factor=2, lr_min=0.01)
     used, stopped, best = rates(training, [1, 0.9, 0.9, 0.9, 0.89, 0.95, 0.95, 0.95, 0.95])
     assert used == [0.1] * 4 + [0.05] * 3 + [0.025] * 2 and stopped is None and best == 5
@@ -81,7 +81,7 @@ class Quadratic(nn.Module):
         return (self.w.square() * torch.tensor([1.0, 4.0])).sum() / 2
 
 
-def test_ascent_of_sam():  # K-21
+def test_ascent_of_sam():
     model = Quadratic()
     model.loss().backward()
     with step.perturbed([model.w], 0.05):
@@ -118,16 +118,16 @@ def test_sam_matters():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_parameter_without_gradient_is_neither_moved_nor_decayed(optimizer):  # K-33: None, not zeros; so heads stay
+def test_a_parameter_without_gradient_is_neither_moved_nor_decayed(optimizer):  # None, not zeros; so heads stay
     model = Quadratic()
-    optimiser = step.make_optimizer([model.w], Training(optimizer=optimizer, weight_decay=0.1))
-    for clear in (optimiser.zero_grad, model.zero_grad):
+    opt = step.make_optimizer([model.w], Training(optimizer=optimizer, weight_decay=0.1))
+    for clear in (opt.zero_grad, model.zero_grad):
         model.loss().backward()
-        optimiser.step()
+        opt.step()
         clear()
         assert model.w.grad is None
         before = model.w.detach().clone()
-        optimiser.step()
+        opt.step()
         assert torch.equal(model.w.detach(), before)
 
 
@@ -147,12 +147,12 @@ def test_every_sample_once_and_tasks_interleaved():
     [(4750, 75, 14), (2375, 38, 7), (47_500, 743, 12), (57_000, 891, 40), (69_595, 1088, 27), (16_011, 251, 11),
      (2450, 39, 18), (250, 4, 58), (2500, 40, 4), (1000, 16, 40), (26_032, 407, 48)],
 )  # fmt: skip
-def test_batches_per_epoch(n, count, last):  # K-39
+def test_batches_per_epoch(n, count, last):
     cuts = slices(n, 64)
     assert len(cuts) == count and cuts[-1].stop - cuts[-1].start == last and cuts[-1].stop == n
 
 
-def test_no_batch_of_one():  # K-34: normalisation by batch statistics fails on it
+def test_no_batch_of_one():  # normalisation by batch statistics fails on it
     assert [s.stop - s.start for s in slices(129, 64)] == [64, 65]
     assert [s.stop - s.start for s in slices(1, 64)] == [1]
 
