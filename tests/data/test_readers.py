@@ -58,7 +58,8 @@ def refused(path: Path, read: Reader) -> str:
     """The one line with which a file is refused; it must name the file."""
     with pytest.raises(DataError) as caught:
         read(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
@@ -66,31 +67,39 @@ def refused(path: Path, read: Reader) -> str:
 
 
 def test_mat_has_images_last_and_ten_for_zero(tmp_path: Path) -> None:
-    x, y = pixels(20, 32, 32, 3), np.arange(1, 21) % 10
+    x = pixels(20, 32, 32, 3)
+    y = np.arange(1, 21) % 10
     path = write_mat(tmp_path / "train_32x32.mat", x.transpose(1, 2, 3, 0), np.where(y == 0, 10, y)[:, None])
     images, labels = readers.read_mat(path)
-    assert np.array_equal(images, x) and images.dtype == np.uint8
-    assert labels.tolist() == y.tolist() and labels.dtype == np.int64
+    assert np.array_equal(images, x)
+    assert images.dtype == np.uint8
+    assert labels.tolist() == y.tolist()
+    assert labels.dtype == np.int64
 
 
 def test_batches_are_joined_and_their_channels_come_last(tmp_path: Path) -> None:
-    x, y = pixels(30, 3, 32, 32), RNG.integers(0, 10, 30)
+    x = pixels(30, 3, 32, 32)
+    y = RNG.integers(0, 10, 30)
     names = [f"cifar-10-batches-py/data_batch_{b}" for b in (1, 2, 3)]
     parts = [{"data": x[10 * b :][:10].reshape(10, -1), "labels": y[10 * b :][:10].tolist()} for b in range(3)]
     path = write_tar(tmp_path / "c.tar.gz", {n: pickle.dumps(p, 2) for n, p in zip(names, parts, strict=True)})
     images, labels = readers.read_batches(path, names)
-    assert np.array_equal(images, x.transpose(0, 2, 3, 1)) and np.array_equal(labels, y)
+    assert np.array_equal(images, x.transpose(0, 2, 3, 1))
+    assert np.array_equal(labels, y)
     assert readers.read_batches(path, names[1:2])[1].tolist() == y[10:20].tolist()
     assert [p.name for p in tmp_path.iterdir()] == ["c.tar.gz"]  # nothing is unpacked
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_zip_of_pickles(tmp_path: Path, protocol: int) -> None:
-    x, y = pixels(20, 1, 32, 32), RNG.integers(0, 10, 20).astype(np.uint8)
+    x = pixels(20, 1, 32, 32)
+    y = RNG.integers(0, 10, 20).astype(np.uint8)
     content = pickle.dumps({"features": x, "labels": y}, protocol)
     path = write_zip(tmp_path / "n.zip", {"a.pkl": content, "__MACOSX/._a.pkl": b"junk", "../b.pkl": b"junk"})
     images, labels = readers.read_zip(path, "a.pkl")
-    assert np.array_equal(images, x[:, 0]) and np.array_equal(labels, y) and labels.dtype == np.int64
+    assert np.array_equal(images, x[:, 0])
+    assert np.array_equal(labels, y)
+    assert labels.dtype == np.int64
     assert [p.name for p in tmp_path.rglob("*")] == ["n.zip"]
 
 
@@ -98,11 +107,13 @@ def test_zip_of_pickles(tmp_path: Path, protocol: int) -> None:
 @pytest.mark.parametrize("listed", [list, np.array])
 def test_pickled_images(tmp_path: Path, protocol: int, listed: Callable[..., object]) -> None:
     """As one array, or a list of arrays with labels that may be scalars of numpy."""
-    x, y = pixels(6, 8, 8, 3), RNG.integers(0, 3, 6)
+    x = pixels(6, 8, 8, 3)
+    y = RNG.integers(0, 3, 6)
     path = tmp_path / "train.pkl"
     path.write_bytes(pickle.dumps({"images": listed(x), "labels": listed(y)}, protocol))
     images, labels = readers.read_images(path, 8)
-    assert np.array_equal(images, x) and np.array_equal(labels, y)
+    assert np.array_equal(images, x)
+    assert np.array_equal(labels, y)
     assert readers.read_images(path, 4)[0].shape == (6, 4, 4, 3)
 
 
@@ -119,7 +130,8 @@ def test_folders_of_images_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "n00" / ".DS_Store").touch()
     Image.new("L", (5, 9), 77).save(tmp_path / "n02" / "3.png")  # grey, and not square
     images, labels = readers.read_folders(readers.class_folders(tmp_path, 3), 4, 8)
-    assert images.shape == (12, 8, 8, 3) and labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert images.shape == (12, 8, 8, 3)
+    assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert images[:, 0, 0, :2].tolist()[:11] == [[10 * c, i] for c in range(3) for i in range(4)][:11]
     assert (images[11] == 77).all()
 
@@ -173,7 +185,8 @@ def test_a_damaged_byte_raises_nothing_but_data_errors(tmp_path: Path, write: Ca
             read(path)
         except DataError as error:
             refusals += 1
-            assert str(path) in str(error) and "\n" not in str(error)
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
     assert refusals > 20
 
 

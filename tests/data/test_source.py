@@ -185,7 +185,8 @@ def test_the_cifar_archive_from_download_to_tasks(
 
     tasks = benchmark.stream(1, tmp_path)
     assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(190, 10, 20)] * 10
-    mean, sd = np.array([125.3, 123.0, 113.9]) / 255, np.array([63.0, 62.1, 66.7]) / 255
+    mean = np.array([125.3, 123.0, 113.9]) / 255
+    sd = np.array([63.0, 62.1, 66.7]) / 255
     for task in tasks:
         own = [i for i, label in enumerate(labels["test"]) if label // 10 == task.index]
         stored = flat["test"][own].reshape(-1, 3, 32, 32) / 255
@@ -275,7 +276,8 @@ def test_a_source_of_several_archives(tmp_path: Path, download: Callable[[BaseEx
     (tmp_path / "b").write_bytes(b"all")
     assert source.state(tmp_path) == "downloaded"
     assert source.fetch(tmp_path) == [tmp_path / "a", tmp_path / "b"]
-    assert "a (1.26 MB" in source.wanted(tmp_path) and "b (1.26 MB" in source.wanted(tmp_path)
+    assert "a (1.26 MB" in source.wanted(tmp_path)
+    assert "b (1.26 MB" in source.wanted(tmp_path)
 
 
 def test_an_interrupted_download_leaves_nothing_to_stumble_over(

@@ -60,7 +60,8 @@ def test_the_contract(name, check, data):
 @pytest.mark.slow
 def test_methods_run_by_the_recipe_under_both_protocols(name, method, protocol, data, run_by_recipe):
     R = run_by_recipe(name, method, protocol, data)
-    assert len(R[1]) == 2 and all(0 <= a <= 1 for a in R[1])
+    assert len(R[1]) == 2
+    assert all(0 <= a <= 1 for a in R[1])
 
 
 # CIFAR-100 by superclass
@@ -70,7 +71,8 @@ def test_superclasses_are_a_partition():
     module = module_of("cifar100_superclass")
     assert sorted(c for group in module.GROUPS for c in group) == list(range(100))
     assert all(len(group) == 5 and list(group) == sorted(group) for group in module.GROUPS)
-    assert len(module.ORDERS) == 5 and all(sorted(order) == list(range(20)) for order in module.ORDERS)
+    assert len(module.ORDERS) == 5
+    assert all(sorted(order) == list(range(20)) for order in module.ORDERS)
 
 
 NAMES = """
@@ -222,7 +224,8 @@ def test_mnist_from_its_files_to_tasks(tmp_path: Path, monkeypatch: pytest.Monke
     assert benchmark.data_state(tmp_path) == "ready"
     train, test = source.load_prepared(tmp_path)
     for split, part in ((train, "train"), (test, "test")):
-        assert np.array_equal(split.x, wanted[f"x_{part}"]) and np.array_equal(split.y, wanted[f"y_{part}"])
+        assert np.array_equal(split.x, wanted[f"x_{part}"])
+        assert np.array_equal(split.y, wanted[f"y_{part}"])
     assert [len(t.train) for t in benchmark.stream(0, tmp_path)] == [180] * 10
     (tmp_path / "mnist.npz").unlink()
     (tmp_path / MNIST.archives[2].name).write_bytes(b"half")
@@ -264,11 +267,13 @@ def test_a_broken_idx_file_is_refused(tmp_path: Path, content: bytes, says: str)
     with pytest.raises(DataError, match=says) as caught:
         read_idx(path, 3)
     message = str(caught.value)
-    assert str(path) in message and "\n" not in message
+    assert str(path) in message
+    assert "\n" not in message
 
 
 def test_any_damaged_byte_of_a_gzipped_idx_file_is_refused_or_harmless(tmp_path: Path) -> None:
-    path, good = tmp_path / "labels.gz", packed(idx(np.arange(50, dtype=np.uint8)))
+    path = tmp_path / "labels.gz"
+    good = packed(idx(np.arange(50, dtype=np.uint8)))
     refused = 0
     for i in range(len(good)):
         path.write_bytes(good[:i] + bytes([good[i] ^ 0x5A]) + good[i + 1 :])

@@ -79,7 +79,8 @@ def test_sizes_as_published(module):
         cut = int(0.05 * source.num_train)
         found[source.name] = (source.num_train - cut, cut, source.num_test)
         assert source.image_shape == PIXELS[source.name]
-    assert found == wanted and list(found) == list(wanted)
+    assert found == wanted
+    assert list(found) == list(wanted)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,8 @@ def test_the_bug_is_mnist_with_the_constants_of_fashion(raw, tmp_path):
     bug, real = (stream(tmp_path, fashion=fashion) for fashion in ("mnist-bug", "real"))
     as_read = bug[3].test.x * 0.3318 + 0.2190
     np.testing.assert_allclose(as_read, bug[1].test.x * 0.2752 + 0.1, atol=1e-5)
-    assert bug[3].classes[0] == "mnist 0" and real[3].classes[0] == "fashion_mnist 0"
+    assert bug[3].classes[0] == "mnist 0"
+    assert real[3].classes[0] == "fashion_mnist 0"
     assert all(np.array_equal(a.test.x, b.test.x) == (a.index != 3) for a, b in zip(bug, real, strict=True))
 
 
@@ -214,7 +216,8 @@ COLUMNS = [  # columns of the layers' input matrices
 @pytest.mark.slow
 def test_methods_run_by_the_recipe_under_both_protocols(method, protocol, raw, tmp_path, run_by_recipe):
     R = run_by_recipe(NAME, method, protocol, tmp_path)
-    assert len(R[1]) == 2 and all(0 <= a <= 1 for a in R[1])
+    assert len(R[1]) == 2
+    assert all(0 <= a <= 1 for a in R[1])
 
 
 # From the files as published
@@ -226,7 +229,8 @@ def test_from_files_to_tasks(tmp_path: Path, module: ModuleType, monkeypatch: py
     stored = {}
     for constant in SOURCES:
         source = getattr(module, constant)
-        x, y = rng.integers(0, 256, (60, *source.image_shape), np.uint8), np.arange(60) % 10
+        x = rng.integers(0, 256, (60, *source.image_shape), np.uint8)
+        y = np.arange(60) % 10
         stored[source.name] = x[50:], y[50:]
         files = WRITERS[source.name](x, y)
         for archive, content in zip(source.archives, files, strict=True):

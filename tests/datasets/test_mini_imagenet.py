@@ -153,7 +153,8 @@ def test_the_recipe_has_the_values_of_the_released_code(protocol):
 @pytest.mark.slow
 def test_methods_run_by_the_recipe_under_both_protocols(method, protocol, raw, tmp_path, run_by_recipe):
     R = run_by_recipe(NAME, method, protocol, tmp_path)
-    assert len(R[1]) == 2 and all(0 <= a <= 1 for a in R[1])
+    assert len(R[1]) == 2
+    assert all(0 <= a <= 1 for a in R[1])
 
 
 # Its data in three forms
@@ -201,7 +202,8 @@ def test_from_files_to_tasks(tmp_path: Path, module: ModuleType, shrink: Callabl
     benchmark.prepare(tmp_path)
     assert benchmark.data_state(tmp_path) == "ready"
     train, test = module.SOURCE.load_prepared(tmp_path)
-    assert [c for c, _ in pixels(train)] == train.y.tolist() and [c for c, _ in pixels(test)] == test.y.tolist()
+    assert [c for c, _ in pixels(train)] == train.y.tolist()
+    assert [c for c, _ in pixels(test)] == test.y.tolist()
     assert sorted(pixels(train) + pixels(test)) == [(c, i) for c in range(100) for i in range(5)]
     if write is write_classes:  # numbers drawn by the stated generator, class after class
         generator = np.random.RandomState(1234)
@@ -211,7 +213,8 @@ def test_from_files_to_tasks(tmp_path: Path, module: ModuleType, shrink: Callabl
             own = [[i for k, i in pixels(split) if k == c] for split in (train, test)]
             assert own == [order[:3], order[3:]]
     else:
-        assert {i for _, i in pixels(train)} == {0, 1, 2} and {i for _, i in pixels(test)} == {3, 4}
+        assert {i for _, i in pixels(train)} == {0, 1, 2}
+        assert {i for _, i in pixels(test)} == {3, 4}
     assert [len(task.train) for task in benchmark.stream(0, tmp_path)] == [15] * 20
 
 
@@ -220,7 +223,9 @@ def refused(folder: Path) -> str:
     with pytest.raises(DataError) as caught:
         Catalog().benchmark(NAME).prepare(folder)
     message = str(caught.value)
-    assert str(folder / "MiniImageNet") in message and "\n" not in message and "; delete it, then put" in message
+    assert str(folder / "MiniImageNet") in message
+    assert "\n" not in message
+    assert "; delete it, then put" in message
     assert [path.name for path in folder.iterdir()] == ["MiniImageNet"]
     return message
 

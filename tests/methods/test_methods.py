@@ -39,8 +39,10 @@ def test_finetune_is_the_empty_method():
 
 def test_joint_beats_fine_tuning_on_conflicting_tasks():
     joint, alone = Run("joint"), Run("finetune")
-    R, S = joint.learn(), alone.learn()
-    assert R[0] == R[1] == [None] * 3 and None not in R[2]
+    R = joint.learn()
+    S = alone.learn()
+    assert R[0] == R[1] == [None] * 3
+    assert None not in R[2]
     assert sum(R[2]) >= sum(S[2])
 
 
@@ -52,7 +54,8 @@ def test_joint_beats_fine_tuning_on_conflicting_tasks():
 def test_gpm_never_moves_along_the_protected_directions(task, optimizer):
     run = Run("gpm", energy=0.9, **RECIPES[optimizer])
     run.learn(task)
-    before, bases = snapshot(run.network), run.method.state()
+    before = snapshot(run.network)
+    bases = run.method.state()
     run.learn(task + 1, first=task)
     free = {name: delta for name, delta in moved(run, before).items() if bases[name].shape[1] < len(bases[name])}
     assert free  # elsewhere, what little moves is rounding
@@ -78,7 +81,8 @@ def test_gpm_is_projected_gradient_descent():
                 grad = self.network.blocks()[name].grad
                 grad.copy_(project_out(grad, basis))
 
-    ours, literal = Run("gpm", energy=0.9, epochs=1), Run("gpm", energy=0.9, epochs=1)
+    ours = Run("gpm", energy=0.9, epochs=1)
+    literal = Run("gpm", energy=0.9, epochs=1)
     literal.method = Literal(literal.network, literal.method.config, literal.method.generator)
     for run in (ours, literal):
         run.learn(2)
@@ -105,12 +109,15 @@ def test_gpm_threshold_never_reaches_one():
 
 
 def test_gpm_protects_each_layer_by_its_own_energy():
-    whole, own = Run("gpm", energy=0.9, epochs=1), Run("gpm", energy=0.5, layer_energies=[0.9, 0.6, 0.9], epochs=1)
+    whole = Run("gpm", energy=0.9, epochs=1)
+    own = Run("gpm", energy=0.5, layer_energies=[0.9, 0.6, 0.9], epochs=1)
     sizes = []
     for run in (whole, own):
         run.learn(1)
         sizes.append([basis.shape[1] for basis in run.method.state().values()])
-    assert sizes[0][0] == sizes[1][0] and sizes[0][1] > sizes[1][1] and sizes[0][2] == sizes[1][2]
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[0][1] > sizes[1][1]
+    assert sizes[0][2] == sizes[1][2]
     with pytest.raises(UserError, match="layer_energies has 1 numbers for 3 layers"):
         Run("gpm", layer_energies=[0.9], epochs=1).learn(1)
 
@@ -135,7 +142,8 @@ def test_ness_stays_in_the_null_space_under_any_optimizer(optimizer, memory):
 def test_ness_reports_rank_and_both_sides_of_its_bound():
     run = Run("ness")
     run.learn(2)
-    report, ups = run.method.report(), run.method.ups
+    report = run.method.report()
+    ups = run.method.ups
     assert {n: r for n, r in report["rank"].items() if r} == {n: up.shape[1] for n, up in ups.items()}
     assert ups
     for name in ups:
@@ -168,9 +176,12 @@ def test_ness_says_whether_it_reads_old_data(memory):
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_training_u_is_projecting_gradients_with_anchored_decay(nesterov, decay):
     torch.manual_seed(0)
-    X, Y, W0 = torch.randn(20, 6).double(), torch.randn(20, 4).double(), torch.randn(4, 6).double()
+    X = torch.randn(20, 6).double()
+    Y = torch.randn(20, 4).double()
+    W0 = torch.randn(4, 6).double()
     V = torch.linalg.qr(torch.randn(6, 3).double()).Q
-    U, W = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True), W0.clone().requires_grad_()
+    U = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
+    W = W0.clone().requires_grad_()
     by_u = torch.optim.SGD([U], lr=0.1, momentum=0.9, weight_decay=decay, nesterov=nesterov)
     by_w = torch.optim.SGD([W], lr=0.1, momentum=0.9, nesterov=nesterov)
     for _ in range(50):
@@ -186,7 +197,8 @@ def test_training_u_is_projecting_gradients_with_anchored_decay(nesterov, decay)
 
 def test_ordinary_decay_after_projection_leaks():  # why NESS trains a parameter
     torch.manual_seed(0)
-    W0, V = torch.randn(4, 6).double(), torch.linalg.qr(torch.randn(6, 3).double()).Q
+    W0 = torch.randn(4, 6).double()
+    V = torch.linalg.qr(torch.randn(6, 3).double()).Q
     W = W0.clone().requires_grad_()
     optimizer = torch.optim.SGD([W], lr=0.1, momentum=0.9, weight_decay=0.1)
     for _ in range(50):
@@ -211,7 +223,8 @@ def test_trainable_parameters_of_ness_on_cifar():
 def test_ewc_penalty():
     run = Run("ewc", strength=5000.0)
     name, parameter = next(iter(run.network.shared_parameters().items()))
-    fisher, anchor = torch.zeros_like(parameter), parameter.detach().clone()
+    fisher = torch.zeros_like(parameter)
+    anchor = parameter.detach().clone()
     fisher.view(-1)[:2] = torch.tensor([2.0, 0.5])
     anchor.view(-1)[:2] -= torch.tensor([0.1, -2.0])
     run.method.load_state({f"fisher.{name}": fisher, f"anchor.{name}": anchor})
@@ -229,7 +242,8 @@ def test_ewc_has_no_penalty_where_it_was_anchored_and_one_elsewhere():
 
 def test_ewc_offline_is_the_sum_of_a_penalty_per_task():
     """Its one quadratic has the gradient of the sum over tasks; online, decayed, it has the latest anchor's."""
-    run, online = Run("ewc", epochs=2), Run("ewc", epochs=2, online=True, decay=0.5)
+    run = Run("ewc", epochs=2)
+    online = Run("ewc", epochs=2, online=True, decay=0.5)
     parts = []
     for task in range(2):
         old = run.method.state()
@@ -256,7 +270,8 @@ def test_ewc_moves_less_the_more_it_is_told_to():
     for strength in (0.0, 3000.0):
         run = Run("ewc", strength=strength)
         run.learn(1)
-        before, fisher = snapshot(run.network), run.method.state()
+        before = snapshot(run.network)
+        fisher = run.method.state()
         run.learn(2, first=1)
         now = run.network.state_dict()
         drift.append(
@@ -283,14 +298,16 @@ def test_ewc_batch_fisher_is_smaller():
 def test_inflora_moves_only_in_the_allowed_space(optimizer, energy, power):
     run = Run("inflora", energy_power=power, energy=energy, **RECIPES[optimizer])
     run.learn(1)
-    before, state = snapshot(run.network), run.method.state()
+    before = snapshot(run.network)
+    state = run.method.state()
     run.learn(2, first=1)
     flags = {bool(v) for n, v in state.items() if n.endswith(".retain")}
     assert (True in flags) == (energy == 0.9)
     deltas = {name: delta for name, delta in moved(run, before).items() if float(delta.norm()) > 0}
     assert deltas
     for name, delta in deltas.items():
-        basis, retain = state[name], bool(state[f"{name}.retain"])
+        basis = state[name]
+        retain = bool(state[f"{name}.retain"])
         leaked = outside(delta, basis) if retain else float((delta.double() @ basis).norm() / delta.norm())
         assert leaked < 1e-5
 
@@ -316,7 +333,8 @@ def test_inflora_step_is_a_third_of_the_projected_gradient():
 
     torch.manual_seed(0)
     network = Network(torch.nn.Linear(4, 3, bias=False), 3, 2, 2).double()
-    before, x = network.backbone.weight.detach().clone(), torch.randn(5, 4).double()
+    before = network.backbone.weight.detach().clone()
+    x = torch.randn(5, 4).double()
     network(x, 0).square().sum().backward()
     gradient = network.backbone.weight.grad.clone()
     B = torch.eye(4).double()[:2] / 3**0.5
@@ -361,7 +379,8 @@ def test_olora_penalty_moves_the_new_pair_alone():
     run = olora(orthogonality=1.0)
     run.penalty().backward()
     up, down = run.factors["backbone"]
-    assert down.grad is not None and up.grad is None
+    assert down.grad is not None
+    assert up.grad is None
 
 
 @pytest.mark.slow
@@ -396,13 +415,15 @@ def test_biases_and_scales_are_frozen_after_the_first_task(method):
     before = snapshot(run.network)
     run.learn(2, first=1)
     vectors = {n: p for n, p in run.network.shared_parameters().items() if p.ndim == 1}
-    assert len(vectors) > 3 and not all(torch.equal(start[n], before[n]) for n in vectors)
+    assert len(vectors) > 3
+    assert not all(torch.equal(start[n], before[n]) for n in vectors)
     assert all(torch.equal(p, before[n]) for n, p in vectors.items())
 
 
 @pytest.mark.parametrize("method", ["gpm", "ness", "inflora", "olora"])
 def test_first_task_is_ordinary_training(method):
-    run, plain = Run(method), Run("finetune")
+    run = Run(method)
+    plain = Run("finetune")
     run.learn(1)
     plain.learn(1)
     weights = run.network.state_dict()

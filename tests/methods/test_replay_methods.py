@@ -47,7 +47,8 @@ def test_no_step_of_agem_raises_the_loss_on_its_reference() -> None:
         run.learn(2, first=1)
     finally:
         type(run.method).edit_grads = before
-    assert len(products) > 10 and min(products) > -1e-5
+    assert len(products) > 10
+    assert min(products) > -1e-5
     assert min(products) < 1e-5, "no step was corrected"
 
 
@@ -62,16 +63,20 @@ def test_what_agem_keeps(fill: str) -> None:
     for task in range(3):
         images = torch.from_numpy(run.tasks[task].train.x)
         mine = samples["x"][samples["task"] == task]
-        assert all((images == image).flatten(1).all(1).any() for image in mine) and len(mine) == 6
+        assert all((images == image).flatten(1).all(1).any() for image in mine)
+        assert len(mine) == 6
 
 
 def test_er_trains_on_the_batch_and_as_many_old_samples_each_with_its_own_head() -> None:
     run = Run("er", capacity=24)
     run.learn(2)
-    x, y = torch.from_numpy(run.tasks[2].train.x[:5]), torch.from_numpy(run.tasks[2].train.y[:5])
+    x = torch.from_numpy(run.tasks[2].train.x[:5])
+    y = torch.from_numpy(run.tasks[2].train.y[:5])
     mixed = run.method.before_step(Batch(x, y, 2))
-    assert torch.equal(mixed.x[:5], x) and torch.equal(mixed.task[:5], torch.full((5,), 2))
-    assert len(mixed.y) == 10 and set(mixed.task[5:].tolist()) <= {0, 1}
+    assert torch.equal(mixed.x[:5], x)
+    assert torch.equal(mixed.task[:5], torch.full((5,), 2))
+    assert len(mixed.y) == 10
+    assert set(mixed.task[5:].tolist()) <= {0, 1}
     parts = [F.cross_entropy(run.network(a[None], int(t)), b[None]) for a, b, t in zip(*mixed[:3], strict=True)]
     torch.testing.assert_close(run.method.loss(mixed), torch.stack(parts).mean())
 
@@ -90,7 +95,8 @@ def test_one_loss_over_the_heads_of_several_tasks() -> None:
 def test_er_offers_every_sample_once_however_many_epochs() -> None:
     run = Run("er", capacity=1000, epochs=3)
     _, records = run.session.run()
-    assert [record.stored for record in records] == [48, 96, 144] and int(run.method.memory["seen"]) == 144
+    assert [record.stored for record in records] == [48, 96, 144]
+    assert int(run.method.memory["seen"]) == 144
 
 
 def test_er_that_keeps_nothing_new_is_fine_tuning_with_one_old_sample() -> None:

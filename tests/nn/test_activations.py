@@ -42,7 +42,8 @@ def test_patches_in_order():
     ids=["all at once", "same, grouped", "same, even", "reflect", "circular", "1x1 strided", "depthwise"],
 )
 def test_rows_times_weight_is_the_convolution(layer):
-    layer, x = layer.double(), torch.randn(2, 6, 9, 9, dtype=torch.float64)
+    layer = layer.double()
+    x = torch.randn(2, 6, 9, 9, dtype=torch.float64)
     out = layer(x)
     blocks = blocks_of("layer", layer)
     groups = [x_g @ b.weight.T for x_g, b in zip(unfold_inputs(layer, x), blocks, strict=True)]
@@ -57,7 +58,8 @@ def test_tokens_are_rows():
 
 def input_shapes(network: Network, x: torch.Tensor, counts: tuple[int, ...]) -> list[tuple[int, ...]]:
     """d x n of every layer's input matrix, from the first so many samples."""
-    shapes, samples = {}, dict(zip(network.layers(), counts, strict=True))
+    shapes = {}
+    samples = dict(zip(network.layers(), counts, strict=True))
     for name, layer in network.layers().items():
         layer.register_forward_pre_hook(
             lambda m, x, name=name: shapes.update({name: tuple(unfold_inputs(m, x[0][: samples[name]])[0].T.shape)})
@@ -93,7 +95,8 @@ RESNET_ROWS = {  # as in DFGP's logs, by the side of an image: positions of a la
 @pytest.mark.slow
 def test_gpm_shapes_of_the_resnet(side):  # a shortcut uses as many samples as its block's first convolution
     body = architectures.BACKBONES["resnet18" if side == 32 else "resnet18_stride2"]((3, side, side))
-    main, shortcuts = [10] * 8 + [50] * 3 + [100] * 6, {6: 10, 10: 50, 14: 100}  # batch_list of GPM's code
+    main = [10] * 8 + [50] * 3 + [100] * 6
+    shortcuts = {6: 10, 10: 50, 14: 100}  # batch_list of GPM's code
     samples = [n for i, count in enumerate(main) for n in ((count, shortcuts[i]) if i in shortcuts else (count,))]
     d = [27] + [180] * 5 + [360, 20, 360, 360, 360, 720, 40] + [720] * 3 + [1440, 80, 1440, 1440]
     network = Network(body, 640 if side == 32 else 1440, 10, 5)
@@ -118,25 +121,31 @@ def network() -> Network:
 
 
 def test_grams_add_up_over_batches_and_leave_everything_alone(network):
-    x, y = torch.randn(8, 4, 4, 4), torch.zeros(8, dtype=torch.long)
+    x = torch.randn(8, 4, 4, 4)
+    y = torch.zeros(8, dtype=torch.long)
     seen = {}
     network.layers()["backbone.5"].register_forward_pre_hook(lambda m, x: seen.setdefault("fc", []).append(x[0]))
     network.train()
     network.backbone[3].eval()
-    before, state = torch.random.get_rng_state(), copy.deepcopy(network.state_dict())
+    before = torch.random.get_rng_state()
+    state = copy.deepcopy(network.state_dict())
     grams = input_grams(network, [(x[:4], y[:4]), (x[4:], y[4:])], 1)
     assert list(grams) == ["backbone.0.g0", "backbone.0.g1", "backbone.5"]
     inputs = torch.cat(seen["fc"]).double()
     torch.testing.assert_close(grams["backbone.5"], inputs.T @ inputs, rtol=1e-6, atol=1e-5)  # products are float32
-    assert grams["backbone.0.g0"].shape == (18, 18) and grams["backbone.5"].dtype == torch.float64
+    assert grams["backbone.0.g0"].shape == (18, 18)
+    assert grams["backbone.5"].dtype == torch.float64
     assert torch.equal(before, torch.random.get_rng_state())
-    assert network.training and network.backbone[0].training and not network.backbone[3].training
+    assert network.training
+    assert network.backbone[0].training
+    assert not network.backbone[3].training
     assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
 
 
 def test_grams_of_the_first_samples_see_the_statistics_of_all(network):
-    x, y = torch.randn(8, 4, 4, 4), torch.zeros(8, dtype=torch.long)
+    x = torch.randn(8, 4, 4, 4)
+    y = torch.zeros(8, dtype=torch.long)
     part = input_grams(network, [(x, y)], 0, {"backbone.5": 3})
     whole = input_grams(network, [(x, y)], 0)
     rest = input_grams(network, [(x.flip(0), y)], 0, {"backbone.5": 5})
@@ -148,7 +157,8 @@ def test_grams_of_the_first_samples_see_the_statistics_of_all(network):
 def test_squared_gradients_are_those_of_each_sample(network):
     """Against autograd, one sample at a time, with the batch's statistics held constant."""
     network.double()
-    x, y = torch.randn(5, 4, 4, 4).double(), torch.tensor([0, 1, 2, 0, 1])
+    x = torch.randn(5, 4, 4, 4).double()
+    y = torch.tensor([0, 1, 2, 0, 1])
     network.open([0])
     squares = squared_gradients(network, x, y, 0)
     assert set(squares) == set(network.shared_parameters())

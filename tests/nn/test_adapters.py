@@ -27,13 +27,16 @@ def directions(network: Network, ranks: dict[str, int]) -> dict[str, torch.Tenso
 @pytest.mark.parametrize("batch", [2, 64], ids=["factored", "materialised"])
 def test_attach_train_merge(network, batch):
     x = torch.randn(batch, 4, 8, 8).double()
-    before, keys, names = network(x, 0), list(network.state_dict()), list(network.layers())
+    before = network(x, 0)
+    keys = list(network.state_dict())
+    names = list(network.layers())
     factors = attach(network, directions(network, {"backbone.0.g1": 0, "backbone.3": 0}), scale=0.5)
     assert sorted(factors) == ["backbone.0.g0", "backbone.0.g1", "backbone.2"]
     assert sum(isinstance(m, LowRank) for m in network.modules()) == 2
     torch.testing.assert_close(network(x, 0), before, atol=1e-12, rtol=0)
     trained = {n for n, p in network.named_parameters() if p.requires_grad and not n.startswith("heads.")}
-    assert all(".ups." in n for n in trained) and len(trained) == 3
+    assert all(".ups." in n for n in trained)
+    assert len(trained) == 3
     with torch.no_grad():
         for up, _ in factors.values():
             up.normal_()
@@ -41,7 +44,8 @@ def test_attach_train_merge(network, batch):
     assert float((adapted - before).detach().abs().max()) > 1e-3
     merge(network)
     torch.testing.assert_close(network(x, 0), adapted, atol=1e-9, rtol=0)
-    assert list(network.state_dict()) == keys and list(network.layers()) == names
+    assert list(network.state_dict()) == keys
+    assert list(network.layers()) == names
 
 
 def test_gradient_of_up_is_the_dense_gradient_times_down(network):
@@ -81,7 +85,8 @@ def test_free_update_is_projected_gradient_descent(network, share, kinds):
     merge(network)
     torch.testing.assert_close(network(x, 0), adapted, atol=1e-9, rtol=0)
     for name, block in network.blocks().items():
-        moved, M = block.weight - before[name], bases[name]
+        moved = block.weight - before[name]
+        M = bases[name]
         torch.testing.assert_close(moved, -0.1 * (dense[name] - dense[name] @ M @ M.T), atol=1e-9, rtol=1e-9)
 
 
@@ -97,7 +102,8 @@ def test_free_update_keeps_the_bias_and_the_tokens():
 
 def test_a_trained_factor_is_a_copy():
     Q = torch.linalg.qr(torch.randn(12, 4)).Q
-    before, network = Q.clone(), Network(nn.Linear(12, 5), 5, 3, 2)
+    before = Q.clone()
+    network = Network(nn.Linear(12, 5), 5, 3, 2)
     factors = attach(network, {"backbone": Q[:, :2].T}, train_down=True)["backbone"]
     assert factors.down.is_contiguous()
     with torch.no_grad():
@@ -108,5 +114,6 @@ def test_a_trained_factor_is_a_copy():
 def test_merge_without_adapters_changes_nothing(network):
     before = {k: v.clone() for k, v in network.state_dict().items()}
     merge(network)
-    assert list(network.state_dict()) == list(before) and len(before) == 7
+    assert list(network.state_dict()) == list(before)
+    assert len(before) == 7
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())

@@ -16,7 +16,8 @@ ALEXNET = [
 
 
 def test_alexnet_shapes():
-    x, shapes = torch.randn(2, 3, 32, 32), []
+    x = torch.randn(2, 3, 32, 32)
+    shapes = []
     for name, module in architectures.alexnet((3, 32, 32)).named_children():
         x = module(x)
         shapes += [(name, tuple(x.shape))] if name in dict(ALEXNET) else []
@@ -64,13 +65,16 @@ def test_lenet():
     shapes = shapes_of(network.backbone, torch.randn(2, 3, 32, 32))
     wanted = {"conv1": (20, 32, 32), "pool1": (20, 16, 16), "conv2": (50, 16, 16), "pool2": (50, 8, 8)}
     wanted |= {"flat": (3200,), "fc3": (800,), "fc4": (500,)}
-    assert {name: shapes[name] for name in wanted} == wanted and shapes["relu4"] == (500,)
+    assert {name: shapes[name] for name in wanted} == wanted
+    assert shapes["relu4"] == (500,)
     assert [count([layer.weight]) for layer in network.layers().values()] == [1500, 25_000, 2_560_000, 400_000]
     assert count(network.backbone.parameters()) == 2_986_500
-    assert count(network.heads.parameters()) == 50_000 and count(network.parameters()) == 3_036_500
+    assert count(network.heads.parameters()) == 50_000
+    assert count(network.parameters()) == 3_036_500
 
 
-def test_lenet_starts_kaiming_uniform():  # as in GPM's code: U(-b, b) with b² = 6 / fan_in; torch's own bound is a sixth of that
+def test_lenet_starts_kaiming_uniform():
+    """U(-b, b) with b² = 6 / fan_in, as in the code of GPM; torch by itself takes a sixth of that b²."""
     torch.manual_seed(0)
     network = network_of("lenet", (3, 32, 32), 20, 5)
     layers = (*network.layers().values(), *network.heads)
@@ -101,9 +105,11 @@ def test_resnet18(name, side, tasks, classes, maps, features, total):
     stages = ("conv1", "layer1", "layer2", "layer3", "layer4", "pool")
     channels = (20, 20, 40, 80, 160, 160)
     wanted = [(width, m, m) for width, m in zip(channels, maps, strict=True)]
-    assert [shapes[stage] for stage in stages] == wanted and shapes["flat"] == (features,)
+    assert [shapes[stage] for stage in stages] == wanted
+    assert shapes["flat"] == (features,)
     layers = network.layers()
-    assert len(layers) == 20 and all(layer.bias is None for layer in layers.values())
+    assert len(layers) == 20
+    assert all(layer.bias is None for layer in layers.values())
     assert count(layer.weight for layer in layers.values()) == 1_090_140
     assert count(p for p in network.backbone.parameters() if p.ndim == 1) == 3_000
     assert count(network.heads.parameters()) == tasks * classes * features
@@ -117,14 +123,16 @@ def test_shortcut_of_a_block():
         nn.init.zeros_(block.bn2.weight)  # F(x) = 0
         if shortcut is None:
             projected = nn.functional.conv2d(x, block.shortcut[0].weight, stride=2)
-            mean, sd = projected.mean((0, 2, 3), keepdim=True), projected.std((0, 2, 3), correction=0, keepdim=True)
+            mean = projected.mean((0, 2, 3), keepdim=True)
+            sd = projected.std((0, 2, 3), correction=0, keepdim=True)
             shortcut = (projected - mean) / sd
         torch.testing.assert_close(block(x), shortcut.relu(), atol=1e-4, rtol=1e-4)
 
 
 def test_mlp_of_permuted_mnist():
     network = network_of("mlp", (784,), 1, 10)
-    assert count(network.parameters()) == 89_400 and len(network.heads) == 1
+    assert count(network.parameters()) == 89_400
+    assert len(network.heads) == 1
 
 
 def test_batch_statistics_in_evaluation():
@@ -138,10 +146,13 @@ def test_batch_statistics_in_evaluation():
 def test_one_head_per_task_or_one_for_all():
     per_task = architectures.build(Catalog().benchmark("digits"))
     shared = architectures.build(Catalog().benchmark("permuted_digits"))
-    assert len(per_task.heads) == 5 and len(shared.heads) == 1
-    assert per_task.head(3) is per_task.heads[3] and shared.head(3) is shared.heads[0]
+    assert len(per_task.heads) == 5
+    assert len(shared.heads) == 1
+    assert per_task.head(3) is per_task.heads[3]
+    assert shared.head(3) is shared.heads[0]
     assert not any(name.startswith("heads") for name in per_task.layers())
-    assert "heads.0" in shared.layers() and "heads.0.weight" in shared.shared_parameters()
+    assert "heads.0" in shared.layers()
+    assert "heads.0.weight" in shared.shared_parameters()
 
 
 def test_open_lets_only_the_chosen_heads_learn():

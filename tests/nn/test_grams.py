@@ -32,7 +32,8 @@ def literal(layer: nn.Linear | nn.Conv2d, x: Tensor) -> list[Tensor]:
         return [x.T @ x]
     padding = layer.padding
     if padding == "same":
-        x, padding = F.pad(x, (1, 2, 1, 2), mode=layer.padding_mode), 0  # for a kernel of four
+        x = F.pad(x, (1, 2, 1, 2), mode=layer.padding_mode)
+        padding = 0  # for a kernel of four
     found = []
     for channels in x.chunk(layer.groups, dim=1):
         patches = F.unfold(channels, layer.kernel_size, layer.dilation, padding, layer.stride)  # (n, d, positions)
@@ -50,7 +51,8 @@ def test_a_convolutions_gram_has_the_values_of_its_definition(layer, memory_form
     total = gram_sum(layer)
     for part in (x[:4], x[4:6], x[6:]):
         total.add(part)
-    found, wanted = total.grams(), literal(layer, x)
+    found = total.grams()
+    wanted = literal(layer, x)
     assert len(found) == len(wanted) == layer.groups
     for own, exact in zip(found, wanted, strict=True):
         torch.testing.assert_close(own, exact, rtol=1e-12, atol=1e-12)
@@ -60,11 +62,13 @@ def test_a_convolutions_gram_has_the_values_of_its_definition(layer, memory_form
 def test_the_fast_form_is_for_convolutions_that_move_by_one_pixel():
     kinds = {name: type(gram_sum(layer)) for name, layer in LAYERS.items()}
     assert {name for name, kind in kinds.items() if kind is Patches} == {"strided", "dilated", "grouped", "all at once"}
-    assert type(gram_sum(nn.Linear(3, 4))) is Patches and kinds["3x3"] is KernelRows
+    assert type(gram_sum(nn.Linear(3, 4))) is Patches
+    assert kinds["3x3"] is KernelRows
 
 
 def test_small_batches_are_gathered_and_copied():
-    total, x = gram_sum(nn.Linear(5, 2)), torch.randn(4, 5, dtype=torch.float64)
+    total = gram_sum(nn.Linear(5, 2))
+    x = torch.randn(4, 5, dtype=torch.float64)
     exact = literal(total.layer, x)[0]
     batch = x.clone()
     total.add(batch)
@@ -84,7 +88,8 @@ def test_float32_inputs_leave_the_null_space_as_it_is(layer):
     n = 4000 if isinstance(layer, nn.Linear) else 100
     shape = (n, 96) if isinstance(layer, nn.Linear) else (n, 8, 9, 9)
     x = torch.randn(shape, dtype=torch.float64) * scale.view(-1, *[1] * (len(shape) - 2))
-    exact, total = literal(layer, x.float())[0], gram_sum(layer)
+    exact = literal(layer, x.float())[0]
+    total = gram_sum(layer)
     total.add(x.float())
     [own] = total.grams()
     assert own.dtype == torch.float64

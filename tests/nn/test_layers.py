@@ -72,7 +72,8 @@ def test_dropout_scales_what_it_keeps_and_its_gradient_alike(dtype: torch.dtype)
     out.sum().backward()
     mask = seeded_mask(x, 0.4, seed=3)
     assert torch.equal(out.detach(), x.detach() * mask)
-    assert x.grad is not None and torch.equal(x.grad, mask)
+    assert x.grad is not None
+    assert torch.equal(x.grad, mask)
 
 
 def test_dropout_does_nothing_in_evaluation_or_at_zero_and_all_at_one() -> None:

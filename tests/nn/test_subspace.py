@@ -76,7 +76,8 @@ def test_basis_stays_orthonormal_over_many_tasks():
 
 
 def test_silent_layers_change_nothing():
-    silent, basis = torch.zeros(3, 3, dtype=torch.float64), torch.eye(3, 1, dtype=torch.float64)
+    silent = torch.zeros(3, 3, dtype=torch.float64)
+    basis = torch.eye(3, 1, dtype=torch.float64)
     assert subspace.leading_basis(silent, 0.9).shape == (3, 0)
     assert subspace.extend_basis(basis, silent, 0.9) is basis
 
@@ -107,7 +108,8 @@ def test_null_rank(sigma, eps, nuclear, frobenius):
     gram = diag(*sigma).square()
     for norm, rank in (("nuclear", nuclear), ("frobenius", frobenius)):
         split = subspace.null_basis(gram, eps, norm)
-        assert split.basis.shape == (len(sigma), rank) and split.rest.shape == (len(sigma), len(sigma) - rank)
+        assert split.basis.shape == (len(sigma), rank)
+        assert split.rest.shape == (len(sigma), len(sigma) - rank)
 
 
 def test_null_threshold_is_the_norm_times_eps():
@@ -117,7 +119,8 @@ def test_null_threshold_is_the_norm_times_eps():
 def test_null_rank_ignores_scale_and_order_of_the_inputs():
     X = random_inputs(50, 12) * torch.logspace(0, -4, 12, dtype=torch.float64)
     ranks = {subspace.null_basis(Y.T @ Y, 1e-2)[0].shape[1] for Y in (X, 37.5 * X, X.flip(0))}
-    assert len(ranks) == 1 and 0 < ranks.pop() < 12
+    assert len(ranks) == 1
+    assert 0 < ranks.pop() < 12
 
 
 def duplicated(n, d):
@@ -187,7 +190,8 @@ def test_dual_basis_switches_to_the_complement():
 def test_dual_basis_shrinks_what_is_allowed(energy, left):
     allowed = torch.eye(4, dtype=torch.float64)[:, 2:]
     basis, retain = subspace.dual_basis(allowed, True, diag(9, 4, 1, 0.25).square(), energy)
-    assert retain and basis.shape == (4, left)
+    assert retain
+    assert basis.shape == (4, left)
     if left == 1:
         torch.testing.assert_close(basis.abs(), torch.eye(4).double()[:, 3:], atol=1e-12, rtol=0)
     again, _ = subspace.dual_basis(basis, True, diag(1, 1, 1, 1), energy)
@@ -200,7 +204,8 @@ def test_dual_memory_protects_the_same_in_both_forms():
     gram = X.T @ X
     leading = subspace.leading_basis(gram, 0.999)
     basis, retain = subspace.dual_basis(None, False, gram, 0.999)
-    assert retain and 2 * leading.shape[1] > 8
+    assert retain
+    assert 2 * leading.shape[1] > 8
     torch.testing.assert_close(
         basis.T @ leading, torch.zeros(basis.shape[1], leading.shape[1]).double(), atol=1e-10, rtol=0
     )
@@ -218,7 +223,8 @@ def test_dual_memory_protects_the_same_in_both_forms():
     ids=["thin", "complete", "first axes", "axes", "empty"],
 )
 def test_rotation_is_orthogonal_and_starts_with_the_basis(basis):
-    k, X = basis.shape[1], random_inputs(5, 9)
+    k = basis.shape[1]
+    X = random_inputs(5, 9)
     turn = subspace.rotation(basis)
     H = turn(torch.eye(9).double())
     torch.testing.assert_close(H @ H.T, torch.eye(9).double(), atol=1e-12, rtol=0)

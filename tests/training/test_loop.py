@@ -27,12 +27,15 @@ def test_a_method_may_leave_gradients_in_any_layout():
         run.method.edit_grads = edit
         run.learn(2)
         weights.append(run.network.state_dict())
-    assert len(weights[0]) == 6 and all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert len(weights[0]) == 6
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def rates(training: Training, losses: list[float]) -> tuple[list[float], int | None, int]:
     """The rate of each epoch, the epoch (1-based) after which training stops, and the best epoch."""
-    plateau, used, best = schedule.Plateau(training), [], 0
+    plateau = schedule.Plateau(training)
+    used = []
+    best = 0
     for epoch, loss in enumerate(losses, 1):
         used.append(plateau.lr)
         improved, stop = plateau.update(loss)
@@ -57,13 +60,17 @@ def test_number_of_rates(lr, factor, lr_min, count):
 def test_schedule_trace():
     training = Training(lr=0.1, patience=2, factor=2, lr_min=0.03)
     used, stopped, best = rates(training, [1, 0.9, 0.95, 0.92, 0.91, 0.93])
-    assert used == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05] and stopped == 6 and best == 2
+    assert used == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
+    assert stopped == 6
+    assert best == 2
 
 
 def test_ties_are_no_improvement():
     training = Training(lr=0.1, patience=2, factor=2, lr_min=0.01)
     used, stopped, best = rates(training, [1, 0.9, 0.9, 0.9, 0.89, 0.95, 0.95, 0.95, 0.95])
-    assert used == [0.1] * 4 + [0.05] * 3 + [0.025] * 2 and stopped is None and best == 5
+    assert used == [0.1] * 4 + [0.05] * 3 + [0.025] * 2
+    assert stopped is None
+    assert best == 5
 
 
 def test_without_patience_the_rate_is_constant():
@@ -97,7 +104,8 @@ def test_ascent_of_sam():
 
 @pytest.mark.parametrize(("sam", "expected"), [("none", []), ("first", [0]), ("all", [0, 1])])
 def test_sam_on_the_chosen_tasks(monkeypatch, sam, expected):
-    run, entered = Run("finetune", sam=sam, epochs=1), []
+    run = Run("finetune", sam=sam, epochs=1)
+    entered = []
     enter = step.perturbed.__enter__
     monkeypatch.setattr(step.perturbed, "__enter__", lambda self: (entered.append(1), enter(self))[1])
     steps = len(slices(48, 16))
@@ -134,7 +142,8 @@ def test_a_parameter_without_gradient_is_neither_moved_nor_decayed(optimizer):  
 def test_every_sample_once_and_tasks_interleaved():
     parts = [(t, torch.full((n, 1), float(t)), torch.arange(n)) for t, n in ((0, 33), (1, 8))]
     drawn = list(batches.random_batches(parts, 4, torch.Generator().manual_seed(0)))
-    assert len(drawn) == 10 and all((batch.x == batch.task).all() for batch in drawn)
+    assert len(drawn) == 10
+    assert all((batch.x == batch.task).all() for batch in drawn)
     assert [batch.progress for batch in drawn] == [i / 9 for i in range(10)]
     for t, n in ((0, 33), (1, 8)):
         assert sorted(int(i) for batch in drawn if batch.task == t for i in batch.y) == list(range(n))
@@ -149,7 +158,9 @@ def test_every_sample_once_and_tasks_interleaved():
 )  # fmt: skip
 def test_batches_per_epoch(n, count, last):
     cuts = slices(n, 64)
-    assert len(cuts) == count and cuts[-1].stop - cuts[-1].start == last and cuts[-1].stop == n
+    assert len(cuts) == count
+    assert cuts[-1].stop - cuts[-1].start == last
+    assert cuts[-1].stop == n
 
 
 def test_no_batch_of_one():  # normalisation by batch statistics fails on it
@@ -195,7 +206,8 @@ def test_best_weights_come_back(monkeypatch):
     monkeypatch.setattr(loop, "validation_loss", fake)
     method = Spy(network)
     _, records = loop.Session(network, method, tasks_of(32, 8)[:1], Training(epochs=4, patience=9), seed=0).run()
-    assert records[0].epochs == 4 and records[0].validation_loss == 0.2
+    assert records[0].epochs == 4
+    assert records[0].validation_loss == 0.2
     assert all(torch.equal(method.ended[k], seen[1][k]) for k in seen[1])
     assert not all(torch.equal(method.ended[k], seen[3][k]) for k in seen[3])
 
@@ -214,7 +226,8 @@ def test_last_weights_stay_without_restore(monkeypatch):
 def test_a_benchmark_without_validation_data_is_steered_by_the_training_loss():
     network = small()
     _, records = loop.Session(network, Spy(network), tasks_of(32, 0), Training(epochs=3), seed=0).run()
-    assert [r.epochs for r in records] == [3, 3] and all(r.validation_loss > 0 for r in records)
+    assert [r.epochs for r in records] == [3, 3]
+    assert all(r.validation_loss > 0 for r in records)
 
 
 def test_nan_loss_is_an_error_that_says_where():
@@ -255,7 +268,8 @@ def test_earlier_data_only_for_those_who_declare_it():
     with pytest.raises(PermissionError, match="old_data"):
         _ = data.earlier
     data.grant([data])
-    assert [len(x) for x, _ in data.earlier[0]] == [2, 3] and data.samples_read == 5
+    assert [len(x) for x, _ in data.earlier[0]] == [2, 3]
+    assert data.samples_read == 5
 
 
 class Reader(Method):
@@ -294,7 +308,8 @@ def test_all_methods_meet_the_same_batches(monkeypatch):
 def test_upper_triangle_is_measured_for_a_shared_head_only():
     network = small()
     R, _ = loop.Session(network, Method(network), tasks_of(32, 8), Training(epochs=1), seed=0).run()
-    assert R[0][1] is None and R[1][0] is not None
+    assert R[0][1] is None
+    assert R[1][0] is not None
     shared = Network(nn.Linear(4, 6, bias=False), 6, 2, 1)
     R, _ = loop.Session(shared, Method(shared), tasks_of(32, 8), Training(epochs=1), seed=0).run()
     assert R[0][1] is not None
