@@ -1,6 +1,7 @@
 """Input matrices, Grams and per-sample gradients against torch's own operators and autograd."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def test_rows_times_weight_is_the_convolution(layer):
     out = layer(x)
     blocks = blocks_of("layer", layer)
     groups = [x_g @ b.weight.T for x_g, b in zip(unfold_inputs(layer, x), blocks, strict=True)]
-    product = torch.cat(groups, dim=1).view(2, *out.shape[2:], -1).permute(0, 3, 1, 2)
+    by_place = torch.cat(groups, dim=1).view(2, *out.shape[2:], -1)
+    product = by_place.permute(0, 3, 1, 2)
     bias = 0 if layer.bias is None else layer.bias.view(-1, 1, 1)
     torch.testing.assert_close(product + bias, out, atol=1e-12, rtol=0)
 
@@ -57,13 +59,17 @@ def test_tokens_are_rows():
 
 
 def input_shapes(network: Network, x: torch.Tensor, counts: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """d x n of every layer's input matrix, from the first so many samples."""
+    """Return d x n of every layer's input matrix, from the first so many samples."""
     shapes = {}
     samples = dict(zip(network.layers(), counts, strict=True))
+
+    def observe(layer, inputs, name):
+        first = inputs[0][: samples[name]]
+        [matrix] = unfold_inputs(layer, first)
+        shapes[name] = tuple(matrix.T.shape)
+
     for name, layer in network.layers().items():
-        layer.register_forward_pre_hook(
-            lambda m, x, name=name: shapes.update({name: tuple(unfold_inputs(m, x[0][: samples[name]])[0].T.shape)})
-        )
+        layer.register_forward_pre_hook(partial(observe, name=name))
     network(x, 0)
     return list(shapes.values())
 
@@ -76,7 +82,8 @@ def test_gpm_shapes_of_the_alexnet():
 
 def test_gpm_shapes_of_the_mlp():  # the shared head is one of the layers
     network = Network(architectures.mlp((1, 28, 28)), 100, 10, 1)
-    assert input_shapes(network, torch.randn(300, 1, 28, 28), (300,) * 3) == [(784, 300), (100, 300), (100, 300)]
+    shapes = input_shapes(network, torch.randn(300, 1, 28, 28), (300, 300, 300))
+    assert shapes == [(784, 300), (100, 300), (100, 300)]
 
 
 def test_gpm_shapes_of_the_lenet():
@@ -94,19 +101,25 @@ RESNET_ROWS = {  # as in DFGP's logs, by the side of an image: positions of a la
 @pytest.mark.parametrize("side", [32, 84])
 @pytest.mark.slow
 def test_gpm_shapes_of_the_resnet(side):  # a shortcut uses as many samples as its block's first convolution
-    body = architectures.BACKBONES["resnet18" if side == 32 else "resnet18_stride2"]((3, side, side))
+    name, features = ("resnet18", 640) if side == 32 else ("resnet18_stride2", 1440)
+    body = architectures.BACKBONES[name]((3, side, side))
     main = [10] * 8 + [50] * 3 + [100] * 6
     shortcuts = {6: 10, 10: 50, 14: 100}  # batch_list of GPM's code
-    samples = [n for i, count in enumerate(main) for n in ((count, shortcuts[i]) if i in shortcuts else (count,))]
+    samples = []
+    for i, count in enumerate(main):
+        samples.append(count)
+        if i in shortcuts:
+            samples.append(shortcuts[i])
     d = [27] + [180] * 5 + [360, 20, 360, 360, 360, 720, 40] + [720] * 3 + [1440, 80, 1440, 1440]
-    network = Network(body, 640 if side == 32 else 1440, 10, 5)
-    shapes = input_shapes(network, torch.randn(100, 3, side, side), tuple(samples))
+    network = Network(body, features, 10, 5)
+    x = torch.randn(100, 3, side, side)
+    shapes = input_shapes(network, x, tuple(samples))
     assert shapes == list(zip(d, RESNET_ROWS[side], strict=True))
 
 
 @pytest.fixture
 def network() -> Network:
-    """With a grouped convolution, batch statistics, dropout and two heads."""
+    """Return a network with a grouped convolution, batch statistics, dropout and two heads."""
     torch.manual_seed(0)
     body = nn.Sequential(
         nn.Conv2d(4, 6, 3, groups=2, padding=1),
@@ -129,7 +142,8 @@ def test_grams_add_up_over_batches_and_leave_everything_alone(network):
     network.backbone[3].eval()
     before = torch.random.get_rng_state()
     state = copy.deepcopy(network.state_dict())
-    grams = input_grams(network, [(x[:4], y[:4]), (x[4:], y[4:])], 1)
+    halves = [(x[:4], y[:4]), (x[4:], y[4:])]
+    grams = input_grams(network, halves, 1)
     assert list(grams) == ["backbone.0.g0", "backbone.0.g1", "backbone.5"]
     inputs = torch.cat(seen["fc"]).double()
     torch.testing.assert_close(grams["backbone.5"], inputs.T @ inputs, rtol=1e-6, atol=1e-5)  # products are float32
@@ -183,5 +197,6 @@ def test_squared_gradients_refuse_what_they_cannot_do():
 
 def test_batch_estimator_is_smaller_by_the_batch():  # E[(batch mean)²] = F / b for gradients of zero mean
     grads = 2 * torch.randn(20_000, generator=torch.Generator().manual_seed(0))
-    ratio = float(grads.view(-1, 20).mean(1).square().mean() / grads.square().mean())
-    assert ratio == pytest.approx(1 / 20, rel=0.15)
+    by_batch = grads.view(-1, 20).mean(1).square().mean()
+    by_sample = grads.square().mean()
+    assert float(by_batch / by_sample) == pytest.approx(1 / 20, rel=0.15)

@@ -21,10 +21,18 @@ def network() -> Network:
 
 
 def directions(network: Network, ranks: dict[str, int]) -> dict[str, torch.Tensor]:
-    return {n: torch.randn(ranks.get(n, 2), b.weight.shape[1]).double() for n, b in network.blocks().items()}
+    drawn = {}
+    for name, block in network.blocks().items():
+        rank = ranks.get(name, 2)
+        drawn[name] = torch.randn(rank, block.weight.shape[1]).double()
+    return drawn
 
 
-@pytest.mark.parametrize("batch", [2, 64], ids=["factored", "materialised"])
+def orthonormal(d: int, k: int) -> torch.Tensor:
+    return torch.linalg.qr(torch.randn(d, k).double()).Q
+
+
+@pytest.mark.parametrize("batch", [2, 64], ids=["factored", "materialized"])
 def test_attach_train_merge(network, batch):
     x = torch.randn(batch, 4, 8, 8).double()
     before = network(x, 0)
@@ -72,11 +80,14 @@ def test_free_update_is_projected_gradient_descent(network, share, kinds):
     out.square().sum().backward()
     dense = {n: b.grad.clone() for n, b in network.blocks().items()}
     before = {n: b.weight.clone() for n, b in network.blocks().items()}
-    width = {n: b.weight.shape[1] for n, b in network.blocks().items()}
-    bases = {n: torch.linalg.qr(torch.randn(d, int(share * d)).double()).Q for n, d in width.items()}
+    bases = {}
+    for name, weight in before.items():
+        d = weight.shape[1]
+        bases[name] = orthonormal(d, int(share * d))
     ups = attach_free(network, bases)
     modules = list(network.modules())
-    assert tuple(sum(isinstance(m, kind) for m in modules) for kind in (LowRank, Rotated)) == kinds
+    found = [sum(isinstance(m, kind) for m in modules) for kind in (LowRank, Rotated)]
+    assert found == list(kinds)
     torch.testing.assert_close(network(x, 0), out, atol=1e-12, rtol=0)
     network(x, 0).square().sum().backward()
     if ups:
@@ -85,9 +96,9 @@ def test_free_update_is_projected_gradient_descent(network, share, kinds):
     merge(network)
     torch.testing.assert_close(network(x, 0), adapted, atol=1e-9, rtol=0)
     for name, block in network.blocks().items():
-        moved = block.weight - before[name]
         M = bases[name]
-        torch.testing.assert_close(moved, -0.1 * (dense[name] - dense[name] @ M @ M.T), atol=1e-9, rtol=1e-9)
+        free = dense[name] - dense[name] @ M @ M.T
+        torch.testing.assert_close(block.weight - before[name], -0.1 * free, atol=1e-9, rtol=1e-9)
 
 
 def test_free_update_keeps_the_bias_and_the_tokens():
@@ -95,7 +106,7 @@ def test_free_update_keeps_the_bias_and_the_tokens():
     network = Network(nn.Linear(12, 5), 5, 3, 2).double()
     x = torch.randn(2, 7, 12).double()
     before = network(x, 0)
-    attach_free(network, {"backbone": torch.linalg.qr(torch.randn(12, 3).double()).Q})
+    attach_free(network, {"backbone": orthonormal(12, 3)})
     assert isinstance(network.backbone, Rotated)
     torch.testing.assert_close(network(x, 0), before, atol=1e-12, rtol=0)
 

@@ -20,7 +20,8 @@ def test_alexnet_shapes():
     shapes = []
     for name, module in architectures.alexnet((3, 32, 32)).named_children():
         x = module(x)
-        shapes += [(name, tuple(x.shape))] if name in dict(ALEXNET) else []
+        if name in dict(ALEXNET):
+            shapes.append((name, tuple(x.shape)))
     assert shapes == ALEXNET
 
 
@@ -33,15 +34,15 @@ def test_alexnet_counts():
     assert affine == 9_088
     assert sum(p.numel() for p in network.heads.parameters()) == 204_800
     assert sum(p.numel() for p in network.parameters()) == 6_713_216
-    first = [(p.ndim, name.rsplit(".", 1)[1]) for name, p in list(network.named_parameters())[:15]]
-    assert [n for _, n in first] == ["weight", "weight", "bias"] * 5
-    assert [d > 1 for d, _ in first] == [True, False, False] * 5
+    first = list(network.named_parameters())[:15]
+    assert [name.rsplit(".", 1)[1] for name, _ in first] == ["weight", "weight", "bias"] * 5
+    assert [p.ndim > 1 for _, p in first] == [True, False, False] * 5
     dropouts = [m.p for m in network.modules() if isinstance(m, nn.Dropout)]
     assert dropouts == [0.2, 0.2, 0.5, 0.5, 0.5]
 
 
 def shapes_of(backbone: nn.Module, x: torch.Tensor) -> dict[str, tuple[int, ...]]:
-    """What comes out of every child."""
+    """Return the shape of what comes out of every child, of one sample."""
     shapes = {}
     for name, module in backbone.named_children():
         x = module(x)
@@ -89,7 +90,8 @@ def test_local_response_normalization_of_the_lenet():
     x = 100 * torch.rand(1, 20, 2, 2)
     for lrn in (architectures.lenet((3, 32, 32)).lrn1, architectures.lenet((3, 32, 32)).lrn2):
         squares = x[0, 3:7].square().sum(0)
-        torch.testing.assert_close(lrn(x)[0, 5], x[0, 5] / (1 + 0.001 / 36 * squares) ** 0.75)
+        wanted = x[0, 5] / (1 + 0.001 / 36 * squares) ** 0.75
+        torch.testing.assert_close(lrn(x)[0, 5], wanted)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,11 @@ def cells_of(*methods: str, seeds: tuple[int, ...] = (0,), how: str = "bf16", pl
 
 
 def bits(result: Result) -> object:
-    """Everything but the clock."""
-    return result.matrix, [{k: v for k, v in task.items() if k != "seconds"} for task in result.tasks]
+    """Return everything but the clock."""
+    tasks = []
+    for task in result.tasks:
+        tasks.append({name: value for name, value in task.items() if name != "seconds"})
+    return result.matrix, tasks
 
 
 def toy_run(name: str, how: str = "bf16", **settings: Any) -> Run:
@@ -175,15 +178,16 @@ def test_sharpness_aware_steps_with_frozen_statistics() -> None:
 @pytest.mark.ray
 def test_serial_and_ray_give_the_same_bits() -> None:
     cells = cells_of(*METHODS)
-    results = [
-        {r.cell.key: r for r in executed(executor, cells, runner.Resources(workers=2))}
-        for executor in ("serial", "ray")
-    ]
-    assert set(results[0]) == set(results[1]) == {cell.key for cell in cells}
-    for key, result in results[0].items():
+    results = []
+    for executor in ("serial", "ray"):
+        found = executed(executor, cells, runner.Resources(workers=2))
+        results.append({result.cell.key: result for result in found})
+    serial, ray = results
+    assert set(serial) == set(ray) == {cell.key for cell in cells}
+    for key, result in serial.items():
         assert result.error is None
         assert result.environment["precision"] == "bf16"
-        assert bits(result) == bits(results[1][key]), result.cell
+        assert bits(result) == bits(ray[key]), result.cell
 
 
 # Cells of their own

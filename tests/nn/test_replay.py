@@ -8,7 +8,7 @@ from bench.nn.replay import Rings, draw, integer_below, joined, put, reservoir_s
 
 
 def kept(rule: str, seed: int) -> list[int]:
-    """What a reservoir of four holds of the stream 0..19, by numpy's legacy generator, which the released codes use."""
+    """Return what a reservoir of four holds of 0..19, by numpy's legacy generator, as the released codes have it."""
     legacy = np.random.RandomState(seed)
     samples: dict[str, torch.Tensor] = {}
     for start in range(0, 20, 5):  # in batches, as in training
