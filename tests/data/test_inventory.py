@@ -1,4 +1,4 @@
-"""The verb data: what it says of data in every state, what it prepares, and that nothing half done is ever left."""
+"""The command data: what it says of data in every state, what it prepares, and that nothing half done is ever left."""
 
 import errno
 import functools
@@ -35,9 +35,8 @@ def read(path: Path, *_: Path) -> tuple[data.Labelled, data.Labelled]:
 
 
 def archive(name: str, **more: Any) -> Archive:
-    return Archive(
-        **{"url": f"https://x.invalid/{name}", "md5": hashlib.md5(b"whole").hexdigest(), **more}, name=name, megabytes=1
-    )
+    known = {"url": f"https://x.invalid/{name}", "md5": hashlib.md5(b"whole").hexdigest()}
+    return Archive(**{**known, **more}, name=name, megabytes=1)
 
 
 def source(*archives: Archive, name: str = "tiny", **more: Any) -> Source:
@@ -164,7 +163,7 @@ def test_a_full_disk_leaves_nothing_half_written(
             file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(*((np, "savez", full) if call == "savez" else (os, "fsync", full)))
+    monkeypatch.setattr(np if call == "savez" else os, call, full)
     with pytest.raises(DataError, match=r"cannot write .*tiny.npz: No space left on device; free some space"):
         source().prepare(tmp_path)
     assert files(tmp_path) == {"a", "sub/b"}
@@ -207,7 +206,7 @@ def test_a_folder_without_permission(
             source().state(tmp_path)
 
 
-# The verb
+# The command
 
 
 @pytest.fixture
@@ -237,9 +236,10 @@ def plugin(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def look(command: Command, plugin: Path, tmp_path: Path) -> Command:
-    """`look(*words)` runs the verb on the three, with an empty folder of data."""
-    (tmp_path / "data").mkdir()
-    return lambda *words: command("data", "--plugin", plugin, "--data", tmp_path / "data", "--bench", "one,two", *words)
+    """`look(*words)` runs the command on the first two, with an empty folder of data."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return functools.partial(command, "data", "--plugin", plugin, "--data", folder, "--bench", "one,two")
 
 
 def test_nothing_there(look: Command, tmp_path: Path, web: Callable[..., list[str]]) -> None:

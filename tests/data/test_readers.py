@@ -50,12 +50,13 @@ def write_folders(folder: Path, classes: int = 3, per_class: int = 4, side: int 
     for c in range(classes):
         (folder / f"n{c:02}").mkdir(parents=True)
         for i in range(per_class):
-            Image.new("RGB", (side, side), (10 * c, i, 0)).save(folder / f"n{c:02}" / f"{i}.png")
+            image = Image.new("RGB", (side, side), (10 * c, i, 0))
+            image.save(folder / f"n{c:02}" / f"{i}.png")
     return sorted(folder.iterdir())
 
 
 def refused(path: Path, read: Reader) -> str:
-    """The one line with which a file is refused; it must name the file."""
+    """Return the one line with which a file is refused; it must name the file."""
     with pytest.raises(DataError) as caught:
         read(path)
     assert str(path) in str(caught.value)
@@ -69,7 +70,8 @@ def refused(path: Path, read: Reader) -> str:
 def test_mat_has_images_last_and_ten_for_zero(tmp_path: Path) -> None:
     x = pixels(20, 32, 32, 3)
     y = np.arange(1, 21) % 10
-    path = write_mat(tmp_path / "train_32x32.mat", x.transpose(1, 2, 3, 0), np.where(y == 0, 10, y)[:, None])
+    stored = np.where(y == 0, 10, y)
+    path = write_mat(tmp_path / "train_32x32.mat", x.transpose(1, 2, 3, 0), stored[:, None])
     images, labels = readers.read_mat(path)
     assert np.array_equal(images, x)
     assert images.dtype == np.uint8
@@ -81,8 +83,12 @@ def test_batches_are_joined_and_their_channels_come_last(tmp_path: Path) -> None
     x = pixels(30, 3, 32, 32)
     y = RNG.integers(0, 10, 30)
     names = [f"cifar-10-batches-py/data_batch_{b}" for b in (1, 2, 3)]
-    parts = [{"data": x[10 * b :][:10].reshape(10, -1), "labels": y[10 * b :][:10].tolist()} for b in range(3)]
-    path = write_tar(tmp_path / "c.tar.gz", {n: pickle.dumps(p, 2) for n, p in zip(names, parts, strict=True)})
+    members = {}
+    for b, name in enumerate(names):
+        part = slice(10 * b, 10 * b + 10)
+        batch = {"data": x[part].reshape(10, -1), "labels": y[part].tolist()}
+        members[name] = pickle.dumps(batch, 2)
+    path = write_tar(tmp_path / "c.tar.gz", members)
     images, labels = readers.read_batches(path, names)
     assert np.array_equal(images, x.transpose(0, 2, 3, 1))
     assert np.array_equal(labels, y)
@@ -132,7 +138,8 @@ def test_folders_of_images_in_the_order_of_names(tmp_path: Path) -> None:
     images, labels = readers.read_folders(readers.class_folders(tmp_path, 3), 4, 8)
     assert images.shape == (12, 8, 8, 3)
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert images[:, 0, 0, :2].tolist()[:11] == [[10 * c, i] for c in range(3) for i in range(4)][:11]
+    first = images[:11, 0, 0, :2].tolist()  # of each image but the grey one
+    assert first == [[10 * c, i] for c in range(3) for i in range(4)][:11]
     assert (images[11] == 77).all()
 
 
@@ -140,7 +147,8 @@ def test_folders_of_images_in_the_order_of_names(tmp_path: Path) -> None:
 
 
 def mat(path: Path) -> Reader:
-    write_mat(path, pixels(20, 32, 32, 3).transpose(1, 2, 3, 0), np.arange(20)[:, None] % 10 + 1)
+    labels = np.arange(20) % 10 + 1
+    write_mat(path, pixels(20, 32, 32, 3).transpose(1, 2, 3, 0), labels[:, None])
     return readers.read_mat
 
 
@@ -151,12 +159,14 @@ def tar(path: Path) -> Reader:
 
 
 def zipped(path: Path) -> Reader:
-    write_zip(path, {"a.pkl": pickle.dumps({"features": pixels(20, 1, 32, 32), "labels": np.arange(20) % 10}, 4)})
+    content = {"features": pixels(20, 1, 32, 32), "labels": np.arange(20) % 10}
+    write_zip(path, {"a.pkl": pickle.dumps(content, 4)})
     return lambda p: readers.read_zip(p, "a.pkl")
 
 
 def pickled(path: Path) -> Reader:
-    path.write_bytes(pickle.dumps({"images": list(pixels(20, 8, 8, 3)), "labels": [i % 10 for i in range(20)]}))
+    content = {"images": list(pixels(20, 8, 8, 3)), "labels": [i % 10 for i in range(20)]}
+    path.write_bytes(pickle.dumps(content))
     return lambda p: readers.read_images(p, 8)
 
 
@@ -179,8 +189,11 @@ def test_a_damaged_byte_raises_nothing_but_data_errors(tmp_path: Path, write: Ca
     read = write(path)
     good = path.read_bytes()
     refusals = 0
-    for place in sorted({*range(0, 300), *RNG.integers(0, len(good), 100).tolist()} & {*range(len(good))}):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 0x5A]) + good[place + 1 :])
+    head = range(min(300, len(good)))
+    somewhere = RNG.integers(0, len(good), 100).tolist()
+    for place in sorted({*head, *somewhere}):
+        damaged = bytes([good[place] ^ 0x5A])
+        path.write_bytes(good[:place] + damaged + good[place + 1 :])
         try:
             read(path)
         except DataError as error:
@@ -208,7 +221,8 @@ def test_pickles_that_would_run_code(tmp_path: Path) -> None:
     hostile = pickle.dumps({"data": Evil(flag), "features": 0, "images": 0, "labels": 0})
     plain = tmp_path / "c.pkl"
     plain.write_bytes(hostile)
-    write_tar(tmp_path / "a", {"b": hostile}), write_zip(tmp_path / "b", {"a.pkl": hostile})
+    write_tar(tmp_path / "a", {"b": hostile})
+    write_zip(tmp_path / "b", {"a.pkl": hostile})
     assert "mkdir" in refused(tmp_path / "a", lambda p: readers.read_batches(p, ["b"]))
     assert "mkdir" in refused(tmp_path / "b", lambda p: readers.read_zip(p, "a.pkl"))
     assert "mkdir" in refused(plain, lambda p: readers.read_images(p, 8))
