@@ -132,7 +132,8 @@ def test_layout_and_normalization_of_superclass_images(layout, normalised, data)
     [image, *_] = stored["x_test"][np.isin(stored["y_test"], (4, 30, 55, 72, 95))]
     raw = image.transpose(2, 0, 1).reshape(-1) / 255
     c, h, w = np.indices((3, 32, 32))
-    wanted = raw[96 * h + 3 * w + c] if layout == "scrambled" else raw.reshape(3, 32, 32)
+    read_by_pixel = raw[96 * h + 3 * w + c]
+    wanted = read_by_pixel if layout == "scrambled" else raw.reshape(3, 32, 32)
     if normalised:
         mean, sd = np.array([[125.3, 123.0, 113.9], [63.0, 62.1, 66.7]])[:, :, None, None] / 255
         wanted = (wanted - mean) / sd
@@ -160,7 +161,8 @@ def test_validation_images_of_the_superclasses(data):
         order = legacy_shuffle(len(own), by)
         assert (len(own), len(task.validation), len(task.train)) == (300, 15, 285)
         for split, part in ((task.validation, order[:15]), (task.train, order[15:])):
-            assert np.array_equal(np.rint(255 * split.x).astype(np.uint8), own[part].transpose(0, 3, 1, 2))
+            bytes_again = np.rint(255 * split.x).astype(np.uint8)
+            assert np.array_equal(bytes_again, own[part].transpose(0, 3, 1, 2))
 
 
 # Permuted MNIST
@@ -184,7 +186,8 @@ def test_first_positions(data):
     stored = np.load(data / "mnist.npz")["x_test"].reshape(-1, 784)
     for t, chosen in ((0, [745, 491, 157, 422, 329, 168]), (1, [744, 134, 42, 100, 536, 314])):
         test = stream("permuted_mnist", data, 2)[t].test
-        assert np.array_equal(np.rint((test.x[:, :6] * 0.3081 + 0.1307) * 255), stored[:, chosen])
+        images = test.x[:, :6] * 0.3081 + 0.1307
+        assert np.array_equal(np.rint(images * 255), stored[:, chosen])
 
 
 def test_validation_images_of_permuted_mnist(data):
@@ -203,8 +206,9 @@ def test_validation_images_of_permuted_mnist(data):
 
 
 def idx(array: np.ndarray, kind: int = 8) -> bytes:
-    head = bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.tobytes()
+    magic = bytes([0, 0, kind, array.ndim])
+    sizes = struct.pack(f">{array.ndim}I", *array.shape)
+    return magic + sizes + array.tobytes()
 
 
 def test_mnist_from_its_files_to_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +216,10 @@ def test_mnist_from_its_files_to_tasks(tmp_path: Path, monkeypatch: pytest.Monke
     wanted, whole = {}, []
     for archive, key in zip(MNIST.archives, ("x_train", "y_train", "x_test", "y_test"), strict=True):
         n = 200 if "train" in key else 50
-        wanted[key] = rng.integers(0, 256, (n, 28, 28), np.uint8) if key[0] == "x" else (np.arange(n) % 10).astype("B")
+        if key.startswith("x"):
+            wanted[key] = rng.integers(0, 256, (n, 28, 28), np.uint8)
+        else:
+            wanted[key] = (np.arange(n) % 10).astype(np.uint8)
         content = packed(idx(wanted[key]))
         (tmp_path / archive.name).write_bytes(content)
         whole.append(replace(archive, md5=hashlib.md5(content).hexdigest()))
@@ -276,7 +283,8 @@ def test_any_damaged_byte_of_a_gzipped_idx_file_is_refused_or_harmless(tmp_path:
     good = packed(idx(np.arange(50, dtype=np.uint8)))
     refused = 0
     for i in range(len(good)):
-        path.write_bytes(good[:i] + bytes([good[i] ^ 0x5A]) + good[i + 1 :])
+        damaged = bytes([good[i] ^ 0x5A])
+        path.write_bytes(good[:i] + damaged + good[i + 1 :])
         try:
             assert np.array_equal(read_idx(path, 1), np.arange(50))
         except DataError as error:

@@ -120,7 +120,9 @@ def test_validation_depends_on_seed_and_task(raw, tmp_path):
 
 
 def test_an_unbalanced_array_is_refused(raw, tmp_path):
-    raw["y_train"][:2] = [0, 1] if list(raw["y_train"][:2]) != [0, 1] else [2, 3]
+    labels = raw["y_train"]
+    of_zero, of_one = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+    labels[of_zero[0]] = labels[of_one[0]]
     np.savez(tmp_path / "mini_imagenet.npz", **raw)
     with pytest.raises(DataError, match="y_train has from 249 to 251 images of a class"):
         stream(tmp_path)
@@ -163,9 +165,12 @@ def test_methods_run_by_the_recipe_under_both_protocols(method, protocol, raw, t
 def write_pickles(folder: Path) -> None:
     """As facebookresearch/Adversarial-Continual-Learning writes them: lists of images and labels, by class."""
     folder.mkdir()
-    for part, n in (("train", 3), ("test", 2)):
-        pairs = [(image_of(c, i + (0 if part == "train" else 3)), c) for c in range(100) for i in range(n)]
-        content = {"images": [np.asarray(image) for image, _ in pairs], "labels": [c for _, c in pairs]}
+    for part, numbers in (("train", range(3)), ("test", range(3, 5))):
+        content: dict[str, list] = {"images": [], "labels": []}
+        for c in range(100):
+            for i in numbers:
+                content["images"].append(np.asarray(image_of(c, i)))
+                content["labels"].append(c)
         (folder / f"{part}.pkl").write_bytes(pickle.dumps(content))
 
 
@@ -186,7 +191,7 @@ def image_of(c: int, i: int) -> Image.Image:
 
 
 def pixels(split: Any) -> list[tuple[int, int]]:
-    """Class and number, which the first pixel tells."""
+    """Return the class and the number of each image, which its first pixel tells."""
     return [tuple(pixel) for pixel in split.x[:, 0, 0, :2].tolist()]
 
 
@@ -210,8 +215,8 @@ def test_from_files_to_tasks(tmp_path: Path, module: ModuleType, shrink: Callabl
         for c in range(100):
             order = list(range(5))
             generator.shuffle(order)
-            own = [[i for k, i in pixels(split) if k == c] for split in (train, test)]
-            assert own == [order[:3], order[3:]]
+            assert [i for k, i in pixels(train) if k == c] == order[:3]
+            assert [i for k, i in pixels(test) if k == c] == order[3:]
     else:
         assert {i for _, i in pixels(train)} == {0, 1, 2}
         assert {i for _, i in pixels(test)} == {3, 4}
@@ -219,7 +224,7 @@ def test_from_files_to_tasks(tmp_path: Path, module: ModuleType, shrink: Callabl
 
 
 def refused(folder: Path) -> str:
-    """The one line with which what is in a folder is refused, and nothing written."""
+    """Return the one line with which what is in a folder is refused, and nothing written."""
     with pytest.raises(DataError) as caught:
         Catalog().benchmark(NAME).prepare(folder)
     message = str(caught.value)
@@ -258,7 +263,8 @@ def test_pickles_that_are_not_whole_are_refused(tmp_path: Path, shrink: Callable
     path.write_bytes(good[: len(good) // 2])
     assert f"{path} is not a pickle of arrays" in refused(tmp_path)
     content = pickle.loads(good)
-    path.write_bytes(pickle.dumps({"images": content["images"][:-1], "labels": content["labels"][:-1]}))
+    shorter = {name: values[:-1] for name, values in content.items()}
+    path.write_bytes(pickle.dumps(shorter))
     assert "x_train has shape (299, 4, 4, 3), not (300, 4, 4, 3)" in refused(tmp_path)
     path.unlink()
     assert "has only one of train.pkl and test.pkl" in refused(tmp_path)
