@@ -128,8 +128,13 @@ def test_a_path_integral_adds_up_to_the_change_of_the_loss(plugin: Plugin) -> No
 
     losses.append(loss())
     end = run.method.end_task
-    run.method.end_task = lambda task, data: (totals.append(sum(float(p.sum()) for p in run.method.path.values())),
-                                              losses.append(loss()), end(task, data))  # fmt: skip
+
+    def noted(task, data) -> None:
+        totals.append(sum(float(p.sum()) for p in run.method.path.values()))
+        losses.append(loss())
+        end(task, data)
+
+    run.method.end_task = noted
     heads = [head.weight for head in run.network.heads]
     before = [head.detach().clone() for head in heads]
     run.learn(1)
