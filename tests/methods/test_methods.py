@@ -23,12 +23,15 @@ def data_of(run: Run, task: int) -> TrainingData:
 
 
 def moved(run: Run, before: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The update of every weight block since `before`."""
-    return {n: b.weight - before[f"{n}.weight"].flatten(1) for n, b in run.network.blocks().items()}
+    """Return the update of every weight block since `before`."""
+    updates = {}
+    for name, block in run.network.blocks().items():
+        updates[name] = block.weight - before[f"{name}.weight"].flatten(1)
+    return updates
 
 
 def outside(delta: torch.Tensor, basis: torch.Tensor) -> float:
-    """The share of an update outside the span of a basis."""
+    """Return the share of an update outside the span of a basis."""
     return float(project_out(delta, basis.to(delta)).norm() / delta.norm())
 
 
@@ -57,9 +60,11 @@ def test_gpm_never_moves_along_the_protected_directions(task, optimizer):
     before = snapshot(run.network)
     bases = run.method.state()
     run.learn(task + 1, first=task)
-    free = {name: delta for name, delta in moved(run, before).items() if bases[name].shape[1] < len(bases[name])}
-    assert free  # elsewhere, what little moves is rounding
-    for name, delta in free.items():
+    incomplete = [name for name, basis in bases.items() if basis.shape[1] < len(basis)]
+    assert incomplete  # elsewhere, what little moves is rounding
+    updates = moved(run, before)
+    for name in incomplete:
+        delta = updates[name]
         assert bases[name].shape[1] > 0
         rounding = 1e-6 * float(run.network.blocks()[name].weight.norm())
         assert float(delta.norm()) > 100 * rounding
@@ -144,7 +149,8 @@ def test_ness_reports_rank_and_both_sides_of_its_bound():
     run.learn(2)
     report = run.method.report()
     ups = run.method.ups
-    assert {n: r for n, r in report["rank"].items() if r} == {n: up.shape[1] for n, up in ups.items()}
+    ranks = {name: rank for name, rank in report["rank"].items() if rank}
+    assert ranks == {name: up.shape[1] for name, up in ups.items()}
     assert ups
     for name in ups:
         assert 0 < report["interference"][name] <= report["bound"][name] * (1 + 1e-4)
@@ -152,18 +158,14 @@ def test_ness_reports_rank_and_both_sides_of_its_bound():
 
 def test_ness_memories_agree_while_the_old_network_is_the_network():
     """Before task 1 the Gram kept after task 0 is the Gram of its data, passed again."""
-    grams = []
-    for memory in ("data", "gram"):
-        run = Run("ness", memory=memory)
-        run.learn(2)
-        grams.append(run.method.grams if memory == "data" else None)
-        if memory == "gram":
-            fresh = Run("ness", memory=memory)
-            fresh.learn(1)
-            grams[-1] = fresh.method.state()
-    assert len(grams[0]) == len(grams[1]) == 3
-    for name, gram in grams[0].items():
-        torch.testing.assert_close(gram, grams[1][name], rtol=1e-9, atol=1e-9)
+    again = Run("ness", memory="data")
+    again.learn(2)
+    kept = Run("ness", memory="gram")
+    kept.learn(1)
+    grams = kept.method.state()
+    assert len(again.method.grams) == len(grams) == 3
+    for name, gram in again.method.grams.items():
+        torch.testing.assert_close(gram, grams[name], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("memory", ["data", "gram"])
@@ -213,11 +215,17 @@ def test_trainable_parameters_of_ness_on_cifar():
     network = architectures.build(Catalog().benchmark("split_cifar100"))
     network.open([1])
     ranks = dict(zip(network.blocks(), (3, 345, 225, 826, 1911), strict=True))
-    adapters.attach(network, {n: torch.zeros(ranks[n], b.weight.shape[1]) for n, b in network.blocks().items()})
-    assert sum(p.numel() for p in Catalog().method("ness")(network).parameters()) == 5_727_808
+    downs = {name: torch.zeros(ranks[name], block.weight.shape[1]) for name, block in network.blocks().items()}
+    adapters.attach(network, downs)
+    method = Catalog().method("ness")(network)
+    assert sum(p.numel() for p in method.parameters()) == 5_727_808
 
 
 # EWC
+
+
+def fisher_of(run: Run) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in run.method.state().items() if name.startswith("fisher")}
 
 
 def test_ewc_penalty():
@@ -249,7 +257,7 @@ def test_ewc_offline_is_the_sum_of_a_penalty_per_task():
         old = run.method.state()
         run.learn(task + 1, first=task)
         anchor = {n: p.detach().clone() for n, p in run.network.shared_parameters().items()}
-        fisher = {n: f - old.get(n, 0) for n, f in run.method.state().items() if n.startswith("fisher")}
+        fisher = {n: f - old.get(n, 0) for n, f in fisher_of(run).items()}
         parts.append((anchor, fisher))
     with torch.no_grad():
         for p in run.network.shared_parameters().values():
@@ -274,9 +282,8 @@ def test_ewc_moves_less_the_more_it_is_told_to():
         fisher = run.method.state()
         run.learn(2, first=1)
         now = run.network.state_dict()
-        drift.append(
-            sum(float((fisher[f"fisher.{n}"] * (now[n] - before[n]) ** 2).sum()) for n in before if "backbone" in n)
-        )
+        moves = [fisher[f"fisher.{n}"] * (now[n] - before[n]) ** 2 for n in before if "backbone" in n]
+        drift.append(sum(float(move.sum()) for move in moves))
     assert drift[1] < drift[0] / 2
 
 
@@ -285,7 +292,7 @@ def test_ewc_batch_fisher_is_smaller():
     for kind in ("per-sample", "batch"):
         run = Run("ewc", fisher=kind, epochs=1)
         run.learn(1)
-        total[kind] = sum(float(v.sum()) for n, v in run.method.state().items() if n.startswith("fisher"))
+        total[kind] = sum(float(f.sum()) for f in fisher_of(run).values())
     assert 0 < total["batch"] < total["per-sample"]
 
 
@@ -320,12 +327,12 @@ def test_inflora_design(scale, length):
     run = method(network, config)
     gram = torch.diag(torch.tensor([4.0, 3, 2, 1, 0, 0, 0, 0]).double())
     run.load_state({"backbone": torch.zeros(8, 0).double(), "backbone.retain": torch.tensor(False)})
+    axes = torch.eye(8).double()
     free = run._design("backbone", gram).abs()
-    torch.testing.assert_close(free, length * torch.eye(8).double()[:2], atol=1e-8, rtol=0)
-    run.load_state({"backbone": torch.eye(8).double()[:, :1], "backbone.retain": torch.tensor(False)})
-    torch.testing.assert_close(
-        run._design("backbone", gram).abs(), length * torch.eye(8).double()[1:3], atol=1e-8, rtol=0
-    )
+    torch.testing.assert_close(free, length * axes[:2], atol=1e-8, rtol=0)
+    run.load_state({"backbone": axes[:, :1], "backbone.retain": torch.tensor(False)})
+    later = run._design("backbone", gram).abs()
+    torch.testing.assert_close(later, length * axes[1:3], atol=1e-8, rtol=0)
 
 
 def test_inflora_step_is_a_third_of_the_projected_gradient():
@@ -391,7 +398,8 @@ def test_olora_overlap_falls_with_the_penalty():
         run.learn(1)
         old = run.method.state()
         run.learn(2, first=1)
-        overlap.append(sum(float((old[n] @ f.down.detach().T).abs().sum()) for n, f in run.method.factors.items()))
+        products = [old[name] @ factors.down.detach().T for name, factors in run.method.factors.items()]
+        overlap.append(sum(float(product.abs().sum()) for product in products))
     assert overlap[1] < 0.5 * overlap[0]
 
 
