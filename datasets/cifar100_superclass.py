@@ -2,7 +2,7 @@
 
 Per task 2,500 training images, of which the first 125 of a permutation are for validation, and 500 for the test; no
 augmentation. The published form is that of GPM's code: images are not normalised, their colour planes are read as if
-they were pixels, and the validation images are the same in every run, so its stream does not depend on the seed.
+they were pixels, and the validation images are the same in every run, so this stream does not depend on the seed.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from bench.data.cifar import CIFAR100
 from bench.data.source import Source, legacy_shuffle, normalise
 from bench.settings import setting
 
-MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # of CIFAR-10, as in the code of the GPM-NESS lineage
+MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # of CIFAR-10, as in the code of GPM and NESS
 STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
 GROUPS = (  # fine labels of a superclass
     (4, 30, 55, 72, 95),  # aquatic mammals
@@ -75,21 +75,30 @@ class CIFAR100Superclass(Benchmark):
         return [self._task(t, group, train, test, seed) for t, group in enumerate(groups)]
 
     def _task(self, t: int, group: tuple[int, ...], train: Split, test: Split, seed: int) -> Task:
-        own, own_test = (np.flatnonzero(np.isin(split.y, group)) for split in (train, test))
+        """Return the classes of `group`, (5,), as a task; a label is the place in it."""
+        own = np.flatnonzero(np.isin(train.y, group))
+        own_test = np.flatnonzero(np.isin(test.y, group))
         order = own[legacy_shuffle(len(own), seed)]
         cut = int(0.05 * len(order))
 
         def take(split: Split, chosen: np.ndarray) -> Split:
-            return Split(self._images(split.x[chosen]), np.searchsorted(group, split.y[chosen]))
+            images = self._images(split.x[chosen])
+            labels = np.searchsorted(group, split.y[chosen])
+            return Split(images, labels)
 
-        return Task(t, tuple(map(str, group)), take(train, order[cut:]), take(train, order[:cut]), take(test, own_test))
+        classes = tuple(str(c) for c in group)
+        return Task(t, classes, take(train, order[cut:]), take(train, order[:cut]), take(test, own_test))
 
     def _images(self, x: np.ndarray) -> np.ndarray:
-        """uint8 (n, 32, 32, 3) -> float32 (n, 3, 32, 32)."""
-        x = scramble(x) if self.config.layout == "scrambled" else x
-        return normalise(x, MEAN, STD) if self.config.normalised else normalise(x, (0.0,) * 3, (1.0,) * 3)
+        """Return images, uint8 (n, 32, 32, 3), as the network gets them, float32 (n, 3, 32, 32)."""
+        if self.config.layout == "scrambled":
+            x = scramble(x)
+        if self.config.normalised:
+            return normalise(x, MEAN, STD)
+        return normalise(x, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def scramble(x: np.ndarray) -> np.ndarray:
-    """Images (n, 32, 32, 3) as one gets them who reads the archive's bytes, plane by plane, as pixel by pixel."""
-    return x.transpose(0, 3, 1, 2).reshape(x.shape)
+    """Return images (n, 32, 32, 3) whose bytes, stored plane by plane in the archive, are read pixel by pixel."""
+    planes = x.transpose(0, 3, 1, 2)
+    return planes.reshape(x.shape)

@@ -1,7 +1,7 @@
 """5-Datasets: CIFAR-10, MNIST, SVHN, FashionMNIST and notMNIST, ten classes each, reduced ResNet18 (GPM, ICLR 2021).
 
-As in the code of the GPM-NESS lineage: grey images of 28 x 28 are padded with 2 zeros a side, normalised by constants,
-and repeated in three channels; no augmentation; a twentieth of the training images is for validation. Its loader
+As in the code of GPM and NESS: grey images of 28 x 28 are padded with 2 zeros a side, normalised by constants,
+and repeated in three channels; no augmentation; a twentieth of the training images is for validation. The loader there
 downloads MNIST a second time in the place of FashionMNIST, and draws validation by the same seed in every run: both are
 options here. notMNIST is the 32 x 32 version of that code; up to two of its images are empty, for two files of the
 original are broken. The stream takes 3.9 GB of memory, and 5 GB while it is made.
@@ -22,10 +22,12 @@ from bench.settings import setting
 
 
 def read_svhn(train: Path, test: Path) -> tuple[Labelled, Labelled]:
+    """Return the training and test images of SVHN, uint8 (n, 32, 32, 3). Raises `DataError`."""
     return read_mat(train), read_mat(test)
 
 
 def read_notmnist(path: Path) -> tuple[Labelled, Labelled]:
+    """Return the training and test images of notMNIST, uint8 (n, 32, 32). Raises `DataError`."""
     return read_zip(path, "notmnist_train.pkl"), read_zip(path, "notmnist_test.pkl")
 
 
@@ -84,20 +86,23 @@ class FiveDatasets(Benchmark):
     backbone = "resnet18"
 
     def sources(self) -> list[Source]:
-        return [CIFAR10, MNIST, SVHN, FASHION_MNIST if self.config.fashion == "real" else MNIST, NOTMNIST]
+        fashion = FASHION_MNIST if self.config.fashion == "real" else MNIST
+        return [CIFAR10, MNIST, SVHN, fashion, NOTMNIST]
 
     def stream(self, seed: int, data: Path) -> list[Task]:
         draw = seed if self.config.validation == "seed" else 1
-        pairs = enumerate(zip(self.sources(), CONSTANTS.values(), strict=True))
-        return [make_task(t, source, data, *constants, draw) for t, (source, constants) in pairs]
+        tasks = []
+        for t, (source, (mean, std)) in enumerate(zip(self.sources(), CONSTANTS.values(), strict=True)):
+            tasks.append(make_task(t, source, data, mean, std, draw))
+        return tasks
 
 
 def make_task(t: int, source: Source, data: Path, mean: tuple[float, ...], std: tuple[float, ...], draw: int) -> Task:
-    """A data set as a task."""
+    """Return a data set as task t, its validation images drawn by the seed `draw`. Raises `DataError`."""
     train, test = source.load_prepared(data)
 
     def take(split: Split, chosen: np.ndarray | slice) -> Split:
-        return Split(as_colour(split.x[chosen], mean, std), split.y[chosen])
+        return Split(as_color(split.x[chosen], mean, std), split.y[chosen])
 
     order = legacy_shuffle(len(train), draw)
     cut = int(0.05 * len(order))
@@ -105,10 +110,11 @@ def make_task(t: int, source: Source, data: Path, mean: tuple[float, ...], std: 
     return Task(t, classes, take(train, order[cut:]), take(train, order[:cut]), take(test, slice(None)))
 
 
-def as_colour(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """uint8 (n, 32, 32, 3), (n, 28, 28) or (n, 32, 32) -> float32 (n, 3, 32, 32), normalised."""
+def as_color(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """Return images, uint8 (n, 32, 32, 3), (n, 28, 28) or (n, 32, 32), normalised, as float32 (n, 3, 32, 32)."""
     if images.ndim == 4:
         return normalise(images, mean, std)
     side = (32 - images.shape[1]) // 2
     padded = np.pad(images, ((0, 0), (side, side), (side, side)))
-    return np.repeat(normalise(padded[..., None], mean, std), 3, axis=1)
+    grey = normalise(padded[..., None], mean, std)  # (n, 1, 32, 32)
+    return np.repeat(grey, 3, axis=1)

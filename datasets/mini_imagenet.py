@@ -1,10 +1,10 @@
 """20-split MiniImageNet: twenty tasks of five classes, 84 x 84, reduced ResNet18 (Vinyals et al. 2016; TRGP 2022).
 
-As in the code of the GPM-NESS lineage: the run's seed decides which classes make a task; of the 500 training images of
+As in the code of TRGP and NESS: the run's seed decides which classes make a task; of the 500 training images of
 a class, 10 on average are for validation (2 % of a task); normalisation by the constants of ImageNet, no augmentation.
 There, validation also depends on all random numbers drawn before the task; here, on the seed and the task alone.
-The images may not be handed out. Where they come as folders, classes are numbered by the order of their names; in what
-order the authors' files number them is not known. The stream takes 5.1 GB of memory, and 6.4 GB while it is made.
+The images may not be redistributed. Where they come as folders, classes are numbered by the order of their names; in
+what order the authors' files number them is not known. The stream takes 5.1 GB of memory, and 6.4 GB while it is made.
 """
 
 from pathlib import Path
@@ -20,33 +20,44 @@ SIDE, CLASSES, TRAIN, TEST = 84, 100, 500, 100  # pixels; classes; images of a c
 
 
 def read_any(folder: Path) -> tuple[Labelled, Labelled]:
-    """From the authors' pickles, from folders of images by split and class, or by class alone."""
+    """Return the training and test images in a folder. Raises `DataError`.
+
+    They are the authors' pickles, or files in folders by split and class, or by class alone.
+    """
     with reading(folder):
         for suffix, read in ((".pkl", read_pickles), ("", read_splits)):
-            train, test = (folder / f"{part}{suffix}" for part in ("train", "test"))
+            train = folder / f"train{suffix}"
+            test = folder / f"test{suffix}"
             if train.exists() != test.exists():
                 raise DataError(f"{folder} has only one of {train.name} and {test.name}")
             if train.exists():
                 return read(train, test)
-        return split_classes(*read_folders(class_folders(folder, CLASSES), TRAIN + TEST, SIDE))
+        folders = class_folders(folder, CLASSES)
+        images, labels = read_folders(folders, TRAIN + TEST, SIDE)
+        return split_classes(images, labels)
 
 
 def read_pickles(train: Path, test: Path) -> tuple[Labelled, Labelled]:
-    """From the files of GPM, TRGP and NESS."""
+    """Return the images, uint8 (n, 84, 84, 3), in the files of GPM, TRGP and NESS. Raises `DataError`."""
     return read_images(train, SIDE), read_images(test, SIDE)
 
 
 def read_splits(train: Path, test: Path) -> tuple[Labelled, Labelled]:
-    """From folders of images by split and class, the same classes in both."""
-    learn, check = class_folders(train, CLASSES), class_folders(test, CLASSES)
-    if differing := {path.name for path in learn} ^ {path.name for path in check}:
+    """Return the images, uint8 (n, 84, 84, 3), in folders by split and class. Raises `DataError` if classes differ."""
+    learn = class_folders(train, CLASSES)
+    check = class_folders(test, CLASSES)
+    differing = {path.name for path in learn} ^ {path.name for path in check}
+    if differing:
         raise DataError(f"{train} and {test} differ in classes, such as {min(differing)}")
     return read_folders(learn, TRAIN, SIDE), read_folders(check, TEST, SIDE)
 
 
 def split_classes(images: np.ndarray, labels: np.ndarray) -> tuple[Labelled, Labelled]:
-    """Of every class 500 images for training and 100 for the test, by the legacy generator with seed 1234 as in the
-    script behind the authors' files (facebookresearch/Adversarial-Continual-Learning, data/split_miniimagenet.py)."""
+    """Return 500 images of every class for training and 100 for the test, each uint8 (n, 84, 84, 3) with labels (n,).
+
+    They are drawn by the legacy generator with seed 1234, as in the script behind the authors' files
+    (facebookresearch/Adversarial-Continual-Learning, data/split_miniimagenet.py).
+    """
     generator = np.random.RandomState(1234)
     train, test = [], []
     for c in range(CLASSES):
@@ -54,7 +65,8 @@ def split_classes(images: np.ndarray, labels: np.ndarray) -> tuple[Labelled, Lab
         generator.shuffle(own)
         train.append(own[:TRAIN])
         test.append(own[TRAIN:])
-    learn, check = np.concatenate(train), np.concatenate(test)
+    learn = np.concatenate(train)
+    check = np.concatenate(test)
     return (images[learn], labels[learn]), (images[check], labels[check])
 
 
@@ -90,19 +102,22 @@ class MiniImageNet(Benchmark):
 
     def stream(self, seed: int, data: Path) -> list[Task]:
         train, test = SOURCE.load_prepared(data)
-        groups = np.random.RandomState(seed).permutation(CLASSES).reshape(self.num_tasks, self.num_classes)
+        order = np.random.RandomState(seed).permutation(CLASSES)
+        groups = order.reshape(self.num_tasks, self.num_classes)
         return [make_task(t, group, train, test, seed) for t, group in enumerate(groups)]
 
 
 def make_task(t: int, group: np.ndarray, train: Split, test: Split, seed: int) -> Task:
-    """The classes of `group`, (5,); a label is the place in it."""
-
-    def take(split: Split, chosen: np.ndarray) -> Split:
-        return Split(normalise(split.x[chosen], MEAN, STD), place[split.y[chosen]])
-
+    """Return the classes of `group`, (5,), as task t; a label is the place in it."""
     place = np.full(CLASSES, -1)
     place[group] = np.arange(len(group))
-    own, own_test = (np.flatnonzero(place[split.y] >= 0) for split in (train, test))
+
+    def take(split: Split, chosen: np.ndarray) -> Split:
+        images = normalise(split.x[chosen], MEAN, STD)
+        return Split(images, place[split.y[chosen]])
+
+    own = np.flatnonzero(place[train.y] >= 0)
+    own_test = np.flatnonzero(place[test.y] >= 0)
     order = np.random.default_rng([seed, t]).permutation(own)
     cut = int(0.02 * len(order))
     classes = tuple(str(c) for c in group)

@@ -28,7 +28,9 @@ class PermutedDigits(Benchmark):
         generator = np.random.default_rng(seed)
         tasks = []
         for t in range(self.num_tasks):
-            x = (images[:, generator.permutation(64)] / 16).astype(np.float32)
-            parts = [Split(x[chosen], labels[chosen].astype(np.int64)) for chosen in (train, validation, test)]
-            tasks.append(Task(t, tuple(map(str, range(10))), *parts))
+            pixels = generator.permutation(64)
+            x = (images[:, pixels] / 16).astype(np.float32)
+            parts = [Split(x[own], labels[own].astype(np.int64)) for own in (train, validation, test)]
+            classes = tuple(str(c) for c in range(10))
+            tasks.append(Task(t, classes, *parts))
         return tasks

@@ -3,7 +3,7 @@
 As in GPM's code (Saha et al. 2021; the stream is Goodfellow et al.'s, 2014): normalised, then permuted; no task has the
 natural order; of 60,000 training images a tenth is for validation, the same for every task. The run's seed decides
 the order of the ten permutations, and a permutation follows from its number and its place. GPM's code caches permuted
-images by number alone, so that it gives a second seed the permutations of the first one; this does not.
+images by number alone, so that it gives a second seed the permutations of the first one, which is not done here.
 The stream takes 2.2 GB of memory.
 """
 
@@ -52,10 +52,10 @@ class PermutedMNIST(Benchmark):
 
 
 def permute(x: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Position k of every row (n, 784) receives its value at pixels[k]; unlike x[:, pixels], rows stay contiguous."""
+    """Return rows (n, 784) whose position k has their value at pixels[k]; unlike x[:, pixels], they are contiguous."""
     return np.take(x, pixels, axis=1)
 
 
 def flatten(images: np.ndarray) -> np.ndarray:
-    """uint8 (n, 28, 28) -> float32 (n, 784), normalised."""
+    """Return images, uint8 (n, 28, 28), normalised, as rows, float32 (n, 784)."""
     return normalise(images[..., None], MEAN, STD).reshape(len(images), -1)

@@ -1,6 +1,6 @@
 """10-split CIFAR-100: ten tasks of ten classes, in natural order, AlexNet variant (Krizhevsky 2009; GPM, ICLR 2021).
 
-As in the code of the GPM-NESS lineage: normalisation by the constants of CIFAR-10, no augmentation; of every task's
+As in the code of GPM and NESS: normalisation by the constants of CIFAR-10, no augmentation; of every task's
 5,000 training images the first 250 of a permutation by the run's seed are for validation, the same for every task.
 """
 
@@ -31,7 +31,7 @@ class SplitCIFAR100(Benchmark):
 
 
 def make_task(t: int, train: Split, test: Split, seed: int) -> Task:
-    """Classes 10t ... 10t + 9, labels modulo ten."""
+    """Return the classes 10t ... 10t + 9 as task t, their labels modulo ten."""
     own, own_test = (np.flatnonzero(split.y // 10 == t) for split in (train, test))
     order = own[legacy_shuffle(len(own), seed)]
     cut = int(0.05 * len(order))

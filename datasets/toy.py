@@ -1,4 +1,4 @@
-"""A toy stream of random tensors: three tasks of two well-parted classes, for tests (no download)."""
+"""A toy stream of random tensors: three tasks of two well-separated classes, for tests (no download)."""
 
 from pathlib import Path
 
@@ -17,13 +17,15 @@ class Toy(Benchmark):
     def stream(self, seed: int, data: Path) -> list[Task]:
         generator = np.random.default_rng(seed)
 
-        def split(centres: np.ndarray, n: int) -> Split:
+        def split(centers: np.ndarray, n: int) -> Split:
             y = np.arange(n) % 2
             noise = generator.normal(size=(n, *self.input_shape))
-            return Split((centres[y] + 0.5 * noise).astype(np.float32), y.astype(np.int64))
+            x = centers[y] + 0.5 * noise
+            return Split(x.astype(np.float32), y.astype(np.int64))
 
         tasks = []
         for t in range(self.num_tasks):
-            centres = generator.normal(size=(2, *self.input_shape))
-            tasks.append(Task(t, (f"{t}a", f"{t}b"), split(centres, 48), split(centres, 16), split(centres, 40)))
+            centers = generator.normal(size=(2, *self.input_shape))
+            classes = f"{t}a", f"{t}b"
+            tasks.append(Task(t, classes, split(centers, 48), split(centers, 16), split(centers, 40)))
         return tasks

@@ -1,6 +1,7 @@
-"""A toy stream of random tensors under one shared head: two well-parted classes, seen through three orders of pixels.
+"""A toy stream of random tensors under one shared head: two well-separated classes, in three orders of pixels.
 
-For tests, as `toy` is, on a network with what the other lacks: normalization, biases, groups and dropout (no download).
+It is for tests, as `toy` is, on a network with what the other lacks: normalization, biases, groups and dropout
+(no download).
 """
 
 from pathlib import Path
@@ -26,7 +27,8 @@ class ToyShared(Benchmark):
             y = np.arange(n) % 2
             noise = generator.normal(size=(n, 72))
             x = (centers[y] + 0.5 * noise)[:, order]
-            return Split(x.astype(np.float32).reshape(n, *self.input_shape), y.astype(np.int64))
+            images = x.astype(np.float32).reshape(n, *self.input_shape)
+            return Split(images, y.astype(np.int64))
 
         tasks = []
         for t in range(self.num_tasks):

@@ -11,14 +11,20 @@ TORONTO = "https://www.cs.toronto.edu/~kriz/"
 
 
 def read_cifar10(path: Path) -> tuple[Labelled, Labelled]:
-    """Training and test images, from the archive as published. Raises `DataError`."""
-    train = read_batches(path, [f"cifar-10-batches-py/data_batch_{b}" for b in range(1, 6)])
-    return train, read_batches(path, ["cifar-10-batches-py/test_batch"])
+    """Return the training and test images, uint8 (n, 32, 32, 3), from the archive as published. Raises `DataError`."""
+    batches = [f"cifar-10-batches-py/data_batch_{b}" for b in range(1, 6)]
+    train = read_batches(path, batches)
+    test = read_batches(path, ["cifar-10-batches-py/test_batch"])
+    return train, test
 
 
 def read_cifar100(path: Path) -> tuple[Labelled, Labelled]:
-    """Training and test images, with fine labels, from the archive as published. Raises `DataError`."""
-    train, test = (read_batches(path, [f"cifar-100-python/{part}"], "fine_labels") for part in ("train", "test"))
+    """Return the training and test images, uint8 (n, 32, 32, 3), with fine labels, from the archive as published.
+
+    Raises `DataError`.
+    """
+    train = read_batches(path, ["cifar-100-python/train"], "fine_labels")
+    test = read_batches(path, ["cifar-100-python/test"], "fine_labels")
     return train, test
 
 

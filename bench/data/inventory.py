@@ -1,4 +1,4 @@
-"""The verb `data`: what every benchmark reads, whether it is there and whole, and how to get what is not."""
+"""What every benchmark reads, whether it is there and whole, and how to get what is not, for the command `data`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ ADVICE = "`{} data --prepare` downloads what may be downloaded, and makes the pr
 
 
 def report(benchmarks: Sequence[Benchmark], folder: Path, prepare: bool) -> Iterator[tuple[str, bool]]:
-    """Lines for a person, each with whether it bears no failure. Only with `prepare` is anything written.
+    """Yield lines for a person, each with whether it tells of no failure. Only with `prepare` is anything written.
 
     A source of several benchmarks comes once; a benchmark without one says for itself how its data is.
     """
-    users: dict[str, list[str]] = {}
-    sources: dict[str, Source] = {}
-    for benchmark in benchmarks:
-        for source in benchmark.sources():
-            sources[source.name] = source
-            users.setdefault(source.name, []).append(benchmark.name)
+    sources = {source.name: source for benchmark in benchmarks for source in benchmark.sources()}
+    users = _users(benchmarks)
     incomplete = False
     for name, source in sources.items():
         failure = _failure(source, folder) if prepare else None
         state, lines = examine(source, folder)
-        incomplete |= state != "ready"
+        if state != "ready":
+            incomplete = True
+        if failure:
+            lines = [f"failed: {failure}"]
         fine = state != "corrupt" and not failure
         yield f"{name}, for {', '.join(users[name])}: {state}", fine
-        yield from ((f"  {line}", fine) for line in ([f"failed: {failure}"] if failure else lines))
+        for line in lines:
+            yield f"  {line}", fine
     for benchmark in benchmarks:
         if not benchmark.sources():
             failure = _failure(benchmark, folder) if prepare else None
@@ -39,8 +39,17 @@ def report(benchmarks: Sequence[Benchmark], folder: Path, prepare: bool) -> Iter
         yield ADVICE.format(program()), True
 
 
+def _users(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
+    """Return the names of the benchmarks that read a source, by its name."""
+    users: dict[str, list[str]] = {}
+    for benchmark in benchmarks:
+        for source in benchmark.sources():
+            users.setdefault(source.name, []).append(benchmark.name)
+    return users
+
+
 def _failure(what: Source | Benchmark, folder: Path) -> str | None:
-    """Get data ready. Returns why that failed, or None."""
+    """Prepare data, and return why that failed, or None."""
     try:
         what.prepare(folder)
     except DataError as error:
@@ -49,7 +58,7 @@ def _failure(what: Source | Benchmark, folder: Path) -> str | None:
 
 
 def examine(source: Source, folder: Path) -> tuple[str, list[str]]:
-    """ready, downloaded, missing or corrupt, by the content of files; and a line for each."""
+    """Return "ready", "downloaded", "missing" or "corrupt", by the content of files, and a line for each file."""
     path = source.prepared(folder)
     if present(path):
         try:
@@ -59,11 +68,13 @@ def examine(source: Source, folder: Path) -> tuple[str, list[str]]:
         return "ready", [f"{path}: {_size(path)}, md5 {md5sum(path)}; sizes, types and labels are as they should be"]
     found = [_examine(archive, folder) for archive in source.archives]
     states = {state for state, _ in found}
+    lines = [line for _, line in found]
     worst = next(state for state in ("corrupt", "missing", "downloaded") if state in states)
-    return worst, [line for _, line in found]
+    return worst, lines
 
 
 def _examine(archive: Archive, folder: Path) -> tuple[str, str]:
+    """Return the state of an archive, and a line on it."""
     path = folder / archive.name
     if not present(path):
         return "missing", f"{path}: missing, {archive.megabytes:g} MB, {archive.checksum}, {archive.origin}"
@@ -79,5 +90,7 @@ def _examine(archive: Archive, folder: Path) -> tuple[str, str]:
 
 
 def _size(path: Path) -> str:
-    files = [path] if path.is_file() else [inside for inside in path.rglob("*") if inside.is_file()]
-    return f"{sum(file.stat().st_size for file in files) / 1e6:.4g} MB"
+    """Return the size of a file, or of all files in a folder, in words."""
+    inside = [path] if path.is_file() else path.rglob("*")
+    size = sum(file.stat().st_size for file in inside if file.is_file())
+    return f"{size / 1e6:.4g} MB"

@@ -15,8 +15,11 @@ from bench.data.source import Archive, Labelled, Source
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The array of unsigned bytes in a gzipped idx file: two zero bytes, the type 8, the number of dimensions, their
-    sizes as big-endian 32-bit integers, the content. Raises `DataError`."""
+    """Return the array of unsigned bytes in a gzipped idx file. Raises `DataError`.
+
+    Such a file has two zero bytes, the type 8, the number of dimensions, their sizes as big-endian 32-bit integers, and
+    the content.
+    """
 
     def demand(holds: bool, what: str) -> None:
         if not holds:
@@ -31,24 +34,34 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     demand(content[:4] == magic, f"begins with {content[:4].hex()}, not {magic.hex()} as idx files of its kind")
     demand(len(content) >= start, f"ends within its head, after {len(content)} bytes")
     shape = struct.unpack(f">{dimensions}I", content[4:start])
-    held, promised = len(content) - start, math.prod(shape)
+    held = len(content) - start
+    promised = math.prod(shape)
     demand(held == promised, f"holds {held} bytes of content, not the {promised} of its head")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def read_mnist(*paths: Path) -> tuple[Labelled, Labelled]:
-    """Training and test images, from the four files as published. Raises `DataError`."""
+    """Return the training and test images, uint8 (n, 28, 28), from the four files as published. Raises `DataError`."""
     x_train, y_train, x_test, y_test = map(read_idx, paths, (3, 1, 3, 1))
-    return (x_train, y_train.astype(np.int64)), (x_test, y_test.astype(np.int64))
+    train = x_train, y_train.astype(np.int64)
+    test = x_test, y_test.astype(np.int64)
+    return train, test
+
+
+NAMES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
 
 
 def _source(name: str, url: str, folder: str, files: tuple[tuple[str, float], ...], balanced: bool) -> Source:
-    """A data set in the four files of MNIST, whose md5 and megabytes `files` gives."""
-    names = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-    archives = tuple(
-        Archive(url + file, folder + file, md5, megabytes) for file, (md5, megabytes) in zip(names, files, strict=True)
-    )
-    return Source(name, (28, 28), 10, 60_000, 10_000, archives, read_mnist, balanced)
+    """Return the source of a data set in the four files of MNIST, whose md5 and megabytes `files` gives."""
+    archives = []
+    for file, (md5, megabytes) in zip(NAMES, files, strict=True):
+        archives.append(Archive(url + file, folder + file, md5, megabytes))
+    return Source(name, (28, 28), 10, 60_000, 10_000, tuple(archives), read_mnist, balanced)
 
 
 MNIST = _source(

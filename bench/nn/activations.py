@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards every module in the mode it had."""
+    """Keep every module in evaluation mode inside the block, and return each to the mode it had."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -32,34 +33,41 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def input_grams(
     network: Network, batches: Batches, task: int, rows: Mapping[str, int] | None = None
 ) -> dict[str, Tensor]:
-    """C = XᵀX of the inputs of every weight block, float64 (d, d), in one pass over `batches`, in evaluation mode.
+    """Return the Gram C = XᵀX, float64 (d, d), of the inputs X (n, d) of every weight block, by the block's name.
 
-    `rows` limits a layer, by its path, to the first so many samples of each batch; normalisation still sees all.
+    One pass is made over `batches` of inputs (n, *input_shape) and labels (n,), in evaluation mode. `rows` limits a
+    layer, by its path, to the first so many samples of each batch; normalisation still sees all of them. A layer that
+    received no input has no Gram.
     """
-    sums = {name: gram_sum(layer) for name, layer in network.layers().items()}
+    layers = network.layers()
+    sums = {name: gram_sum(layer) for name, layer in layers.items()}
 
     def observe(name: str) -> Callable[..., None]:
+        limit = rows.get(name) if rows else None
+
         def hook(layer: nn.Module, inputs: tuple[Tensor]) -> None:
-            sums[name].add(inputs[0][: rows.get(name)] if rows else inputs[0])
+            sums[name].add(inputs[0][:limit])
 
         return hook
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(network))
-        for name, layer in network.layers().items():
-            stack.callback(layer.register_forward_pre_hook(observe(name)).remove)
+        for name, layer in layers.items():
+            handle = layer.register_forward_pre_hook(observe(name))
+            stack.callback(handle.remove)
         for x, _ in batches:
             network(x, task)
     grams: dict[str, Tensor] = {}
-    for name, layer in network.layers().items():
-        for block, gram in zip(blocks_of(name, layer), sums[name].grams(), strict=False):  # none of an idle layer
+    for name, layer in layers.items():
+        found = sums[name].grams()
+        for block, gram in zip(blocks_of(name, layer), found, strict=False):  # an idle layer has none
             grams[block.name] = gram
     return grams
 
 
 @contextmanager
 def constant_batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch normalisation without running statistics treats those of the batch at hand as constants.
+    """Let batch normalisation without running statistics treat those of its batch as constants inside the block.
 
     Then one sample's loss does not depend on another sample, and gradients per sample are defined.
     """
@@ -76,75 +84,105 @@ def constant_batch_statistics(network: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer, handle in zip(layers, handles, strict=True):
+        for handle in handles:
             handle.remove()
-            layer.running_mean = layer.running_var = None
+        for layer in layers:
+            layer.running_mean = None
+            layer.running_var = None
+
+
+class Passed(NamedTuple):
+    """A layer, and what it received and gave in a forward pass."""
+
+    layer: nn.Module
+    inputs: Tensor
+    output: Tensor
 
 
 def squared_gradients(network: Network, x: Tensor, y: Tensor, task: int) -> dict[str, Tensor]:
-    """Σ_n (∂ log p(y_n | x_n) / ∂θ)² over a batch, for every shared parameter by name, in evaluation mode.
+    """Return Σ_n (∂ log p(y_n | x_n) / ∂θ)² over a batch, for every shared parameter θ by name and in its shape.
 
-    The gradient of each sample is its own, from one pass: layer inputs and the gradients of outputs are kept, and their
-    product squared before the sum. No gradient of a weight is made. Statistics of batch normalisation are constants.
+    The inputs x (n, *input_shape) with labels y (n,) pass once, in evaluation mode. The gradient of each sample is its
+    own: layer inputs and the gradients of outputs are kept, and their product is squared before the sum. No gradient of
+    a weight is made. Statistics of batch normalisation are constants. Raises `NotImplementedError` for a layer of
+    another kind, or one that is used twice in a pass.
     """
-    seen: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
+    seen: dict[str, Passed] = {}
     shared = network.shared_parameters()
 
     def observe(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
             if name in seen:
                 raise NotImplementedError(f"no per-sample gradients for {name}, which is used twice in a pass")
-            seen[name] = layer, inputs[0].detach(), output
+            seen[name] = Passed(layer, inputs[0].detach(), output)
 
         return hook
 
+    squares: dict[str, Tensor] = {}
     with ExitStack() as stack:
         stack.enter_context(evaluating(network))
         stack.enter_context(constant_batch_statistics(network))
         for name, layer in network.named_modules():
-            if any(f"{name}.{n}" in shared for n, _ in layer.named_parameters(recurse=False)):
-                stack.callback(layer.register_forward_hook(observe(name)).remove)
+            own = [f"{name}.{n}" for n, _ in layer.named_parameters(recurse=False)]
+            if any(n in shared for n in own):
+                handle = layer.register_forward_hook(observe(name))
+                stack.callback(handle.remove)
         loss = F.cross_entropy(network(x, task), y, reduction="sum")
-        outputs = [output for _, _, output in seen.values()]
+        outputs = [passed.output for passed in seen.values()]
         grads = torch.autograd.grad(loss, outputs, allow_unused=True)  # unlike backward, leaves every .grad alone
-        squares: dict[str, Tensor] = {}
-        for (name, (layer, inputs, _)), grad in zip(seen.items(), grads, strict=True):
-            if grad is not None:
-                for parameter, square in _squares(name, layer, inputs, grad).items():
-                    squares[f"{name}.{parameter}"] = square
-    return {n: s for n, s in squares.items() if n in shared}
+        for (name, passed), grad in zip(seen.items(), grads, strict=True):
+            if grad is None:  # the loss does not depend on it
+                continue
+            for parameter, square in _squares(name, passed, grad).items():
+                squares[f"{name}.{parameter}"] = square
+    return {name: square for name, square in squares.items() if name in shared}
 
 
 def sum_of_squares(grads: Tensor, rows: Tensor, samples: int = 8) -> Tensor:
-    """Σ_n (G_nᵀ X_n)², (groups, o, d), for G (groups, n, positions, o) and X (groups, n, positions, d).
+    """Return Σ_n (G_nᵀ X_n)², (groups, o, d), for G (groups, n, positions, o) and X (groups, n, positions, d).
 
-    A few samples at a time, whose products stay in the processor's cache.
+    A few samples are taken at a time, whose products stay in the processor's cache.
     """
     total = grads.new_zeros(len(grads), grads.shape[3], rows.shape[3])
     for some_grads, some_rows in zip(grads.split(samples, 1), rows.split(samples, 1), strict=True):
-        total += (some_grads.transpose(2, 3) @ some_rows).square_().sum(1)
+        products = some_grads.transpose(2, 3) @ some_rows  # (groups, samples, o, d)
+        total += products.square_().sum(1)
     return total
 
 
-def _squares(name: str, layer: nn.Module, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
-    """Σ_n g_n² of a layer's own parameters, from its inputs and the gradient of its output."""
+def _squares(name: str, passed: Passed, grad: Tensor) -> dict[str, Tensor]:
+    """Return Σ_n g_n² of a layer's own parameters, from its inputs and the gradient of its output."""
+    layer = passed.layer
     if isinstance(layer, nn.Linear | nn.Conv2d):
-        groups, samples = groups_of(layer), len(x)
-        rows = unfold_inputs(layer, x).unflatten(1, (samples, -1))  # (g, n, positions, d)
-        if isinstance(layer, nn.Conv2d):
-            grad = grad.flatten(2).transpose(1, 2)  # (n, positions, o)
-        grad = grad.reshape(samples, -1, groups, layer.weight.shape[0] // groups).permute(2, 0, 1, 3)
-        if rows.shape[2] == 1:  # one position: the square of an outer product is the outer product of squares
-            weight = grad[:, :, 0].square().transpose(1, 2) @ rows[:, :, 0].square()
-        else:
-            weight = sum_of_squares(grad, rows)
-        bias = grad.sum(2).square().sum(1)
-        return {"weight": weight.reshape(layer.weight.shape), "bias": bias.flatten()}
+        return _squares_of_products(layer, passed.inputs, grad)
     if isinstance(layer, _BatchNorm):
-        assert layer.running_mean is not None and layer.running_var is not None
-        normalised = F.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
-        return {
-            n: (grad * factor).reshape(*grad.shape[:2], -1).sum(2).square().sum(0)
-            for n, factor in (("weight", normalised), ("bias", 1.0))
-        }
+        return _squares_of_scales(layer, passed.inputs, grad)
     raise NotImplementedError(f"no per-sample gradients for {name}, a {type(layer).__name__}")
+
+
+def _squares_of_products(layer: nn.Linear | nn.Conv2d, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+    """Return the sums for a layer whose output is a product of its weight and its unfolded inputs."""
+    samples = len(x)
+    groups = groups_of(layer)
+    outputs = layer.weight.shape[0] // groups
+    rows = unfold_inputs(layer, x).unflatten(1, (samples, -1))  # (g, n, positions, d)
+    if isinstance(layer, nn.Conv2d):
+        grad = grad.flatten(2).transpose(1, 2)  # (n, positions, o)
+    grad = grad.reshape(samples, -1, groups, outputs).permute(2, 0, 1, 3)  # (g, n, positions, o / g)
+    if rows.shape[2] == 1:  # one position: the square of an outer product is the outer product of squares
+        weight = grad[:, :, 0].square().transpose(1, 2) @ rows[:, :, 0].square()
+    else:
+        weight = sum_of_squares(grad, rows)
+    bias = grad.sum(2).square().sum(1)
+    return {"weight": weight.reshape(layer.weight.shape), "bias": bias.flatten()}
+
+
+def _squares_of_scales(layer: _BatchNorm, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+    """Return the sums for a normalization's scale and shift, its statistics being constants."""
+    assert layer.running_mean is not None and layer.running_var is not None
+    normalized = F.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
+    squares: dict[str, Tensor] = {}
+    for name, factor in (("weight", normalized), ("bias", 1.0)):
+        by_position = (grad * factor).reshape(*grad.shape[:2], -1)  # (n, c, positions)
+        squares[name] = by_position.sum(2).square().sum(0)
+    return squares

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bench.nn.network import Network, WeightBlock
+from bench.nn.network import Network, WeightBlock, blocks_of
 from bench.nn.subspace import Rotation, rotation
 
 
 class Factors(NamedTuple):
-    """Of an update of one weight block: `up` (o, r), zero at first, and `down` (r, d)."""
+    """The factors of an update of one weight block: `up` (o, r), zero at first, and `down` (r, d)."""
 
     up: nn.Parameter
     down: nn.Parameter
@@ -31,28 +31,42 @@ class LowRank(nn.Module):
         self, layer: nn.Linear | nn.Conv2d, ups: list[nn.Parameter], downs: Sequence[Down], scale: float = 1.0
     ) -> None:
         super().__init__()
-        self.layer, self.scale, self.downs = layer, scale, downs
+        self.layer = layer
+        self.scale = scale
+        self.downs = downs
         self.ups = nn.ParameterList(ups)
         self.trained_downs = nn.ParameterList(down for down in downs if isinstance(down, nn.Parameter))
 
     def delta(self) -> Tensor:
-        """The update in the shape of the layer's weight."""
+        """Return the update in the shape of the layer's weight."""
         blocks = [_product(up, down) for up, down in zip(self.ups, self.downs, strict=True)]
         return self.scale * torch.cat(blocks).view_as(self.layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        out, d = self.layer.weight.flatten(1).shape
-        rows, down = x.numel() // x.shape[-1], self.downs[0]
-        if isinstance(self.layer, nn.Linear) and isinstance(down, Tensor) and rows * (out + d) < out * d:
-            return cast(Tensor, self.layer(x)) + F.linear(self.scale * F.linear(x, down), self.ups[0])  # cheaper
-        return cast(Tensor, functional_call(self.layer, {"weight": self.layer.weight + self.delta()}, (x,)))
+        """Return the outputs of the updated layer: (..., d) -> (..., o), or (n, c, h, w) -> (n, o, h', w')."""
+        down = self.downs[0]
+        if isinstance(down, Tensor) and self._is_cheaper_in_factors(x):
+            out = cast(Tensor, self.layer(x))
+            inner = self.scale * F.linear(x, down)  # (..., r)
+            return out + F.linear(inner, self.ups[0])
+        weight = self.layer.weight + self.delta()
+        return cast(Tensor, functional_call(self.layer, {"weight": weight}, (x,)))
+
+    def _is_cheaper_in_factors(self, x: Tensor) -> bool:
+        """Return whether two thin products with the rows of x cost less than making the update."""
+        if not isinstance(self.layer, nn.Linear):
+            return False
+        out, d = self.layer.weight.shape
+        rows = x.numel() // d
+        return rows * (out + d) < out * d
 
 
 def _product(up: Tensor, down: Down) -> Tensor:
-    """up @ down, (o, d)."""
+    """Return up @ down, (o, d)."""
     if isinstance(down, Tensor):
         return up @ down
-    return down.inverse()(F.pad(up, (down.vectors.shape[1], 0)))
+    held = down.vectors.shape[1]
+    return down.inverse()(F.pad(up, (held, 0)))
 
 
 class Rotated(nn.Module):
@@ -65,17 +79,22 @@ class Rotated(nn.Module):
 
     def __init__(self, layer: nn.Linear, turn: Rotation) -> None:
         super().__init__()
-        self.layer, self.exact, self.turn = layer, turn, turn.to(layer.weight)
+        self.layer = layer
+        self.exact = turn
+        self.turn = turn.to(layer.weight)
         self.k = turn.vectors.shape[1]
         weight = turn(layer.weight.detach().double()).to(layer.weight)
-        self.held, self.free = weight[:, : self.k].contiguous(), weight[:, self.k :].contiguous()
+        self.held = weight[:, : self.k].contiguous()
+        self.free = weight[:, self.k :].contiguous()
         self.ups = nn.ParameterList([nn.Parameter(torch.zeros_like(self.free))])
 
     def delta(self) -> Tensor:
-        """The update in the shape of the layer's weight."""
-        return _product(self.ups[0].double(), self.exact).to(self.layer.weight)
+        """Return the update in the shape of the layer's weight, (o, d)."""
+        up = self.ups[0].double()
+        return _product(up, self.exact).to(self.layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of the updated layer: (..., d) -> (..., o)."""
         x = self.turn(x)
         held, free = x[..., : self.k], x[..., self.k :]
         return F.linear(free, self.free + self.ups[0], self.layer.bias) + F.linear(held, self.held)
@@ -84,18 +103,23 @@ class Rotated(nn.Module):
 def attach(
     network: Network, downs: Mapping[str, Tensor], scale: float = 1.0, train_down: bool = False
 ) -> dict[str, Factors]:
-    """Freeze what tasks share, and put an update on every layer that has directions in `downs`, (r, d) by block.
+    """Freeze what tasks share, put an update on every layer that has directions, and return its factors by block.
 
-    The function of the network does not change, for `up` starts at zero. Layers without a direction stay frozen. To be
-    merged before layer inputs are read.
+    `downs` gives the directions (r, d) by block. The function of the network does not change, for `up` starts at zero.
+    Layers without a direction stay frozen. Updates are to be merged before layer inputs are read.
     """
     network.freeze()
+    ranks = {name: len(down) for name, down in downs.items()}
     attached: dict[str, Factors] = {}
-    for path, blocks in _adaptable(network, {name: len(down) for name, down in downs.items()}).items():
-        own = [nn.Parameter(downs[b.name].to(b.weight, copy=True).contiguous(), train_down) for b in blocks]
-        ups = [_zeros(b, len(down)) for b, down in zip(blocks, own, strict=True)]
-        _replace(network, path, LowRank(blocks[0].layer, ups, own, scale))
-        attached |= {b.name: Factors(up, down) for b, up, down in zip(blocks, ups, own, strict=True)}
+    for path, blocks in _adaptable(network, ranks).items():
+        own: dict[str, Factors] = {}
+        for block in blocks:
+            down = downs[block.name].to(block.weight, copy=True).contiguous()
+            own[block.name] = Factors(_zeros(block, len(down)), nn.Parameter(down, train_down))
+        own_ups = [factors.up for factors in own.values()]
+        own_downs = [factors.down for factors in own.values()]
+        _replace(network, path, LowRank(blocks[0].layer, own_ups, own_downs, scale))
+        attached |= own
     return attached
 
 
@@ -103,52 +127,66 @@ def attach_free(network: Network, bases: Mapping[str, Tensor]) -> dict[str, nn.P
     """Freeze what tasks share, and put on every layer an update orthogonal to its basis M, (d, k) by block.
 
     Returns the updates' coordinates `up`, (o, d - k) by block, in an orthonormal basis of what is free, zero at first.
-    Training them by SGD is training the weight by projected gradients, G (I - M Mᵀ) (K-12); decay, SAM and other
-    optimisers cannot leave the free space either. Layers whose bases are complete, or not given, stay frozen. To be
+    Training them by SGD is training the weight by projected gradients, G (I - M Mᵀ); decay, SAM and other optimisers
+    cannot leave the free space either. Layers whose bases are complete, or not given, stay frozen. Updates are to be
     merged before layer inputs are read.
     """
     network.freeze()
+    ranks = {name: len(M) - M.shape[1] for name, M in bases.items()}
     attached: dict[str, nn.Parameter] = {}
-    for path, blocks in _adaptable(network, {name: len(M) - M.shape[1] for name, M in bases.items()}).items():
+    for path, blocks in _adaptable(network, ranks).items():
         turns = [rotation(bases[b.name].to(b.weight.device)) for b in blocks]
         module = _free(blocks, turns)
         _replace(network, path, module)
-        attached |= {b.name: up for b, up in zip(blocks, module.ups, strict=True)}
+        for block, up in zip(blocks, module.ups, strict=True):
+            attached[block.name] = up
     return attached
 
 
 def _free(blocks: list[WeightBlock], turns: list[Rotation]) -> LowRank | Rotated:
-    """The form of a free update that costs the least arithmetic."""
-    layer, (out, d) = blocks[0].layer, blocks[0].weight.shape
-    if isinstance(layer, nn.Linear) and turns[0].cost < turns[0].rank * (out + d):  # what factors cost a row of inputs
+    """Return a free update of a layer in the form that costs the least arithmetic."""
+    layer = blocks[0].layer
+    out, d = blocks[0].weight.shape
+    factors_cost = turns[0].rank * (out + d)  # for a row of inputs
+    if isinstance(layer, nn.Linear) and turns[0].cost < factors_cost:
         return Rotated(layer, turns[0])
-    downs: list[Down] = [
-        turn.to(layer.weight)
-        if isinstance(layer, nn.Conv2d) and turn.cost < turn.rank * d  # what their product costs a row of `up`
-        else turn.free().T.to(layer.weight).contiguous()
-        for turn in turns
-    ]
-    return LowRank(layer, [_zeros(b, turn.rank) for b, turn in zip(blocks, turns, strict=True)], downs)
+    ups = [_zeros(block, turn.rank) for block, turn in zip(blocks, turns, strict=True)]
+    downs = [_free_down(layer, turn, d) for turn in turns]
+    return LowRank(layer, ups, downs)
+
+
+def _free_down(layer: nn.Linear | nn.Conv2d, turn: Rotation, d: int) -> Down:
+    """Return the free directions of a block, as a rotation where that costs less than their rows do."""
+    product_cost = turn.rank * d  # for a row of `up`
+    if isinstance(layer, nn.Conv2d) and turn.cost < product_cost:
+        return turn.to(layer.weight)
+    return turn.free().T.to(layer.weight).contiguous()
 
 
 def _adaptable(network: Network, ranks: Mapping[str, int]) -> dict[str, list[WeightBlock]]:
-    """The blocks of every layer in which one has a rank above 0, by the layer's path."""
-    blocks = network.blocks().values()
-    by_layer = {path: [b for b in blocks if b.layer is layer] for path, layer in network.layers().items()}
-    return {path: own for path, own in by_layer.items() if any(ranks.get(b.name, 0) for b in own)}
+    """Return the blocks of every layer in which one has a rank above 0, by the layer's path."""
+    adaptable: dict[str, list[WeightBlock]] = {}
+    for path, layer in network.layers().items():
+        blocks = blocks_of(path, layer)
+        if any(ranks.get(block.name, 0) for block in blocks):
+            adaptable[path] = blocks
+    return adaptable
 
 
 def _replace(network: Network, path: str, module: nn.Module) -> None:
-    network.set_submodule(path, module.train(network.get_submodule(path).training))
+    """Put a module in the place of another, in the same mode."""
+    mode = network.get_submodule(path).training
+    network.set_submodule(path, module.train(mode))
 
 
 def _zeros(block: WeightBlock, rank: int) -> nn.Parameter:
+    """Return an `up` (o, rank) of zeros."""
     return nn.Parameter(block.weight.new_zeros(len(block.weight), rank))
 
 
 @torch.no_grad()
 def merge(network: Network) -> None:
-    """Updates join the weights; the layers are themselves again, with the same names as before."""
+    """Add every update to its weight, and put the layers back in their places, with the same names as before."""
     for path, module in list(network.named_modules()):
         if isinstance(module, LowRank | Rotated):
             module.layer.weight += module.delta()

@@ -17,45 +17,64 @@ CHUNK = 2**22  # numbers in an unfolded input, about: memory that allocators kee
 
 
 def padded(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """The inputs (n, c, h, w) with the layer's padding around them."""
+    """Return the inputs x (n, c, h, w) with the layer's padding around them, (n, c, h', w')."""
     sides = layer._reversed_padding_repeated_twice
+    if not any(sides):
+        return x
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return F.pad(x, sides, mode=mode) if any(sides) else x
+    return F.pad(x, sides, mode=mode)
 
 
 def unfold_inputs(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-    """The input matrix of a layer, (groups, n, d): rows are samples, tokens or patches in the order (b, y, x)."""
+    """Return the input matrix of a layer, (groups, n, d): rows are samples, tokens or patches in the order (b, y, x).
+
+    Inputs x are (..., d) of a Linear layer and (b, c, h, w) of a convolution.
+    """
     if isinstance(layer, nn.Linear):
         return x.reshape(1, -1, x.shape[-1])
     x = padded(layer, x).contiguous()
-    sides = zip(x.shape[2:], layer.kernel_size, layer.dilation, layer.stride, strict=True)
-    positions = [(side - dilation * (k - 1) - 1) // stride + 1 for side, k, dilation, stride in sides]
-    (b, c, *_), (of_b, of_c, of_y, of_x), g = x.shape, x.stride(), layer.groups
-    (down, right), (below, beside) = layer.dilation, layer.stride
+    b, c = x.shape[:2]
+    of_b, of_c, of_y, of_x = x.stride()
+    down, right = layer.dilation
+    below, beside = layer.stride
+    positions = _positions(layer, x)
+    channels = c // layer.groups
     patches = x.as_strided(  # every number of every patch, without a copy
-        (g, c // g, *layer.kernel_size, b, *positions),
-        (c // g * of_c, of_c, down * of_y, right * of_x, of_b, below * of_y, beside * of_x),
+        (layer.groups, channels, *layer.kernel_size, b, *positions),
+        (channels * of_c, of_c, down * of_y, right * of_x, of_b, below * of_y, beside * of_x),
     )
     return patches.flatten(4).flatten(1, 3).transpose(1, 2)
+
+
+def _positions(layer: nn.Conv2d, x: Tensor) -> list[int]:
+    """Return how many places the kernel takes in padded inputs x (n, c, h, w), down and across."""
+    positions = []
+    for side, k, dilation, stride in zip(x.shape[2:], layer.kernel_size, layer.dilation, layer.stride, strict=True):
+        reach = dilation * (k - 1) + 1
+        positions.append((side - reach) // stride + 1)
+    return positions
 
 
 class GramSum:
     """The Grams of a layer's weight blocks, of all inputs that were added. Small batches are gathered first."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, copies: int) -> None:
-        """`copies` tells how often an unfolded input holds a number."""
-        self.layer, self.copies = layer, copies
+        """Begin an empty sum; `copies` tells how often an unfolded input holds a number."""
+        self.layer = layer
+        self.copies = copies
         self._waiting: list[Tensor] = []
 
     def add(self, x: Tensor) -> None:
-        """Add the inputs of a batch, as the layer gets them."""
-        some = max(1, CHUNK // (x[0].numel() * self.copies))  # samples
+        """Add the inputs of a batch, (n, d), (n, tokens, d) or (n, c, h, w), as the layer gets them."""
+        numbers = x[0].numel() * self.copies  # of a sample, unfolded
+        some = max(1, CHUNK // numbers)  # samples
         if len(x) >= some:
             for part in x.split(some):
                 self._add(part)
             return
         self._waiting.append(x.clone())  # what comes after the layer may write to its input
-        if sum(map(len, self._waiting)) >= some:
+        waiting = sum(len(part) for part in self._waiting)
+        if waiting >= some:
             self._flush()
 
     def grams(self) -> list[Tensor]:
@@ -76,17 +95,19 @@ class GramSum:
 
 
 def gram_sum(layer: nn.Linear | nn.Conv2d) -> GramSum:
-    """Return an empty sum, in the form that suits the layer."""
-    if isinstance(layer, nn.Conv2d) and layer.groups == 1 and (*layer.stride, *layer.dilation) == (1, 1, 1, 1):
-        return KernelRows(layer)
-    return Patches(layer)
+    """Return an empty sum of the layer's Grams, float64 (d, d) a block, in the form that suits the layer."""
+    if not isinstance(layer, nn.Conv2d) or layer.groups > 1:
+        return Patches(layer)
+    moves_by_one = layer.stride == (1, 1) and layer.dilation == (1, 1)
+    return KernelRows(layer) if moves_by_one else Patches(layer)
 
 
 class Patches(GramSum):
     """The sum for any layer: one product per block of unfolded inputs."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        super().__init__(layer, math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1)
+        copies = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
+        super().__init__(layer, copies)
         self.totals: list[Tensor] = []
 
     def _add(self, x: Tensor) -> None:
@@ -102,7 +123,7 @@ class Patches(GramSum):
 
 
 def _add_upper(total: Tensor, rows: Tensor) -> None:
-    """total (d, d) += XᵀX for rows X (n, d), but for what stands below its diagonal blocks: half of the work."""
+    """Add XᵀX of rows X (n, d) to total (d, d), except what stands below its diagonal blocks: half of the work."""
     d = len(total)
     step = max(d // 8, 16)
     for i in range(0, d, step):
@@ -111,7 +132,7 @@ def _add_upper(total: Tensor, rows: Tensor) -> None:
 
 
 def _mirrored(total: Tensor) -> Tensor:
-    """The symmetric matrix whose upper triangle is that of `total`."""
+    """Return the symmetric matrix whose upper triangle is that of `total`, (d, d)."""
     return total.triu() + total.triu(1).T
 
 
@@ -131,7 +152,8 @@ class KernelRows(GramSum):
 
     def _add(self, x: Tensor) -> None:
         assert isinstance(self.layer, nn.Conv2d)
-        windows = padded(self.layer, x).permute(2, 0, 3, 1).unfold(2, self.width, 1)  # (h, n, places, c, width)
+        pixels = padded(self.layer, x).permute(2, 0, 3, 1)  # (h, n, w, c)
+        windows = pixels.unfold(2, self.width, 1)  # (h, n, places, c, width)
         rows = windows.transpose(3, 4).flatten(3).flatten(1, 2)  # (h, n * places, width * c)
         if self.total is None:
             d = rows.shape[2]
@@ -146,19 +168,23 @@ class KernelRows(GramSum):
     def _finish(self) -> list[Tensor]:
         if self.total is None:
             return []
-        total, d = self.total.clone(), self.total.shape[2]
+        total = self.total.clone()
+        d = total.shape[2]
         for j in range(1, self.k):
             for i in range(1, j + 1):
                 total[i, j] += total[i - 1, j - 1]
         for j in range(self.k):
             for i in range(j):
                 total[j, i] = total[i, j].T
-        parts = total.view(self.k, self.k, self.width, d // self.width, self.width, d // self.width)
-        return [_mirrored(parts.permute(3, 0, 2, 5, 1, 4).reshape(self.k * d, self.k * d))]  # (c, row, column) twice
+        c = d // self.width
+        parts = total.view(self.k, self.k, self.width, c, self.width, c)
+        whole = parts.permute(3, 0, 2, 5, 1, 4).reshape(self.k * d, self.k * d)  # (c, row, column) twice
+        return [_mirrored(whole)]
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor, sign: int = 1) -> None:
-    """total (d, e) += sign AᵀB for rows A (..., d) and B (..., e), summed in float64 over blocks of rows."""
-    blocks = zip(a.flatten(0, -2).split(ROWS), b.flatten(0, -2).split(ROWS), strict=True)
-    for rows, others in blocks:
+    """Add sign AᵀB of rows A (..., d) and B (..., e) to total (d, e), in float64 over blocks of rows."""
+    a_blocks = a.flatten(0, -2).split(ROWS)
+    b_blocks = b.flatten(0, -2).split(ROWS)
+    for rows, others in zip(a_blocks, b_blocks, strict=True):
         total.add_(rows.T @ others, alpha=sign)

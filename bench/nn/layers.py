@@ -22,17 +22,21 @@ def keep_mask(x: Tensor, p: float) -> Tensor:
     cut = round(p * LEVELS)
     size = x.numel()
     bits = torch.empty((size + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    levels = bits.view(torch.int16)[:size].to(x.dtype if x.dtype.itemsize > 2 else torch.float32)
+    wide = x.dtype if x.dtype.itemsize > 2 else torch.float32
+    levels = bits.view(torch.int16)[:size].to(wide)
     mask = levels.ge_(cut - LEVELS // 2)  # in place, and among floats: torch's comparison of integers is slow
     mask = mask.mul_(LEVELS / (LEVELS - cut)).to(x.dtype)
-    return mask.view(x.movedim(1, -1).shape).movedim(-1, 1) if x.dim() > 2 else mask.view(x.shape)
+    if x.dim() <= 2:
+        return mask.view(x.shape)
+    channels_last = x.movedim(1, -1).shape
+    return mask.view(channels_last).movedim(-1, 1)
 
 
 class Dropout(nn.Dropout):
     """Dropout of single elements of (n, c, ...), by `keep_mask` on a CPU and as torch has it on a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, c, ...) -> the same shape."""
+        """Return x (n, c, ...) with elements dropped and the others scaled, in the same shape."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu" or round(self.p * LEVELS) == LEVELS:
@@ -41,14 +45,14 @@ class Dropout(nn.Dropout):
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
-    """Normalization over neighboring channels (Krizhevsky et al. 2012), as torch defines it: x / (k + alpha m)**beta,
-    m the mean square over `size` channels around each, those beyond the edge counted as 0.
+    """Normalization over neighboring channels (Krizhevsky et al. 2012), as torch defines it: x / (k + alpha m)**beta.
 
-    The sum is made of shifted views, not by a pooling in three dimensions; a power of 3/4 takes two square roots.
+    m is the mean square over `size` channels around each, those beyond the edge counted as 0. The sum is made of
+    shifted views, not by a pooling in three dimensions; a power of 3/4 takes two square roots.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) -> the same shape."""
+        """Return x (n, c, h, w) normalized, in the same shape."""
         channels = x.shape[1]
         squares = F.pad(x * x, (0, 0, 0, 0, self.size // 2, (self.size - 1) // 2))
         total = squares[:, :channels]
@@ -63,8 +67,9 @@ class LocalResponseNorm(nn.LocalResponseNorm):
 
 @contextmanager
 def without_dropout(module: nn.Module) -> Iterator[None]:
-    """Inside, dropout lets everything pass, and all else is in the mode it was in."""
-    active = [layer for layer in module.modules() if isinstance(layer, nn.Dropout) and layer.training]
+    """Let dropout pass everything (n, c, ...) inside the block; all else stays in the mode it is in."""
+    dropouts = [layer for layer in module.modules() if isinstance(layer, nn.Dropout)]
+    active = [layer for layer in dropouts if layer.training]
     for layer in active:
         layer.training = False
     try:

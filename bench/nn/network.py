@@ -19,35 +19,40 @@ class WeightBlock:
     """
 
     def __init__(self, name: str, layer: nn.Linear | nn.Conv2d, group: int = 0) -> None:
-        self.name, self.layer, self.group = name, layer, group
+        self.name = name
+        self.layer = layer
+        self.group = group
         rows = layer.weight.shape[0] // groups_of(layer)
         self._rows = slice(group * rows, (group + 1) * rows)
 
     @property
     def weight(self) -> Tensor:
-        """(o, d), a view: writing to it changes the layer."""
+        """Return the matrix (o, d) as a view: writing to it changes the layer."""
         return self._matrix(self.layer.weight.detach())
 
     @property
     def grad(self) -> Tensor:
-        """(o, d), a view of the gradient: writing to it changes the step."""
+        """Return the gradient (o, d) as a view: writing to it changes the step. Raises `RuntimeError` without one."""
         if self.layer.weight.grad is None:
             raise RuntimeError(f"{self.name} has no gradient")
         return self._matrix(self.layer.weight.grad)
 
     def _matrix(self, tensor: Tensor) -> Tensor:
-        return tensor.view(len(tensor), -1)[self._rows]  # fails, where a copy would swallow what is written to it
+        matrix = tensor.view(len(tensor), -1)  # fails where a copy would be needed, which would swallow what is written
+        return matrix[self._rows]
 
 
 def groups_of(layer: nn.Module) -> int:
-    """1 for a Linear layer."""
+    """Return the number of groups of a convolution, and 1 for another layer."""
     return layer.groups if isinstance(layer, nn.Conv2d) else 1
 
 
 def blocks_of(name: str, layer: nn.Linear | nn.Conv2d) -> list[WeightBlock]:
-    """One block, `name`; or, of a grouped convolution, one per group: `name.g0`, `name.g1`, ..."""
+    """Return the weight blocks (o, d) of a layer: one, `name`, or one per group, `name.g0`, `name.g1`, ..."""
     groups = groups_of(layer)
-    return [WeightBlock(f"{name}.g{g}" if groups > 1 else name, layer, g) for g in range(groups)]
+    if groups == 1:
+        return [WeightBlock(name, layer)]
+    return [WeightBlock(f"{name}.g{g}", layer, g) for g in range(groups)]
 
 
 class Network(nn.Module):
@@ -62,9 +67,15 @@ class Network(nn.Module):
         self.backbone = backbone
         self.heads = nn.ModuleList(nn.Linear(features, num_classes, bias=False) for _ in range(num_heads))
 
+    @property
+    def shares_its_head(self) -> bool:
+        """Return whether one head serves all tasks."""
+        return len(self.heads) == 1
+
     def head(self, task: int) -> nn.Linear:
-        """The head that serves a task."""
-        return cast(nn.Linear, self.heads[task if len(self.heads) > 1 else 0])
+        """Return the head (num_classes, f) that serves a task."""
+        place = 0 if self.shares_its_head else task
+        return cast(nn.Linear, self.heads[place])
 
     def forward(
         self,
@@ -73,7 +84,7 @@ class Network(nn.Module):
         gates: Mapping[str, Tensor] | None = None,
         weights: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """Return the logits (n, num_classes) of a task's head, or of each sample's own task (n,).
+        """Return the logits (n, num_classes) for inputs (n, *input_shape), by a task's head or each sample's own (n,).
 
         `gates` multiply the outputs of layers, by path: (out,) for all samples or (n, out). `weights` stand in the
         place of parameters, by name.
@@ -89,40 +100,49 @@ class Network(nn.Module):
 
     def answer(self, features: Tensor, task: int | Tensor) -> Tensor:
         """Return the logits (n, num_classes) of features (n, f), by the head of a task or of each sample's (n,)."""
-        if not isinstance(task, Tensor) or len(self.heads) == 1:
-            return self.head(task if isinstance(task, int) else 0)(features)
+        if self.shares_its_head:
+            return cast(Tensor, self.heads[0](features))
+        if not isinstance(task, Tensor):
+            return self.head(task)(features)
         everything = torch.stack([head(features) for head in self.heads], dim=1)  # (n, T, num_classes)
-        return everything[torch.arange(len(features), device=task.device), task]
+        samples = torch.arange(len(features), device=task.device)
+        return everything[samples, task]
 
     def train(self, mode: bool = True) -> Network:
-        """Training mode; normalization with frozen statistics stays in evaluation mode."""
+        """Enter training mode and return the network; normalization with frozen statistics stays in evaluation mode."""
         super().train(mode)
+        if not self.statistics_frozen:
+            return self
         for module in self.modules():
-            if self.statistics_frozen and isinstance(module, _BatchNorm) and module.running_mean is not None:
+            if isinstance(module, _BatchNorm) and module.running_mean is not None:
                 module.eval()
         return self
 
     def layers(self) -> dict[str, nn.Linear | nn.Conv2d]:
-        """Every Linear and Conv2d layer that later tasks share, by its path, in order of registration.
+        """Return every Linear and Conv2d layer that later tasks share, by its path, in order of registration.
 
         A shared head is one of them; heads of single tasks are not.
         """
-        return {
-            name: module
-            for name, module in self.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d) and self._is_shared(name)
-        }
+        found: dict[str, nn.Linear | nn.Conv2d] = {}
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Conv2d) and self._is_shared(name):
+                found[name] = module
+        return found
 
     def blocks(self) -> dict[str, WeightBlock]:
-        """The weight matrices of `layers()`, by name."""
-        return {b.name: b for name, layer in self.layers().items() for b in blocks_of(name, layer)}
+        """Return the weight matrices (o, d) of `layers()`, by name."""
+        found: dict[str, WeightBlock] = {}
+        for name, layer in self.layers().items():
+            for block in blocks_of(name, layer):
+                found[block.name] = block
+        return found
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
-        """All parameters that later tasks share, by name: everything but the heads of single tasks."""
+        """Return all parameters that later tasks share, by name: everything but the heads of single tasks."""
         return {name: p for name, p in self.named_parameters() if self._is_shared(name)}
 
     def _is_shared(self, name: str) -> bool:
-        return len(self.heads) == 1 or not name.startswith("heads.")
+        return self.shares_its_head or not name.startswith("heads.")
 
     def open(self, tasks: list[int]) -> None:
         """Let all shared parameters and the heads of `tasks` learn, and no other head."""
@@ -133,24 +153,26 @@ class Network(nn.Module):
             self.head(task).requires_grad_(True)
 
     def freeze(self) -> None:
-        """No shared parameter learns."""
+        """Let no shared parameter learn."""
         for parameter in self.shared_parameters().values():
             parameter.requires_grad_(False)
 
 
 @contextmanager
 def _gated(network: Network, gates: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, the outputs of layers are multiplied by their gates."""
+    """Multiply the outputs of layers by their gates inside the block."""
 
     def multiply(gate: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
         def hook(layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
-            own = gate if gate.dim() == 2 else gate.unsqueeze(0)
-            return output * own.view(*own.shape, *[1] * (output.dim() - 2))
+            own = gate if gate.dim() == 2 else gate.unsqueeze(0)  # (n or 1, out)
+            places = [1] * (output.dim() - 2)
+            return output * own.view(*own.shape, *places)
 
         return hook
 
     with ExitStack() as stack:
         for path, gate in gates.items():
             layer = network.get_submodule(path)
-            stack.callback(layer.register_forward_hook(multiply(gate)).remove)
+            handle = layer.register_forward_hook(multiply(gate))
+            stack.callback(handle.remove)
         yield

@@ -15,11 +15,12 @@ from bench.nn.network import Network
 
 
 def track_statistics(module: nn.Module) -> None:
-    """From now on batch normalisation keeps running statistics, and evaluates with them."""
+    """Make batch normalisation keep running statistics (c,) from now on, and evaluate with them."""
     for layer in module.modules():
         if isinstance(layer, _BatchNorm) and layer.running_mean is None:
             layer.track_running_stats = True
-            layer.running_mean, layer.running_var = torch.zeros(layer.num_features), torch.ones(layer.num_features)
+            layer.running_mean = torch.zeros(layer.num_features)
+            layer.running_var = torch.ones(layer.num_features)
             layer.num_batches_tracked = torch.zeros((), dtype=torch.long)
 
 
@@ -30,16 +31,18 @@ def settle_statistics(
     train: Sequence[tuple[int, Tensor, Tensor]],
     batch_size: int,
 ) -> None:
-    """Where normalization tracks statistics, make them those of the training data, passed `forward` without dropout.
+    """Make the statistics that normalization tracks those of the training data, passed `forward` without dropout.
 
-    `train` has the task, inputs (n, *input_shape) and labels of each part. What is tracked in training is measured
-    behind dropout, whose outputs vary more than what evaluation will see (Li et
-    al., CVPR 2019): on the AlexNet that costs 19 points on the first task. So they are averaged anew, over one pass.
+    `train` has the task, inputs (n, *input_shape) and labels (n,) of each part. What is tracked in training is measured
+    behind dropout, whose outputs vary more than what evaluation will see (Li et al., CVPR 2019): on the AlexNet that
+    costs 19 points on the first task. So the statistics are averaged anew, over one pass. Where nothing is tracked,
+    nothing is done.
     """
-    if not _tracking(network):
+    layers = _tracking(network)
+    if not layers:
         return
     with evaluating(network), _momentum(network, None):  # a plain mean over batches
-        for layer in _tracking(network):
+        for layer in layers:
             layer.reset_running_stats()
             layer.train()
         for t, x, y in train:
@@ -48,12 +51,16 @@ def settle_statistics(
 
 
 def steady_statistics(module: nn.Module) -> AbstractContextManager[None]:
-    """Inside, normalisation does not move its running statistics: what passes is not what they are of."""
+    """Return a context in which normalisation does not move its running statistics (c,).
+
+    It is for passes of data that the statistics are not meant to describe.
+    """
     return _momentum(module, 0.0)
 
 
 @contextmanager
 def _momentum(module: nn.Module, momentum: float | None) -> Iterator[None]:
+    """Give normalization that tracks statistics another momentum inside the block."""
     before = {layer: layer.momentum for layer in _tracking(module)}
     for layer in before:
         layer.momentum = momentum
@@ -65,4 +72,6 @@ def _momentum(module: nn.Module, momentum: float | None) -> Iterator[None]:
 
 
 def _tracking(module: nn.Module) -> list[_BatchNorm]:
-    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None]
+    """Return the batch normalization layers that keep running statistics."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    return [layer for layer in layers if layer.running_mean is not None]

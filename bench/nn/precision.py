@@ -18,8 +18,10 @@ from bench.nn.network import Network
 
 
 def compute(forward: Callable[[Tensor, Any], Tensor], precision: str, x: Tensor, task: int | Tensor) -> Tensor:
-    """Return what `forward` gives for inputs and their task, logits (n, num_classes), in float32, computed in a
-    precision of `core.PRECISIONS`."""
+    """Return what `forward` gives for inputs (n, *input_shape) and their task: logits (n, num_classes) in float32.
+
+    They are computed in a precision of `core.PRECISIONS`.
+    """
     if precision == "fp32":
         return forward(x, task)
     with torch.autocast(x.device.type, torch.bfloat16):
@@ -36,20 +38,24 @@ def slowdown(device: str, rounds: int = 3) -> float:
     """
     width, batch, side = (256, 64, 16) if device == "cuda" else (32, 16, 8)
     with torch.random.fork_rng(devices=[]):
-        layers = nn.Conv2d(width, width, 3, padding=1), nn.Flatten(), nn.Linear(width * side**2, width)
-        network = Network(nn.Sequential(*layers), width, 10, 1).to(device)
+        convolution = nn.Conv2d(width, width, 3, padding=1)
+        linear = nn.Linear(width * side**2, width)
+        backbone = nn.Sequential(convolution, nn.Flatten(), linear)
+        network = Network(backbone, width, 10, 1).to(device)
         x = torch.randn(batch, width, side, side).to(device)
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
     for _ in range(rounds + 1):
         for precision, own in seconds.items():
             own.append(_seconds_of_step(network, precision, x))
-    return min(seconds["bf16"][1:]) / min(seconds["fp32"][1:])
+    shortest = {precision: min(own[1:]) for precision, own in seconds.items()}
+    return shortest["bf16"] / shortest["fp32"]
 
 
 def _seconds_of_step(network: Network, precision: str, x: Tensor) -> float:
     """Return the seconds of a forward and a backward pass, until a GPU has done them."""
     start = time.perf_counter()
-    compute(network, precision, x, 0).square().mean().backward()
+    loss = compute(network, precision, x, 0).square().mean()
+    loss.backward()
     if x.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start

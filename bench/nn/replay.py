@@ -1,7 +1,7 @@
 """Samples of the stream that a method keeps: which stay, which go, and which are drawn to be seen again.
 
-Samples are a dict of tensors with a row a sample: `x` (m, *input_shape), `y` (m,), `task` (m,), and whatever else a
-method keeps of each. It belongs into a method's memory under the name "samples", where it is saved and counted.
+Samples are a dict of tensors with a row for each sample: `x` (m, *input_shape), `y` (m,), `task` (m,), and whatever
+else a method keeps of each. It belongs in a method's memory under the name "samples", where it is saved and counted.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ Samples = dict[str, Tensor]
 
 
 def draw(samples: Samples, count: int, generator: torch.Generator) -> Samples:
-    """Return at most `count` distinct samples, drawn uniformly."""
-    chosen = torch.randperm(len(samples["y"]), generator=generator)[:count]
+    """Return at most `count` distinct samples, (count, ...) each, drawn uniformly."""
+    order = torch.randperm(len(samples["y"]), generator=generator)
+    chosen = order[:count]
     return {name: rows[chosen.to(rows.device)] for name, rows in samples.items()}
 
 
 def put(samples: Samples, new: Samples, slots: Sequence[int | None]) -> Samples:
-    """Return the samples with row i of `new` in slot `slots[i]`, nowhere for None; of two in one slot the later stays.
+    """Return the samples (m, ...) with row i of `new` (n, ...) in slot `slots[i]`, and nowhere for None.
 
-    New slots come in order, without a gap.
+    Of two rows in one slot the later stays. New slots come in order, without a gap.
     """
     last = {slot: row for row, slot in enumerate(slots) if slot is not None}
     if not last:
         return samples
-    size = max(len(samples.get("y", ())), max(last) + 1)
-    places, rows = list(last), list(last.values())
+    size_before = len(samples.get("y", ()))
+    size = max(size_before, max(last) + 1)
+    places = list(last)
+    rows = list(last.values())
     kept = {}
     for name, tensor in new.items():
         room = tensor.new_empty(size, *tensor.shape[1:])
@@ -59,7 +62,8 @@ def reservoir_slots(
         if position < capacity:
             slots.append(position)
             continue
-        slot = below(position + (rule == "uniform"))
+        candidates = position + 1 if rule == "uniform" else position
+        slot = below(candidates)
         slots.append(slot if slot < capacity else None)
     return slots
 
@@ -70,7 +74,7 @@ def integer_below(generator: torch.Generator) -> Callable[[int], int]:
 
 
 class Rings:
-    """For every class the last `per_class` samples seen (Chaudhry et al., ICLR 2019)."""
+    """The last `per_class` samples seen of every class (Chaudhry et al., ICLR 2019)."""
 
     def __init__(self, per_class: int) -> None:
         self.per_class = per_class
@@ -79,17 +83,20 @@ class Rings:
         self._slots: dict[tuple[int, int], int] = {}  # by label and place in its ring
 
     def add(self, new: Samples) -> None:
-        """Let samples in, in their order; each takes the place of its class's oldest."""
+        """Add samples (n, ...) in their order; each takes the place of the oldest of its class."""
         slots: list[int | None] = []
         for label in new["y"].tolist():
-            place = label, self._seen.get(label, 0) % self.per_class
-            self._seen[label] = self._seen.get(label, 0) + 1
-            slots.append(self._slots.setdefault(place, len(self._slots)))
+            seen = self._seen.get(label, 0)
+            place = label, seen % self.per_class
+            if place not in self._slots:
+                self._slots[place] = len(self._slots)
+            slots.append(self._slots[place])
+            self._seen[label] = seen + 1
         self.samples = put(self.samples, new, slots)
 
 
 def joined(first: Samples, second: Samples) -> Samples:
-    """Return the samples of both."""
+    """Return the samples of both, (m + n, ...), those of `first` (m, ...) first."""
     if not first:
         return second
     return {name: torch.cat([first[name], rows]) for name, rows in second.items()}

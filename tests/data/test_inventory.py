@@ -1,4 +1,4 @@
-"""The verb data: what it says of data in every state, what it prepares, and that nothing half done is ever left."""
+"""The command data: what it says of data in every state, what it prepares, and that nothing half done is ever left."""
 
 import errno
 import functools
@@ -35,9 +35,8 @@ def read(path: Path, *_: Path) -> tuple[data.Labelled, data.Labelled]:
 
 
 def archive(name: str, **more: Any) -> Archive:
-    return Archive(
-        **{"url": f"https://x.invalid/{name}", "md5": hashlib.md5(b"whole").hexdigest(), **more}, name=name, megabytes=1
-    )
+    known = {"url": f"https://x.invalid/{name}", "md5": hashlib.md5(b"whole").hexdigest()}
+    return Archive(**{**known, **more}, name=name, megabytes=1)
 
 
 def source(*archives: Archive, name: str = "tiny", **more: Any) -> Source:
@@ -77,7 +76,8 @@ def test_a_source_is_downloaded_verified_and_converted(tmp_path: Path, web: Call
     source().prepare(folder)
     assert files(folder) == {"a", "sub/b", "tiny.npz"}
     train, test = source().load_prepared(folder)
-    assert np.array_equal(train.x, images(1)) and np.array_equal(test.x, images(2))
+    assert np.array_equal(train.x, images(1))
+    assert np.array_equal(test.x, images(2))
     source().prepare(folder)
     assert asked == ["https://x.invalid/a", "https://x.invalid/sub/b"]
 
@@ -105,7 +105,8 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path, web: Callable[..., l
     asked = web(error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         source().prepare(tmp_path)
-    assert files(tmp_path) == {"a"} and asked == ["https://x.invalid/sub/b"]
+    assert files(tmp_path) == {"a"}
+    assert asked == ["https://x.invalid/sub/b"]
     web()
     source().prepare(tmp_path)
     assert "tiny.npz" in files(tmp_path)
@@ -119,7 +120,8 @@ def test_a_download_that_was_killed_is_not_taken_for_whole(tmp_path: Path, web: 
     unknown = source(archive("a", md5=""))
     assert unknown.state(tmp_path) == "missing, 1 MB to download"
     unknown.prepare(tmp_path)
-    assert asked == ["https://x.invalid/a"] and not left.exists()
+    assert asked == ["https://x.invalid/a"]
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("md5", ["", "0" * 32])
@@ -127,7 +129,8 @@ def test_content_that_is_not_whole_is_never_prepared(tmp_path: Path, web: Callab
     web(b"<html>")
     with pytest.raises(DataError, match=r"put a \(1 MB.* into") as caught:
         source(archive("a", md5=md5)).prepare(tmp_path)
-    assert "\n" not in str(caught.value) and "tiny.npz" not in files(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "tiny.npz" not in files(tmp_path)
     assert not list(tmp_path.glob(".*"))
 
 
@@ -159,7 +162,7 @@ def test_a_full_disk_leaves_nothing_half_written(
             file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(*((np, "savez", full) if call == "savez" else (os, "fsync", full)))
+    monkeypatch.setattr(np if call == "savez" else os, call, full)
     with pytest.raises(DataError, match=r"cannot write .*tiny.npz: No space left on device; free some space"):
         source().prepare(tmp_path)
     assert files(tmp_path) == {"a", "sub/b"}
@@ -202,7 +205,7 @@ def test_a_folder_without_permission(
             source().state(tmp_path)
 
 
-# The verb
+# The command
 
 
 @pytest.fixture
@@ -232,31 +235,38 @@ def plugin(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def look(command: Command, plugin: Path, tmp_path: Path) -> Command:
-    """`look(*words)` runs the verb on the three, with an empty folder of data."""
-    (tmp_path / "data").mkdir()
-    return lambda *words: command("data", "--plugin", plugin, "--data", tmp_path / "data", "--bench", "one,two", *words)
+    """`look(*words)` runs the command on the first two, with an empty folder of data."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return functools.partial(command, "data", "--plugin", plugin, "--data", folder, "--bench", "one,two")
 
 
 def test_nothing_there(look: Command, tmp_path: Path, web: Callable[..., list[str]]) -> None:
     asked = web()
     answer = look()
-    assert answer.code == 0 and answer.err == ""
-    assert answer.out.count("tiny, for one, two: missing\n") == 1 and "other, for one: missing\n" in answer.out
+    assert answer.code == 0
+    assert answer.err == ""
+    assert answer.out.count("tiny, for one, two: missing\n") == 1
+    assert "other, for one: missing\n" in answer.out
     md5 = hashlib.md5(b"whole").hexdigest()
     path = tmp_path / "data" / "sub" / "b"
     assert f"  {path}: missing, 1 MB, md5 {md5}, from https://x.invalid/sub/b\n" in answer.out
     assert "no checksum known, from https://x.invalid/c" in answer.out
     assert "data --prepare" in answer.out
-    assert not asked and not files(tmp_path / "data")
+    assert not asked
+    assert not files(tmp_path / "data")
 
 
 def test_prepare_and_again(look: Command, tmp_path: Path, web: Callable[..., list[str]]) -> None:
     asked = web()
     answer = look("--prepare")
-    assert answer.code == 0 and len(asked) == 3
+    assert answer.code == 0
+    assert len(asked) == 3
     found = re.search(r"tiny, for one, two: ready\n  (\S+): \S+ MB, md5 (\w{32});", answer.out)
-    assert found and hashlib.md5(Path(found[1]).read_bytes()).hexdigest() == found[2]
-    assert look("--prepare").out == look().out == answer.out and len(asked) == 3
+    assert found
+    assert hashlib.md5(Path(found[1]).read_bytes()).hexdigest() == found[2]
+    assert look("--prepare").out == look().out == answer.out
+    assert len(asked) == 3
 
 
 def test_downloaded_and_corrupt(look: Command, tmp_path: Path) -> None:
@@ -265,15 +275,20 @@ def test_downloaded_and_corrupt(look: Command, tmp_path: Path) -> None:
     for name in ("a", "sub/b", "c"):
         (folder / name).write_bytes(b"whole")
     answer = look()
-    assert answer.code == 0 and "two: downloaded\n" in answer.out and "other, for one: downloaded\n" in answer.out
-    assert "as published" in answer.out and "no checksum known: its content is checked" in answer.out
+    assert answer.code == 0
+    assert "two: downloaded\n" in answer.out
+    assert "other, for one: downloaded\n" in answer.out
+    assert "as published" in answer.out
+    assert "no checksum known: its content is checked" in answer.out
     (folder / "a").write_bytes(b"half")
     answer = look()
-    assert answer.code == 1 and "tiny, for one, two: corrupt\n" in answer.out
+    assert answer.code == 1
+    assert "tiny, for one, two: corrupt\n" in answer.out
     assert re.search(rf"{folder / 'a'}: \S+ MB, md5 \w+, not \w+: delete it; from https://x.invalid/a", answer.out)
     (folder / "tiny.npz").write_bytes(b"half")
     answer = look()
-    assert answer.code == 1 and f"{folder / 'tiny.npz'} cannot be read" in answer.out
+    assert answer.code == 1
+    assert f"{folder / 'tiny.npz'} cannot be read" in answer.out
     assert files(folder) == {"a", "sub/b", "c", "tiny.npz"}
 
 
@@ -283,7 +298,9 @@ def test_one_failure_does_not_keep_the_rest_from_being_prepared(
     web()
     (tmp_path / "data" / "a").write_bytes(b"half")
     answer = look("--prepare")
-    assert answer.code == 1 and "failed: " in answer.out and "Traceback" not in answer.out + answer.err
+    assert answer.code == 1
+    assert "failed: " in answer.out
+    assert "Traceback" not in answer.out + answer.err
     assert "other, for one: ready\n" in answer.out
     assert "tiny.npz" not in files(tmp_path / "data")
     assert command("data", "--plugin", plugin, "--bench", "three", "--prepare").out == "three: no such thing\n"
@@ -293,13 +310,15 @@ def test_one_failure_does_not_keep_the_rest_from_being_prepared(
 def test_interrupted(look: Command, tmp_path: Path, web: Callable[..., list[str]]) -> None:
     web(error=KeyboardInterrupt())
     answer = look("--prepare")
-    assert answer.code == 130 and answer.err.startswith("interrupted: ")
+    assert answer.code == 130
+    assert answer.err.startswith("interrupted: ")
     assert not files(tmp_path / "data")
 
 
 def test_a_wrong_name(command: Command) -> None:
     answer = command("data", "--bench", "digitz")
-    assert answer.code == 2 and "did you mean 'digits'?" in answer.err
+    assert answer.code == 2
+    assert "did you mean 'digits'?" in answer.err
 
 
 def test_every_benchmark_says_what_it_reads(command: Command, tmp_path: Path) -> None:

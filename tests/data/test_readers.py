@@ -50,15 +50,17 @@ def write_folders(folder: Path, classes: int = 3, per_class: int = 4, side: int 
     for c in range(classes):
         (folder / f"n{c:02}").mkdir(parents=True)
         for i in range(per_class):
-            Image.new("RGB", (side, side), (10 * c, i, 0)).save(folder / f"n{c:02}" / f"{i}.png")
+            image = Image.new("RGB", (side, side), (10 * c, i, 0))
+            image.save(folder / f"n{c:02}" / f"{i}.png")
     return sorted(folder.iterdir())
 
 
 def refused(path: Path, read: Reader) -> str:
-    """The one line with which a file is refused; it must name the file."""
+    """Return the one line with which a file is refused; it must name the file."""
     with pytest.raises(DataError) as caught:
         read(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
@@ -66,31 +68,44 @@ def refused(path: Path, read: Reader) -> str:
 
 
 def test_mat_has_images_last_and_ten_for_zero(tmp_path: Path) -> None:
-    x, y = pixels(20, 32, 32, 3), np.arange(1, 21) % 10
-    path = write_mat(tmp_path / "train_32x32.mat", x.transpose(1, 2, 3, 0), np.where(y == 0, 10, y)[:, None])
+    x = pixels(20, 32, 32, 3)
+    y = np.arange(1, 21) % 10
+    stored = np.where(y == 0, 10, y)
+    path = write_mat(tmp_path / "train_32x32.mat", x.transpose(1, 2, 3, 0), stored[:, None])
     images, labels = readers.read_mat(path)
-    assert np.array_equal(images, x) and images.dtype == np.uint8
-    assert labels.tolist() == y.tolist() and labels.dtype == np.int64
+    assert np.array_equal(images, x)
+    assert images.dtype == np.uint8
+    assert labels.tolist() == y.tolist()
+    assert labels.dtype == np.int64
 
 
 def test_batches_are_joined_and_their_channels_come_last(tmp_path: Path) -> None:
-    x, y = pixels(30, 3, 32, 32), RNG.integers(0, 10, 30)
+    x = pixels(30, 3, 32, 32)
+    y = RNG.integers(0, 10, 30)
     names = [f"cifar-10-batches-py/data_batch_{b}" for b in (1, 2, 3)]
-    parts = [{"data": x[10 * b :][:10].reshape(10, -1), "labels": y[10 * b :][:10].tolist()} for b in range(3)]
-    path = write_tar(tmp_path / "c.tar.gz", {n: pickle.dumps(p, 2) for n, p in zip(names, parts, strict=True)})
+    members = {}
+    for b, name in enumerate(names):
+        part = slice(10 * b, 10 * b + 10)
+        batch = {"data": x[part].reshape(10, -1), "labels": y[part].tolist()}
+        members[name] = pickle.dumps(batch, 2)
+    path = write_tar(tmp_path / "c.tar.gz", members)
     images, labels = readers.read_batches(path, names)
-    assert np.array_equal(images, x.transpose(0, 2, 3, 1)) and np.array_equal(labels, y)
+    assert np.array_equal(images, x.transpose(0, 2, 3, 1))
+    assert np.array_equal(labels, y)
     assert readers.read_batches(path, names[1:2])[1].tolist() == y[10:20].tolist()
     assert [p.name for p in tmp_path.iterdir()] == ["c.tar.gz"]  # nothing is unpacked
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_zip_of_pickles(tmp_path: Path, protocol: int) -> None:
-    x, y = pixels(20, 1, 32, 32), RNG.integers(0, 10, 20).astype(np.uint8)
+    x = pixels(20, 1, 32, 32)
+    y = RNG.integers(0, 10, 20).astype(np.uint8)
     content = pickle.dumps({"features": x, "labels": y}, protocol)
     path = write_zip(tmp_path / "n.zip", {"a.pkl": content, "__MACOSX/._a.pkl": b"junk", "../b.pkl": b"junk"})
     images, labels = readers.read_zip(path, "a.pkl")
-    assert np.array_equal(images, x[:, 0]) and np.array_equal(labels, y) and labels.dtype == np.int64
+    assert np.array_equal(images, x[:, 0])
+    assert np.array_equal(labels, y)
+    assert labels.dtype == np.int64
     assert [p.name for p in tmp_path.rglob("*")] == ["n.zip"]
 
 
@@ -98,11 +113,13 @@ def test_zip_of_pickles(tmp_path: Path, protocol: int) -> None:
 @pytest.mark.parametrize("listed", [list, np.array])
 def test_pickled_images(tmp_path: Path, protocol: int, listed: Callable[..., object]) -> None:
     """As one array, or a list of arrays with labels that may be scalars of numpy."""
-    x, y = pixels(6, 8, 8, 3), RNG.integers(0, 3, 6)
+    x = pixels(6, 8, 8, 3)
+    y = RNG.integers(0, 3, 6)
     path = tmp_path / "train.pkl"
     path.write_bytes(pickle.dumps({"images": listed(x), "labels": listed(y)}, protocol))
     images, labels = readers.read_images(path, 8)
-    assert np.array_equal(images, x) and np.array_equal(labels, y)
+    assert np.array_equal(images, x)
+    assert np.array_equal(labels, y)
     assert readers.read_images(path, 4)[0].shape == (6, 4, 4, 3)
 
 
@@ -119,8 +136,10 @@ def test_folders_of_images_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "n00" / ".DS_Store").touch()
     Image.new("L", (5, 9), 77).save(tmp_path / "n02" / "3.png")  # grey, and not square
     images, labels = readers.read_folders(readers.class_folders(tmp_path, 3), 4, 8)
-    assert images.shape == (12, 8, 8, 3) and labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert images[:, 0, 0, :2].tolist()[:11] == [[10 * c, i] for c in range(3) for i in range(4)][:11]
+    assert images.shape == (12, 8, 8, 3)
+    assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    first = images[:11, 0, 0, :2].tolist()  # of each image but the grey one
+    assert first == [[10 * c, i] for c in range(3) for i in range(4)][:11]
     assert (images[11] == 77).all()
 
 
@@ -128,7 +147,8 @@ def test_folders_of_images_in_the_order_of_names(tmp_path: Path) -> None:
 
 
 def mat(path: Path) -> Reader:
-    write_mat(path, pixels(20, 32, 32, 3).transpose(1, 2, 3, 0), np.arange(20)[:, None] % 10 + 1)
+    labels = np.arange(20) % 10 + 1
+    write_mat(path, pixels(20, 32, 32, 3).transpose(1, 2, 3, 0), labels[:, None])
     return readers.read_mat
 
 
@@ -139,12 +159,14 @@ def tar(path: Path) -> Reader:
 
 
 def zipped(path: Path) -> Reader:
-    write_zip(path, {"a.pkl": pickle.dumps({"features": pixels(20, 1, 32, 32), "labels": np.arange(20) % 10}, 4)})
+    content = {"features": pixels(20, 1, 32, 32), "labels": np.arange(20) % 10}
+    write_zip(path, {"a.pkl": pickle.dumps(content, 4)})
     return lambda p: readers.read_zip(p, "a.pkl")
 
 
 def pickled(path: Path) -> Reader:
-    path.write_bytes(pickle.dumps({"images": list(pixels(20, 8, 8, 3)), "labels": [i % 10 for i in range(20)]}))
+    content = {"images": list(pixels(20, 8, 8, 3)), "labels": [i % 10 for i in range(20)]}
+    path.write_bytes(pickle.dumps(content))
     return lambda p: readers.read_images(p, 8)
 
 
@@ -167,13 +189,17 @@ def test_a_damaged_byte_raises_nothing_but_data_errors(tmp_path: Path, write: Ca
     read = write(path)
     good = path.read_bytes()
     refusals = 0
-    for place in sorted({*range(0, 300), *RNG.integers(0, len(good), 100).tolist()} & {*range(len(good))}):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 0x5A]) + good[place + 1 :])
+    head = range(min(300, len(good)))
+    somewhere = RNG.integers(0, len(good), 100).tolist()
+    for place in sorted({*head, *somewhere}):
+        damaged = bytes([good[place] ^ 0x5A])
+        path.write_bytes(good[:place] + damaged + good[place + 1 :])
         try:
             read(path)
         except DataError as error:
             refusals += 1
-            assert str(path) in str(error) and "\n" not in str(error)
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
     assert refusals > 20
 
 
@@ -195,7 +221,8 @@ def test_pickles_that_would_run_code(tmp_path: Path) -> None:
     hostile = pickle.dumps({"data": Evil(flag), "features": 0, "images": 0, "labels": 0})
     plain = tmp_path / "c.pkl"
     plain.write_bytes(hostile)
-    write_tar(tmp_path / "a", {"b": hostile}), write_zip(tmp_path / "b", {"a.pkl": hostile})
+    write_tar(tmp_path / "a", {"b": hostile})
+    write_zip(tmp_path / "b", {"a.pkl": hostile})
     assert "mkdir" in refused(tmp_path / "a", lambda p: readers.read_batches(p, ["b"]))
     assert "mkdir" in refused(tmp_path / "b", lambda p: readers.read_zip(p, "a.pkl"))
     assert "mkdir" in refused(plain, lambda p: readers.read_images(p, 8))

@@ -32,12 +32,16 @@ SOURCE = Source("tiny", (2, 2, 3), 2, 6, 4, (ARCHIVE,), read=lambda path: (NOTHI
 @pytest.fixture
 def arrays() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    x = {f"x_{part}": rng.integers(0, 256, (n, 2, 2, 3), np.uint8) for part, n in (("train", 6), ("test", 4))}
-    return {**x, "y_train": np.arange(6) % 2, "y_test": np.arange(4) % 2}
+    return {
+        "x_train": rng.integers(0, 256, (6, 2, 2, 3), np.uint8),
+        "x_test": rng.integers(0, 256, (4, 2, 2, 3), np.uint8),
+        "y_train": np.arange(6) % 2,
+        "y_test": np.arange(4) % 2,
+    }
 
 
 def refused(folder: Path) -> str:
-    """The message with which the prepared array is refused; it must name the file."""
+    """Return the message with which the prepared array is refused; it must name the file."""
     with pytest.raises(DataError) as caught:
         SOURCE.load_prepared(folder)
     assert str(folder / "tiny.npz") in str(caught.value)
@@ -92,6 +96,10 @@ def test_a_truncated_array(tmp_path: Path, arrays: dict[str, np.ndarray], share:
     refused(tmp_path)
 
 
+def equal(a: Split, b: Split) -> bool:
+    return np.array_equal(a.x, b.x) and np.array_equal(a.y, b.y)
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_damaged_byte_is_refused_or_harmless(
     tmp_path: Path, arrays: dict[str, np.ndarray], save: Callable[..., None]
@@ -103,16 +111,15 @@ def test_a_damaged_byte_is_refused_or_harmless(
     expected = SOURCE.load_prepared(tmp_path)
     outcomes = set()
     for place in range(0, len(good), 3):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 0x5A]) + good[place + 1 :])
+        damaged = bytes([good[place] ^ 0x5A])
+        path.write_bytes(good[:place] + damaged + good[place + 1 :])
         try:
             found = SOURCE.load_prepared(tmp_path)
         except DataError as error:
             outcomes.add("refused")
             assert str(path) in str(error)
         else:
-            assert all(
-                np.array_equal(a.x, b.x) and np.array_equal(a.y, b.y) for a, b in zip(found, expected, strict=True)
-            )
+            assert all(map(equal, found, expected))
     assert outcomes == {"refused"}
 
 
@@ -130,7 +137,7 @@ def test_a_file_of_another_kind(tmp_path: Path, arrays: dict[str, np.ndarray]) -
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
-    """Writes as the Python 2 that made the CIFAR archives: texts and bytes alike are plain strings."""
+    """A pickler like that of Python 2, which made the CIFAR archives: texts and bytes alike are plain strings."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
@@ -149,7 +156,7 @@ def python2_pickle(content: object) -> bytes:
 
 
 def write_archive(path: Path, members: dict[str, bytes]) -> str:
-    """A tar.gz; returns its md5."""
+    """Write a tar.gz, and return its md5."""
     return hashlib.md5(write_tar(path, members).read_bytes()).hexdigest()
 
 
@@ -166,12 +173,11 @@ def test_the_cifar_archive_from_download_to_tasks(
     rng = np.random.default_rng(0)
     flat = {part: rng.integers(0, 256, (n, 3072), np.uint8) for part, n in sizes.items()}
     labels = {part: rng.permutation(np.arange(n) % 100).tolist() for part, n in sizes.items()}
-    members = {
-        f"cifar-100-python/{part}": python2_pickle(
-            {"data": flat[part], "fine_labels": labels[part], "coarse_labels": [0] * n, "filenames": ["a.png"] * n}
-        )
-        for part, n in sizes.items()
-    }
+    members = {}
+    for part, n in sizes.items():
+        content = {"data": flat[part], "fine_labels": labels[part]}
+        content |= {"coarse_labels": [0] * n, "filenames": ["a.png"] * n}
+        members[f"cifar-100-python/{part}"] = python2_pickle(content)
     [archive] = cifar.CIFAR100.archives
     whole = replace(archive, md5=write_archive(tmp_path / archive.name, members))
     source = replace(cifar.CIFAR100, archives=(whole,), num_train=sizes["train"], num_test=sizes["test"])
@@ -185,11 +191,13 @@ def test_the_cifar_archive_from_download_to_tasks(
 
     tasks = benchmark.stream(1, tmp_path)
     assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(190, 10, 20)] * 10
-    mean, sd = np.array([125.3, 123.0, 113.9]) / 255, np.array([63.0, 62.1, 66.7]) / 255
+    mean = np.array([125.3, 123.0, 113.9]) / 255
+    sd = np.array([63.0, 62.1, 66.7]) / 255
     for task in tasks:
         own = [i for i, label in enumerate(labels["test"]) if label // 10 == task.index]
         stored = flat["test"][own].reshape(-1, 3, 32, 32) / 255
-        np.testing.assert_allclose(task.test.x, (stored - mean[:, None, None]) / sd[:, None, None], atol=1e-5)
+        wanted = (stored - mean[:, None, None]) / sd[:, None, None]
+        np.testing.assert_allclose(task.test.x, wanted, atol=1e-5)
         assert task.test.y.tolist() == [labels["test"][i] % 10 for i in own]
         assert task.test.x.dtype == np.float32
         assert task.classes == tuple(str(10 * task.index + c) for c in range(10))
@@ -275,7 +283,8 @@ def test_a_source_of_several_archives(tmp_path: Path, download: Callable[[BaseEx
     (tmp_path / "b").write_bytes(b"all")
     assert source.state(tmp_path) == "downloaded"
     assert source.fetch(tmp_path) == [tmp_path / "a", tmp_path / "b"]
-    assert "a (1.26 MB" in source.wanted(tmp_path) and "b (1.26 MB" in source.wanted(tmp_path)
+    assert "a (1.26 MB" in source.wanted(tmp_path)
+    assert "b (1.26 MB" in source.wanted(tmp_path)
 
 
 def test_an_interrupted_download_leaves_nothing_to_stumble_over(
@@ -304,19 +313,20 @@ def test_an_interrupted_download_leaves_nothing_to_stumble_over(
         (2500, 0, [53, 2391, 2310, 728, 850]),
     ],
 )
-def test_k29_validation_indices(n: int, seed: int, first: list[int]) -> None:
+def test_validation_indices(n: int, seed: int, first: list[int]) -> None:
     order = legacy_shuffle(n, seed)
     assert order[: len(first)].tolist() == first
     assert np.array_equal(order, shuffle(np.arange(n), random_state=seed))
 
 
 def test_cifar_takes_its_validation_from_those_indices(cifar: ModuleType) -> None:
-    """Images of one pixel that tells their place; K-29, and B1: the same indices for every task."""
+    """Images of one pixel that tells their place: the same indices for every task, as in GPM's code."""
     y = np.random.default_rng(0).permutation(np.arange(50_000) % 100)
     place = np.zeros(50_000, np.int64)
     for t in range(10):
         place[y // 10 == t] = np.arange(5000)
-    x = np.stack([place // 256, place % 256, 0 * place], -1).astype(np.uint8)[:, None, None]
+    digits = np.stack([place // 256, place % 256, 0 * place], axis=-1)
+    x = digits.astype(np.uint8)[:, None, None]
 
     def places(split: Split) -> np.ndarray:
         pixels = split.x[..., 0, 0] * np.reshape(cifar.STD, 3) + np.reshape(cifar.MEAN, 3)
@@ -332,17 +342,17 @@ def test_cifar_takes_its_validation_from_those_indices(cifar: ModuleType) -> Non
 @pytest.mark.parametrize(
     ("n", "size", "batches", "last"),
     [
-        (4750, 64, 75, 14),  # B1: training, validation, test
+        (4750, 64, 75, 14),  # 10-split CIFAR-100: training, validation, test
         (250, 64, 4, 58),
         (1000, 64, 16, 40),
-        (2375, 64, 38, 7),  # B2
+        (2375, 64, 38, 7),  # CIFAR-100 by superclass
         (125, 64, 2, 61),
-        (47_500, 64, 743, 12),  # B3
+        (47_500, 64, 743, 12),  # 5-Datasets
         (26_032, 64, 407, 48),
-        (54_000, 10, 5400, 10),  # B5
+        (54_000, 10, 5400, 10),  # permuted MNIST
     ],
 )
-def test_k39_batches(n: int, size: int, batches: int, last: int) -> None:
+def test_batches_of_an_epoch(n: int, size: int, batches: int, last: int) -> None:
     cuts = slices(n, size)
     assert len(cuts) == batches
     assert cuts[-1].stop - cuts[-1].start == last
@@ -362,8 +372,11 @@ def images(split: Split) -> set[bytes]:
 
 
 def same(a: list[Task], b: list[Task]) -> bool:
-    pairs = [(getattr(s, p), getattr(t, p)) for s, t in zip(a, b, strict=True) for p in ("train", "validation", "test")]
-    return all(np.array_equal(u.x, v.x) and np.array_equal(u.y, v.y) for u, v in pairs)
+    for s, t in zip(a, b, strict=True):
+        parts = (s.train, t.train), (s.validation, t.validation), (s.test, t.test)
+        if not all(equal(u, v) for u, v in parts):
+            return False
+    return True
 
 
 @pytest.mark.parametrize("name", ["digits", "permuted_digits", "toy"])

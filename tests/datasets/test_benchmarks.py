@@ -60,17 +60,19 @@ def test_the_contract(name, check, data):
 @pytest.mark.slow
 def test_methods_run_by_the_recipe_under_both_protocols(name, method, protocol, data, run_by_recipe):
     R = run_by_recipe(name, method, protocol, data)
-    assert len(R[1]) == 2 and all(0 <= a <= 1 for a in R[1])
+    assert len(R[1]) == 2
+    assert all(0 <= a <= 1 for a in R[1])
 
 
 # CIFAR-100 by superclass
 
 
-def test_k31_superclasses_are_a_partition():
+def test_superclasses_are_a_partition():
     module = module_of("cifar100_superclass")
     assert sorted(c for group in module.GROUPS for c in group) == list(range(100))
     assert all(len(group) == 5 and list(group) == sorted(group) for group in module.GROUPS)
-    assert len(module.ORDERS) == 5 and all(sorted(order) == list(range(20)) for order in module.ORDERS)
+    assert len(module.ORDERS) == 5
+    assert all(sorted(order) == list(range(20)) for order in module.ORDERS)
 
 
 NAMES = """
@@ -91,7 +93,7 @@ SUPERCLASSES = {  # as Krizhevsky lists them
 
 
 @pytest.mark.parametrize("superclass", SUPERCLASSES)
-def test_k31_superclasses_by_name(superclass):
+def test_superclasses_by_name(superclass):
     group = module_of("cifar100_superclass").GROUPS[superclass]
     assert " ".join(NAMES.split()[c] for c in group) == SUPERCLASSES[superclass]
 
@@ -106,7 +108,7 @@ def test_k31_superclasses_by_name(superclass):
         (4, "6 14 0 11 12 17 13 4 9 1 7 19 8 10 3 15 18 5 2 16"),
     ],
 )
-def test_k31_tasks_follow_their_order(order, superclasses, data):
+def test_tasks_follow_their_order(order, superclasses, data):
     groups = module_of("cifar100_superclass").GROUPS
     tasks = stream("cifar100_superclass", data, order=order)
     assert [t.classes for t in tasks] == [tuple(map(str, groups[int(s)])) for s in superclasses.split()]
@@ -116,7 +118,7 @@ def test_k31_tasks_follow_their_order(order, superclasses, data):
         assert [int(task.classes[y]) for y in task.test.y] == first["y_test"][own].tolist()
 
 
-def test_k30_the_scramble():
+def test_the_scramble():
     stored = np.arange(3072).reshape(1, 3, 32, 32).transpose(0, 2, 3, 1)  # channel first in the archive, last in ours
     image = module_of("cifar100_superclass").scramble(stored)[0].transpose(2, 0, 1)
     assert image[0, 0, :4].tolist() == [0, 3, 6, 9]
@@ -125,12 +127,13 @@ def test_k30_the_scramble():
 
 @pytest.mark.parametrize("layout", ["correct", "scrambled"])
 @pytest.mark.parametrize("normalised", [True, False])
-def test_layout_and_normalisation_of_superclass_images(layout, normalised, data):
+def test_layout_and_normalization_of_superclass_images(layout, normalised, data):
     stored = np.load(data / "cifar100.npz")
     [image, *_] = stored["x_test"][np.isin(stored["y_test"], (4, 30, 55, 72, 95))]
     raw = image.transpose(2, 0, 1).reshape(-1) / 255
     c, h, w = np.indices((3, 32, 32))
-    wanted = raw[96 * h + 3 * w + c] if layout == "scrambled" else raw.reshape(3, 32, 32)
+    read_by_pixel = raw[96 * h + 3 * w + c]
+    wanted = read_by_pixel if layout == "scrambled" else raw.reshape(3, 32, 32)
     if normalised:
         mean, sd = np.array([[125.3, 123.0, 113.9], [63.0, 62.1, 66.7]])[:, :, None, None] / 255
         wanted = (wanted - mean) / sd
@@ -150,7 +153,7 @@ def test_protocols_of_the_superclasses():
 
 
 def test_validation_images_of_the_superclasses(data):
-    """The first 5 % of a legacy permutation of the task's images (K-29): by 0, or by the run's seed."""
+    """The first 5 % of a legacy permutation of the task's images: by 0, or by the run's seed."""
     stored = np.load(data / "cifar100.npz")
     own = stored["x_train"][np.isin(stored["y_train"], (1, 32, 67, 73, 91))]
     for options, by in (({"validation": "fixed"}, 0), ({"validation": "seed"}, 7)):
@@ -158,7 +161,8 @@ def test_validation_images_of_the_superclasses(data):
         order = legacy_shuffle(len(own), by)
         assert (len(own), len(task.validation), len(task.train)) == (300, 15, 285)
         for split, part in ((task.validation, order[:15]), (task.train, order[15:])):
-            assert np.array_equal(np.rint(255 * split.x).astype(np.uint8), own[part].transpose(0, 3, 1, 2))
+            bytes_again = np.rint(255 * split.x).astype(np.uint8)
+            assert np.array_equal(bytes_again, own[part].transpose(0, 3, 1, 2))
 
 
 # Permuted MNIST
@@ -167,7 +171,7 @@ def test_validation_images_of_the_superclasses(data):
 @pytest.mark.parametrize(
     ("seed", "numbers"), [(0, "2 8 4 9 1 6 7 3 0 5"), (1, "2 9 6 4 0 3 1 7 8 5"), (2, "4 1 5 0 7 2 3 6 9 8")]
 )
-def test_k36_order_and_pixels(seed, numbers, data):
+def test_order_and_pixels(seed, numbers, data):
     """Permutation r in place i is `shuffle(pixels, random_state=100 r + i)` of the normalised image."""
     stored = np.load(data / "mnist.npz")["x_test"].reshape(-1, 784)
     image = (stored[3].astype(np.float32) / 255 - np.float32(0.1307)) / np.float32(0.3081)
@@ -178,11 +182,12 @@ def test_k36_order_and_pixels(seed, numbers, data):
     assert all(task.train.x.flags.c_contiguous for task in tasks)  # or batches are slow to gather
 
 
-def test_k36_first_positions(data):
+def test_first_positions(data):
     stored = np.load(data / "mnist.npz")["x_test"].reshape(-1, 784)
     for t, chosen in ((0, [745, 491, 157, 422, 329, 168]), (1, [744, 134, 42, 100, 536, 314])):
         test = stream("permuted_mnist", data, 2)[t].test
-        assert np.array_equal(np.rint((test.x[:, :6] * 0.3081 + 0.1307) * 255), stored[:, chosen])
+        images = test.x[:, :6] * 0.3081 + 0.1307
+        assert np.array_equal(np.rint(images * 255), stored[:, chosen])
 
 
 def test_validation_images_of_permuted_mnist(data):
@@ -201,8 +206,9 @@ def test_validation_images_of_permuted_mnist(data):
 
 
 def idx(array: np.ndarray, kind: int = 8) -> bytes:
-    head = bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.tobytes()
+    magic = bytes([0, 0, kind, array.ndim])
+    sizes = struct.pack(f">{array.ndim}I", *array.shape)
+    return magic + sizes + array.tobytes()
 
 
 def test_mnist_from_its_files_to_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +216,10 @@ def test_mnist_from_its_files_to_tasks(tmp_path: Path, monkeypatch: pytest.Monke
     wanted, whole = {}, []
     for archive, key in zip(MNIST.archives, ("x_train", "y_train", "x_test", "y_test"), strict=True):
         n = 200 if "train" in key else 50
-        wanted[key] = rng.integers(0, 256, (n, 28, 28), np.uint8) if key[0] == "x" else (np.arange(n) % 10).astype("B")
+        if key.startswith("x"):
+            wanted[key] = rng.integers(0, 256, (n, 28, 28), np.uint8)
+        else:
+            wanted[key] = (np.arange(n) % 10).astype(np.uint8)
         content = packed(idx(wanted[key]))
         (tmp_path / archive.name).write_bytes(content)
         whole.append(replace(archive, md5=hashlib.md5(content).hexdigest()))
@@ -222,7 +231,8 @@ def test_mnist_from_its_files_to_tasks(tmp_path: Path, monkeypatch: pytest.Monke
     assert benchmark.data_state(tmp_path) == "ready"
     train, test = source.load_prepared(tmp_path)
     for split, part in ((train, "train"), (test, "test")):
-        assert np.array_equal(split.x, wanted[f"x_{part}"]) and np.array_equal(split.y, wanted[f"y_{part}"])
+        assert np.array_equal(split.x, wanted[f"x_{part}"])
+        assert np.array_equal(split.y, wanted[f"y_{part}"])
     assert [len(t.train) for t in benchmark.stream(0, tmp_path)] == [180] * 10
     (tmp_path / "mnist.npz").unlink()
     (tmp_path / MNIST.archives[2].name).write_bytes(b"half")
@@ -264,14 +274,17 @@ def test_a_broken_idx_file_is_refused(tmp_path: Path, content: bytes, says: str)
     with pytest.raises(DataError, match=says) as caught:
         read_idx(path, 3)
     message = str(caught.value)
-    assert str(path) in message and "\n" not in message
+    assert str(path) in message
+    assert "\n" not in message
 
 
 def test_any_damaged_byte_of_a_gzipped_idx_file_is_refused_or_harmless(tmp_path: Path) -> None:
-    path, good = tmp_path / "labels.gz", packed(idx(np.arange(50, dtype=np.uint8)))
+    path = tmp_path / "labels.gz"
+    good = packed(idx(np.arange(50, dtype=np.uint8)))
     refused = 0
     for i in range(len(good)):
-        path.write_bytes(good[:i] + bytes([good[i] ^ 0x5A]) + good[i + 1 :])
+        damaged = bytes([good[i] ^ 0x5A])
+        path.write_bytes(good[:i] + damaged + good[i + 1 :])
         try:
             assert np.array_equal(read_idx(path, 1), np.arange(50))
         except DataError as error:

@@ -19,7 +19,7 @@ LONG = ("evaluation_changes_nothing", "global_random_state_is_untouched")
 
 
 def param(method, check, ground):
-    """A case of `test_method`; slow on the second ground, whose network is larger, and where the check takes long."""
+    """Return a case of `test_method`; slow on the second ground, whose network is larger, and for the long checks."""
     slow = ground == method_checks.SHARED or check.__name__ in LONG
     name = f"{method}-{check.__name__}-{ground.benchmark}"
     return pytest.param(method, check, ground, id=name, marks=pytest.mark.slow if slow else ())

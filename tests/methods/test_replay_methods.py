@@ -24,13 +24,14 @@ corrected = sys.modules[AGEM.__module__].corrected  # type: ignore[attr-defined]
 )  # fmt: skip
 def test_the_correction_of_agem(own: list[float], reference: list[float], known: list[float] | None) -> None:
     """The first two as mammoth's code computes them; the others by hand, over several parameters as over one."""
-    parts = [torch.tensor(own[:1]), torch.tensor(own[1:])], [torch.tensor(reference[:1]), torch.tensor(reference[1:])]
-    found = torch.cat(corrected(*parts))
+    grads = [torch.tensor(own[:1]), torch.tensor(own[1:])]
+    references = [torch.tensor(reference[:1]), torch.tensor(reference[1:])]
+    found = torch.cat(corrected(grads, references))
     torch.testing.assert_close(found, torch.tensor(known or own), atol=1e-6, rtol=0)
     assert float(found @ torch.tensor(reference)) >= -1e-6
 
 
-def test_no_step_of_agem_raises_the_loss_on_its_reference() -> None:
+def test_no_step_of_agem_raises_the_loss_on_its_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run("agem", reference=1000)
     run.learn(1)
     products, edit = [], run.method.edit_grads
@@ -40,14 +41,13 @@ def test_no_step_of_agem_raises_the_loss_on_its_reference() -> None:
         old = run.method.memory["samples"]
         loss = F.cross_entropy(run.network(old["x"], old["task"]), old["y"])
         reference = torch.autograd.grad(loss, run.method.learning, materialize_grads=True)
-        products.append(float(sum((p.grad * r).sum() for p, r in zip(run.method.learning, reference, strict=True))))
+        terms = [(p.grad * r).sum() for p, r in zip(run.method.learning, reference, strict=True)]
+        products.append(float(sum(terms)))
 
-    type(run.method).edit_grads, before = lambda self: watched(), type(run.method).edit_grads
-    try:
-        run.learn(2, first=1)
-    finally:
-        type(run.method).edit_grads = before
-    assert len(products) > 10 and min(products) > -1e-5
+    monkeypatch.setattr(type(run.method), "edit_grads", lambda self: watched())
+    run.learn(2, first=1)
+    assert len(products) > 10
+    assert min(products) > -1e-5
     assert min(products) < 1e-5, "no step was corrected"
 
 
@@ -57,22 +57,32 @@ def test_what_agem_keeps(fill: str) -> None:
     _, records = run.session.run()
     samples = run.method.memory["samples"]
     found = sorted(zip(samples["task"].tolist(), samples["y"].tolist(), strict=True))
-    assert found == [(t, y) for t in range(3) for y in range(2) for _ in range(3)]
+    classes = [(t, y) for t in range(3) for y in range(2)]
+    assert found == [pair for pair in classes for _ in range(3)]
     assert [record.stored for record in records] == [6, 12, 18]
     for task in range(3):
         images = torch.from_numpy(run.tasks[task].train.x)
         mine = samples["x"][samples["task"] == task]
-        assert all((images == image).flatten(1).all(1).any() for image in mine) and len(mine) == 6
+        assert len(mine) == 6
+        for image in mine:
+            same = (images == image).flatten(1).all(1)
+            assert same.any()
 
 
 def test_er_trains_on_the_batch_and_as_many_old_samples_each_with_its_own_head() -> None:
     run = Run("er", capacity=24)
     run.learn(2)
-    x, y = torch.from_numpy(run.tasks[2].train.x[:5]), torch.from_numpy(run.tasks[2].train.y[:5])
+    x = torch.from_numpy(run.tasks[2].train.x[:5])
+    y = torch.from_numpy(run.tasks[2].train.y[:5])
     mixed = run.method.before_step(Batch(x, y, 2))
-    assert torch.equal(mixed.x[:5], x) and torch.equal(mixed.task[:5], torch.full((5,), 2))
-    assert len(mixed.y) == 10 and set(mixed.task[5:].tolist()) <= {0, 1}
-    parts = [F.cross_entropy(run.network(a[None], int(t)), b[None]) for a, b, t in zip(*mixed[:3], strict=True)]
+    assert torch.equal(mixed.x[:5], x)
+    assert torch.equal(mixed.task[:5], torch.full((5,), 2))
+    assert len(mixed.y) == 10
+    assert set(mixed.task[5:].tolist()) <= {0, 1}
+    parts = []
+    for image, label, task in zip(mixed.x, mixed.y, mixed.task, strict=True):
+        logits = run.network(image[None], int(task))
+        parts.append(F.cross_entropy(logits, label[None]))
     torch.testing.assert_close(run.method.loss(mixed), torch.stack(parts).mean())
 
 
@@ -90,7 +100,8 @@ def test_one_loss_over_the_heads_of_several_tasks() -> None:
 def test_er_offers_every_sample_once_however_many_epochs() -> None:
     run = Run("er", capacity=1000, epochs=3)
     _, records = run.session.run()
-    assert [record.stored for record in records] == [48, 96, 144] and int(run.method.memory["seen"]) == 144
+    assert [record.stored for record in records] == [48, 96, 144]
+    assert int(run.method.memory["seen"]) == 144
 
 
 def test_er_that_keeps_nothing_new_is_fine_tuning_with_one_old_sample() -> None:
@@ -99,7 +110,8 @@ def test_er_that_keeps_nothing_new_is_fine_tuning_with_one_old_sample() -> None:
     _, records = run.session.run()
     sample = run.method.memory["samples"]
     assert [record.stored for record in records] == [1, 1, 1]
-    assert records[-1].state_bytes == sum(t.nbytes for t in sample.values()) + run.method.memory["seen"].nbytes
+    size = sum(t.nbytes for t in sample.values())
+    assert records[-1].state_bytes == size + run.method.memory["seen"].nbytes
 
 
 @pytest.mark.parametrize("method", ["er", "agem"])
@@ -115,6 +127,8 @@ def test_heads_of_earlier_tasks_go_on_learning(method: str) -> None:
 def test_replay_forgets_less_than_fine_tuning() -> None:
     """On permuted digits, three epochs a task: the mean accuracy on the first four tasks after the fifth."""
     ground = Ground("permuted_digits", "published")
-    final = {name: Run(name, ground=ground, epochs=3).learn()[-1][:4] for name in ("finetune", "agem", "er")}
-    means = {name: sum(a or 0.0 for a in row) / 4 for name, row in final.items()}
+    means = {}
+    for name in ("finetune", "agem", "er"):
+        R = Run(name, ground=ground, epochs=3).learn()
+        means[name] = sum(a or 0.0 for a in R[-1][:4]) / 4
     assert means["er"] > means["agem"] > means["finetune"] + 0.02, means

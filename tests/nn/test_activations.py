@@ -1,6 +1,7 @@
 """Input matrices, Grams and per-sample gradients against torch's own operators and autograd."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def rows(matrix: list[int]) -> torch.Tensor:
     return torch.tensor(matrix, dtype=torch.float32)
 
 
-def test_patches_in_order():  # K-13
+def test_patches_in_order():
     x = torch.arange(18.0).view(1, 2, 3, 3)
     patches = unfold_inputs(nn.Conv2d(2, 1, 2), x)[0]
     assert torch.equal(patches[0], rows([0, 1, 3, 4, 9, 10, 12, 13]))
@@ -31,7 +32,7 @@ def test_patches_in_order():  # K-13
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2d(6, 8, 3, groups=2, stride=2, padding=2, dilation=2),  # K-27
+        nn.Conv2d(6, 8, 3, groups=2, stride=2, padding=2, dilation=2),
         nn.Conv2d(6, 9, (2, 3), padding="same", dilation=(1, 2), groups=3),
         nn.Conv2d(6, 4, 4, padding="same"),
         nn.Conv2d(6, 4, 3, padding=(1, 2), padding_mode="reflect"),
@@ -39,14 +40,16 @@ def test_patches_in_order():  # K-13
         nn.Conv2d(6, 12, 1, stride=2),
         nn.Conv2d(6, 6, 3, groups=6, bias=False),
     ],
-    ids=["K-27", "same, grouped", "same, even", "reflect", "circular", "1x1 strided", "depthwise"],
+    ids=["all at once", "same, grouped", "same, even", "reflect", "circular", "1x1 strided", "depthwise"],
 )
 def test_rows_times_weight_is_the_convolution(layer):
-    layer, x = layer.double(), torch.randn(2, 6, 9, 9, dtype=torch.float64)
+    layer = layer.double()
+    x = torch.randn(2, 6, 9, 9, dtype=torch.float64)
     out = layer(x)
     blocks = blocks_of("layer", layer)
     groups = [x_g @ b.weight.T for x_g, b in zip(unfold_inputs(layer, x), blocks, strict=True)]
-    product = torch.cat(groups, dim=1).view(2, *out.shape[2:], -1).permute(0, 3, 1, 2)
+    by_place = torch.cat(groups, dim=1).view(2, *out.shape[2:], -1)
+    product = by_place.permute(0, 3, 1, 2)
     bias = 0 if layer.bias is None else layer.bias.view(-1, 1, 1)
     torch.testing.assert_close(product + bias, out, atol=1e-12, rtol=0)
 
@@ -56,34 +59,40 @@ def test_tokens_are_rows():
 
 
 def input_shapes(network: Network, x: torch.Tensor, counts: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """d x n of every layer's input matrix, from the first so many samples."""
-    shapes, samples = {}, dict(zip(network.layers(), counts, strict=True))
+    """Return d x n of every layer's input matrix, from the first so many samples."""
+    shapes = {}
+    samples = dict(zip(network.layers(), counts, strict=True))
+
+    def observe(layer, inputs, name):
+        first = inputs[0][: samples[name]]
+        [matrix] = unfold_inputs(layer, first)
+        shapes[name] = tuple(matrix.T.shape)
+
     for name, layer in network.layers().items():
-        layer.register_forward_pre_hook(
-            lambda m, x, name=name: shapes.update({name: tuple(unfold_inputs(m, x[0][: samples[name]])[0].T.shape)})
-        )
+        layer.register_forward_pre_hook(partial(observe, name=name))
     network(x, 0)
     return list(shapes.values())
 
 
-def test_gpm_shapes_of_the_alexnet():  # K-5
+def test_gpm_shapes_of_the_alexnet():
     network = architectures.build(Catalog().benchmark("split_cifar100"))
     shapes = input_shapes(network, torch.randn(125, 3, 32, 32), (24, 100, 100, 125, 125))
     assert shapes == [(48, 20184), (576, 14400), (512, 2500), (1024, 125), (2048, 125)]
 
 
-def test_gpm_shapes_of_the_mlp():  # K-5: the shared head is one of the layers
+def test_gpm_shapes_of_the_mlp():  # the shared head is one of the layers
     network = Network(architectures.mlp((1, 28, 28)), 100, 10, 1)
-    assert input_shapes(network, torch.randn(300, 1, 28, 28), (300,) * 3) == [(784, 300), (100, 300), (100, 300)]
+    shapes = input_shapes(network, torch.randn(300, 1, 28, 28), (300, 300, 300))
+    assert shapes == [(784, 300), (100, 300), (100, 300)]
 
 
-def test_gpm_shapes_of_the_lenet():  # K-5
+def test_gpm_shapes_of_the_lenet():
     network = Network(architectures.lenet((3, 32, 32)), 500, 5, 20)
     shapes = input_shapes(network, torch.randn(125, 3, 32, 32), (24, 100, 125, 125))
     assert shapes == [(75, 24576), (500, 25600), (3200, 125), (800, 125)]
 
 
-RESNET_ROWS = {  # K-5, by the side of an image: positions of a layer's output times the samples it uses
+RESNET_ROWS = {  # as in DFGP's logs, by the side of an image: positions of a layer's output times the samples it uses
     32: [10240] * 5 + [2560] * 4 + [12800] + [3200] * 3 + [6400, 6400] + [1600] * 5,
     84: [17640] * 5 + [4410] * 4 + [22050] + [6050] * 3 + [12100, 12100] + [3600] * 5,
 }
@@ -91,19 +100,26 @@ RESNET_ROWS = {  # K-5, by the side of an image: positions of a layer's output t
 
 @pytest.mark.parametrize("side", [32, 84])
 @pytest.mark.slow
-def test_gpm_shapes_of_the_resnet(side):  # K-5; a shortcut uses as many samples as its block's first convolution
-    body = architectures.BACKBONES["resnet18" if side == 32 else "resnet18_stride2"]((3, side, side))
-    main, shortcuts = [10] * 8 + [50] * 3 + [100] * 6, {6: 10, 10: 50, 14: 100}  # M2.3
-    samples = [n for i, count in enumerate(main) for n in ((count, shortcuts[i]) if i in shortcuts else (count,))]
+def test_gpm_shapes_of_the_resnet(side):  # a shortcut uses as many samples as its block's first convolution
+    name, features = ("resnet18", 640) if side == 32 else ("resnet18_stride2", 1440)
+    body = architectures.BACKBONES[name]((3, side, side))
+    main = [10] * 8 + [50] * 3 + [100] * 6
+    shortcuts = {6: 10, 10: 50, 14: 100}  # batch_list of GPM's code
+    samples = []
+    for i, count in enumerate(main):
+        samples.append(count)
+        if i in shortcuts:
+            samples.append(shortcuts[i])
     d = [27] + [180] * 5 + [360, 20, 360, 360, 360, 720, 40] + [720] * 3 + [1440, 80, 1440, 1440]
-    network = Network(body, 640 if side == 32 else 1440, 10, 5)
-    shapes = input_shapes(network, torch.randn(100, 3, side, side), tuple(samples))
+    network = Network(body, features, 10, 5)
+    x = torch.randn(100, 3, side, side)
+    shapes = input_shapes(network, x, tuple(samples))
     assert shapes == list(zip(d, RESNET_ROWS[side], strict=True))
 
 
 @pytest.fixture
 def network() -> Network:
-    """With a grouped convolution, batch statistics, dropout and two heads."""
+    """Return a network with a grouped convolution, batch statistics, dropout and two heads."""
     torch.manual_seed(0)
     body = nn.Sequential(
         nn.Conv2d(4, 6, 3, groups=2, padding=1),
@@ -118,25 +134,32 @@ def network() -> Network:
 
 
 def test_grams_add_up_over_batches_and_leave_everything_alone(network):
-    x, y = torch.randn(8, 4, 4, 4), torch.zeros(8, dtype=torch.long)
+    x = torch.randn(8, 4, 4, 4)
+    y = torch.zeros(8, dtype=torch.long)
     seen = {}
     network.layers()["backbone.5"].register_forward_pre_hook(lambda m, x: seen.setdefault("fc", []).append(x[0]))
     network.train()
     network.backbone[3].eval()
-    before, state = torch.random.get_rng_state(), copy.deepcopy(network.state_dict())
-    grams = input_grams(network, [(x[:4], y[:4]), (x[4:], y[4:])], 1)
+    before = torch.random.get_rng_state()
+    state = copy.deepcopy(network.state_dict())
+    halves = [(x[:4], y[:4]), (x[4:], y[4:])]
+    grams = input_grams(network, halves, 1)
     assert list(grams) == ["backbone.0.g0", "backbone.0.g1", "backbone.5"]
     inputs = torch.cat(seen["fc"]).double()
     torch.testing.assert_close(grams["backbone.5"], inputs.T @ inputs, rtol=1e-6, atol=1e-5)  # products are float32
-    assert grams["backbone.0.g0"].shape == (18, 18) and grams["backbone.5"].dtype == torch.float64
+    assert grams["backbone.0.g0"].shape == (18, 18)
+    assert grams["backbone.5"].dtype == torch.float64
     assert torch.equal(before, torch.random.get_rng_state())
-    assert network.training and network.backbone[0].training and not network.backbone[3].training
+    assert network.training
+    assert network.backbone[0].training
+    assert not network.backbone[3].training
     assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
 
 
 def test_grams_of_the_first_samples_see_the_statistics_of_all(network):
-    x, y = torch.randn(8, 4, 4, 4), torch.zeros(8, dtype=torch.long)
+    x = torch.randn(8, 4, 4, 4)
+    y = torch.zeros(8, dtype=torch.long)
     part = input_grams(network, [(x, y)], 0, {"backbone.5": 3})
     whole = input_grams(network, [(x, y)], 0)
     rest = input_grams(network, [(x.flip(0), y)], 0, {"backbone.5": 5})
@@ -148,7 +171,8 @@ def test_grams_of_the_first_samples_see_the_statistics_of_all(network):
 def test_squared_gradients_are_those_of_each_sample(network):
     """Against autograd, one sample at a time, with the batch's statistics held constant."""
     network.double()
-    x, y = torch.randn(5, 4, 4, 4).double(), torch.tensor([0, 1, 2, 0, 1])
+    x = torch.randn(5, 4, 4, 4).double()
+    y = torch.tensor([0, 1, 2, 0, 1])
     network.open([0])
     squares = squared_gradients(network, x, y, 0)
     assert set(squares) == set(network.shared_parameters())
@@ -171,7 +195,8 @@ def test_squared_gradients_refuse_what_they_cannot_do():
         squared_gradients(network, torch.randn(3, 4), torch.tensor([0, 1, 0]), 0)
 
 
-def test_batch_estimator_is_smaller_by_the_batch():  # K-22: E[(batch mean)²] = F / b for gradients of zero mean
+def test_batch_estimator_is_smaller_by_the_batch():  # E[(batch mean)²] = F / b for gradients of zero mean
     grads = 2 * torch.randn(20_000, generator=torch.Generator().manual_seed(0))
-    ratio = float(grads.view(-1, 20).mean(1).square().mean() / grads.square().mean())
-    assert ratio == pytest.approx(1 / 20, rel=0.15)
+    by_batch = grads.view(-1, 20).mean(1).square().mean()
+    by_sample = grads.square().mean()
+    assert float(by_batch / by_sample) == pytest.approx(1 / 20, rel=0.15)

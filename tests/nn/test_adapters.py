@@ -21,19 +21,30 @@ def network() -> Network:
 
 
 def directions(network: Network, ranks: dict[str, int]) -> dict[str, torch.Tensor]:
-    return {n: torch.randn(ranks.get(n, 2), b.weight.shape[1]).double() for n, b in network.blocks().items()}
+    drawn = {}
+    for name, block in network.blocks().items():
+        rank = ranks.get(name, 2)
+        drawn[name] = torch.randn(rank, block.weight.shape[1]).double()
+    return drawn
 
 
-@pytest.mark.parametrize("batch", [2, 64], ids=["factored", "materialised"])
+def orthonormal(d: int, k: int) -> torch.Tensor:
+    return torch.linalg.qr(torch.randn(d, k).double()).Q
+
+
+@pytest.mark.parametrize("batch", [2, 64], ids=["factored", "materialized"])
 def test_attach_train_merge(network, batch):
     x = torch.randn(batch, 4, 8, 8).double()
-    before, keys, names = network(x, 0), list(network.state_dict()), list(network.layers())
+    before = network(x, 0)
+    keys = list(network.state_dict())
+    names = list(network.layers())
     factors = attach(network, directions(network, {"backbone.0.g1": 0, "backbone.3": 0}), scale=0.5)
     assert sorted(factors) == ["backbone.0.g0", "backbone.0.g1", "backbone.2"]
     assert sum(isinstance(m, LowRank) for m in network.modules()) == 2
     torch.testing.assert_close(network(x, 0), before, atol=1e-12, rtol=0)
     trained = {n for n, p in network.named_parameters() if p.requires_grad and not n.startswith("heads.")}
-    assert all(".ups." in n for n in trained) and len(trained) == 3
+    assert all(".ups." in n for n in trained)
+    assert len(trained) == 3
     with torch.no_grad():
         for up, _ in factors.values():
             up.normal_()
@@ -41,11 +52,12 @@ def test_attach_train_merge(network, batch):
     assert float((adapted - before).detach().abs().max()) > 1e-3
     merge(network)
     torch.testing.assert_close(network(x, 0), adapted, atol=1e-9, rtol=0)
-    assert list(network.state_dict()) == keys and list(network.layers()) == names
+    assert list(network.state_dict()) == keys
+    assert list(network.layers()) == names
 
 
 def test_gradient_of_up_is_the_dense_gradient_times_down(network):
-    """∂L/∂U = s G Vᵀ: training U is training W inside the span of V (M1.4 of the specification)."""
+    """∂L/∂U = s G Vᵀ: training U is training W inside the span of V."""
     x = torch.randn(3, 4, 8, 8).double()
     network(x, 0).square().sum().backward()
     dense = {n: b.grad.clone() for n, b in network.blocks().items()}
@@ -62,17 +74,21 @@ def test_gradient_of_up_is_the_dense_gradient_times_down(network):
     ids=["all", "thin", "thick", "no"],
 )
 def test_free_update_is_projected_gradient_descent(network, share, kinds):
-    """With U V^T orthogonal to M, a step of SGD on U is one by G (I - M M^T), and nothing moves along M (K-12)."""
+    """With U V^T orthogonal to M, a step of SGD on U is one by G (I - M M^T), and nothing moves along M."""
     x = torch.randn(3, 4, 8, 8).double()
     out = network(x, 0)
     out.square().sum().backward()
     dense = {n: b.grad.clone() for n, b in network.blocks().items()}
     before = {n: b.weight.clone() for n, b in network.blocks().items()}
-    width = {n: b.weight.shape[1] for n, b in network.blocks().items()}
-    bases = {n: torch.linalg.qr(torch.randn(d, int(share * d)).double()).Q for n, d in width.items()}
+    bases = {}
+    for name, weight in before.items():
+        d = weight.shape[1]
+        bases[name] = orthonormal(d, int(share * d))
     ups = attach_free(network, bases)
     modules = list(network.modules())
-    assert tuple(sum(isinstance(m, kind) for m in modules) for kind in (LowRank, Rotated)) == kinds
+    low_rank = [m for m in modules if isinstance(m, LowRank)]
+    rotated = [m for m in modules if isinstance(m, Rotated)]
+    assert (len(low_rank), len(rotated)) == kinds
     torch.testing.assert_close(network(x, 0), out, atol=1e-12, rtol=0)
     network(x, 0).square().sum().backward()
     if ups:
@@ -81,8 +97,9 @@ def test_free_update_is_projected_gradient_descent(network, share, kinds):
     merge(network)
     torch.testing.assert_close(network(x, 0), adapted, atol=1e-9, rtol=0)
     for name, block in network.blocks().items():
-        moved, M = block.weight - before[name], bases[name]
-        torch.testing.assert_close(moved, -0.1 * (dense[name] - dense[name] @ M @ M.T), atol=1e-9, rtol=1e-9)
+        M = bases[name]
+        free = dense[name] - dense[name] @ M @ M.T
+        torch.testing.assert_close(block.weight - before[name], -0.1 * free, atol=1e-9, rtol=1e-9)
 
 
 def test_free_update_keeps_the_bias_and_the_tokens():
@@ -90,14 +107,15 @@ def test_free_update_keeps_the_bias_and_the_tokens():
     network = Network(nn.Linear(12, 5), 5, 3, 2).double()
     x = torch.randn(2, 7, 12).double()
     before = network(x, 0)
-    attach_free(network, {"backbone": torch.linalg.qr(torch.randn(12, 3).double()).Q})
+    attach_free(network, {"backbone": orthonormal(12, 3)})
     assert isinstance(network.backbone, Rotated)
     torch.testing.assert_close(network(x, 0), before, atol=1e-12, rtol=0)
 
 
 def test_a_trained_factor_is_a_copy():
     Q = torch.linalg.qr(torch.randn(12, 4)).Q
-    before, network = Q.clone(), Network(nn.Linear(12, 5), 5, 3, 2)
+    before = Q.clone()
+    network = Network(nn.Linear(12, 5), 5, 3, 2)
     factors = attach(network, {"backbone": Q[:, :2].T}, train_down=True)["backbone"]
     assert factors.down.is_contiguous()
     with torch.no_grad():
@@ -108,5 +126,6 @@ def test_a_trained_factor_is_a_copy():
 def test_merge_without_adapters_changes_nothing(network):
     before = {k: v.clone() for k, v in network.state_dict().items()}
     merge(network)
-    assert list(network.state_dict()) == list(before) and len(before) == 7
+    assert list(network.state_dict()) == list(before)
+    assert len(before) == 7
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())

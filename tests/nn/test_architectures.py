@@ -15,15 +15,17 @@ ALEXNET = [
 ]  # fmt: skip
 
 
-def test_alexnet_shapes():  # K-1
-    x, shapes = torch.randn(2, 3, 32, 32), []
+def test_alexnet_shapes():
+    x = torch.randn(2, 3, 32, 32)
+    shapes = []
     for name, module in architectures.alexnet((3, 32, 32)).named_children():
         x = module(x)
-        shapes += [(name, tuple(x.shape))] if name in dict(ALEXNET) else []
+        if name in dict(ALEXNET):
+            shapes.append((name, tuple(x.shape)))
     assert shapes == ALEXNET
 
 
-def test_alexnet_counts():  # K-1
+def test_alexnet_counts():
     network = architectures.build(Catalog().benchmark("split_cifar100"))
     blocks = network.blocks()
     assert [b.weight.numel() for b in blocks.values()] == [3072, 73_728, 131_072, 2_097_152, 4_194_304]
@@ -32,15 +34,15 @@ def test_alexnet_counts():  # K-1
     assert affine == 9_088
     assert sum(p.numel() for p in network.heads.parameters()) == 204_800
     assert sum(p.numel() for p in network.parameters()) == 6_713_216
-    first = [(p.ndim, name.rsplit(".", 1)[1]) for name, p in list(network.named_parameters())[:15]]
-    assert [n for _, n in first] == ["weight", "weight", "bias"] * 5
-    assert [d > 1 for d, _ in first] == [True, False, False] * 5
+    first = list(network.named_parameters())[:15]
+    assert [name.rsplit(".", 1)[1] for name, _ in first] == ["weight", "weight", "bias"] * 5
+    assert [p.ndim > 1 for _, p in first] == [True, False, False] * 5
     dropouts = [m.p for m in network.modules() if isinstance(m, nn.Dropout)]
     assert dropouts == [0.2, 0.2, 0.5, 0.5, 0.5]
 
 
 def shapes_of(backbone: nn.Module, x: torch.Tensor) -> dict[str, tuple[int, ...]]:
-    """What comes out of every child."""
+    """Return the shape of what comes out of every child, of one sample."""
     shapes = {}
     for name, module in backbone.named_children():
         x = module(x)
@@ -59,18 +61,21 @@ def count(parameters) -> int:
     return sum(p.numel() for p in parameters)
 
 
-def test_lenet():  # K-2
+def test_lenet():
     network = network_of("lenet", (3, 32, 32), 20, 5)
     shapes = shapes_of(network.backbone, torch.randn(2, 3, 32, 32))
     wanted = {"conv1": (20, 32, 32), "pool1": (20, 16, 16), "conv2": (50, 16, 16), "pool2": (50, 8, 8)}
     wanted |= {"flat": (3200,), "fc3": (800,), "fc4": (500,)}
-    assert {name: shapes[name] for name in wanted} == wanted and shapes["relu4"] == (500,)
+    assert {name: shapes[name] for name in wanted} == wanted
+    assert shapes["relu4"] == (500,)
     assert [count([layer.weight]) for layer in network.layers().values()] == [1500, 25_000, 2_560_000, 400_000]
     assert count(network.backbone.parameters()) == 2_986_500
-    assert count(network.heads.parameters()) == 50_000 and count(network.parameters()) == 3_036_500
+    assert count(network.heads.parameters()) == 50_000
+    assert count(network.parameters()) == 3_036_500
 
 
-def test_lenet_starts_kaiming_uniform():  # B2: U(-b, b) with b² = 6 / fan_in; torch's own bound is a sixth of that
+def test_lenet_starts_kaiming_uniform():
+    """U(-b, b) with b² = 6 / fan_in, as in the code of GPM; torch by itself takes a sixth of that b²."""
     torch.manual_seed(0)
     network = network_of("lenet", (3, 32, 32), 20, 5)
     layers = (*network.layers().values(), *network.heads)
@@ -80,19 +85,20 @@ def test_lenet_starts_kaiming_uniform():  # B2: U(-b, b) with b² = 6 / fan_in; 
         assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound
 
 
-def test_local_response_normalisation_of_the_lenet():
+def test_local_response_normalization_of_the_lenet():
     """x_c / (1 + α/4 Σ x²)^β over channels c - 2 to c + 1, α = 0.001 / 9."""
     x = 100 * torch.rand(1, 20, 2, 2)
     for lrn in (architectures.lenet((3, 32, 32)).lrn1, architectures.lenet((3, 32, 32)).lrn2):
         squares = x[0, 3:7].square().sum(0)
-        torch.testing.assert_close(lrn(x)[0, 5], x[0, 5] / (1 + 0.001 / 36 * squares) ** 0.75)
+        wanted = x[0, 5] / (1 + 0.001 / 36 * squares) ** 0.75
+        torch.testing.assert_close(lrn(x)[0, 5], wanted)
 
 
 @pytest.mark.parametrize(
     ("name", "side", "tasks", "classes", "maps", "features", "total"),
     [
-        ("resnet18", 32, 5, 10, (32, 32, 16, 8, 4, 2), 640, 1_125_140),  # K-3
-        ("resnet18_stride2", 84, 20, 5, (42, 42, 21, 11, 6, 3), 1440, 1_237_140),  # K-4
+        ("resnet18", 32, 5, 10, (32, 32, 16, 8, 4, 2), 640, 1_125_140),
+        ("resnet18_stride2", 84, 20, 5, (42, 42, 21, 11, 6, 3), 1440, 1_237_140),
     ],
 )
 def test_resnet18(name, side, tasks, classes, maps, features, total):
@@ -101,9 +107,11 @@ def test_resnet18(name, side, tasks, classes, maps, features, total):
     stages = ("conv1", "layer1", "layer2", "layer3", "layer4", "pool")
     channels = (20, 20, 40, 80, 160, 160)
     wanted = [(width, m, m) for width, m in zip(channels, maps, strict=True)]
-    assert [shapes[stage] for stage in stages] == wanted and shapes["flat"] == (features,)
+    assert [shapes[stage] for stage in stages] == wanted
+    assert shapes["flat"] == (features,)
     layers = network.layers()
-    assert len(layers) == 20 and all(layer.bias is None for layer in layers.values())
+    assert len(layers) == 20
+    assert all(layer.bias is None for layer in layers.values())
     assert count(layer.weight for layer in layers.values()) == 1_090_140
     assert count(p for p in network.backbone.parameters() if p.ndim == 1) == 3_000
     assert count(network.heads.parameters()) == tasks * classes * features
@@ -117,20 +125,22 @@ def test_shortcut_of_a_block():
         nn.init.zeros_(block.bn2.weight)  # F(x) = 0
         if shortcut is None:
             projected = nn.functional.conv2d(x, block.shortcut[0].weight, stride=2)
-            mean, sd = projected.mean((0, 2, 3), keepdim=True), projected.std((0, 2, 3), correction=0, keepdim=True)
+            mean = projected.mean((0, 2, 3), keepdim=True)
+            sd = projected.std((0, 2, 3), correction=0, keepdim=True)
             shortcut = (projected - mean) / sd
         torch.testing.assert_close(block(x), shortcut.relu(), atol=1e-4, rtol=1e-4)
 
 
-def test_mlp_of_permuted_mnist():  # K-6
+def test_mlp_of_permuted_mnist():
     network = network_of("mlp", (784,), 1, 10)
-    assert count(network.parameters()) == 89_400 and len(network.heads) == 1
+    assert count(network.parameters()) == 89_400
+    assert len(network.heads) == 1
 
 
-def test_batch_statistics_in_evaluation():  # K-34
+def test_batch_statistics_in_evaluation():
     body = architectures.alexnet((3, 32, 32)).eval()
-    normalised = body[:2](torch.randn(8, 3, 32, 32))
-    torch.testing.assert_close(normalised.mean((0, 2, 3)), body.bn1.bias.detach(), atol=1e-5, rtol=0)
+    normalized = body[:2](torch.randn(8, 3, 32, 32))
+    torch.testing.assert_close(normalized.mean((0, 2, 3)), body.bn1.bias.detach(), atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         body(torch.randn(1, 3, 32, 32))
 
@@ -138,10 +148,13 @@ def test_batch_statistics_in_evaluation():  # K-34
 def test_one_head_per_task_or_one_for_all():
     per_task = architectures.build(Catalog().benchmark("digits"))
     shared = architectures.build(Catalog().benchmark("permuted_digits"))
-    assert len(per_task.heads) == 5 and len(shared.heads) == 1
-    assert per_task.head(3) is per_task.heads[3] and shared.head(3) is shared.heads[0]
+    assert len(per_task.heads) == 5
+    assert len(shared.heads) == 1
+    assert per_task.head(3) is per_task.heads[3]
+    assert shared.head(3) is shared.heads[0]
     assert not any(name.startswith("heads") for name in per_task.layers())
-    assert "heads.0" in shared.layers() and "heads.0.weight" in shared.shared_parameters()
+    assert "heads.0" in shared.layers()
+    assert "heads.0.weight" in shared.shared_parameters()
 
 
 def test_open_lets_only_the_chosen_heads_learn():

@@ -29,7 +29,8 @@ def test_a_mask_drops_at_its_rate_everywhere_and_keeps_the_mean(p: float) -> Non
     assert mask.unique().tolist() == [0.0, pytest.approx(1 / (1 - p), rel=1e-4)]
     kept = (mask != 0).float()
     n = kept.numel()
-    assert abs(float(kept.mean()) - (1 - p)) < 5 * (p * (1 - p) / n) ** 0.5 + 2**-17
+    deviation = (p * (1 - p) / n) ** 0.5
+    assert abs(float(kept.mean()) - (1 - p)) < 5 * deviation + 2**-17
     for dims in [(1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1, 2)]:  # no sample, channel, row or column is preferred
         share = kept.mean(dims)
         deviation = (p * (1 - p) * len(share) / n) ** 0.5
@@ -72,7 +73,8 @@ def test_dropout_scales_what_it_keeps_and_its_gradient_alike(dtype: torch.dtype)
     out.sum().backward()
     mask = seeded_mask(x, 0.4, seed=3)
     assert torch.equal(out.detach(), x.detach() * mask)
-    assert x.grad is not None and torch.equal(x.grad, mask)
+    assert x.grad is not None
+    assert torch.equal(x.grad, mask)
 
 
 def test_dropout_does_nothing_in_evaluation_or_at_zero_and_all_at_one() -> None:

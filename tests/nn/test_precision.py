@@ -31,8 +31,11 @@ def cells_of(*methods: str, seeds: tuple[int, ...] = (0,), how: str = "bf16", pl
 
 
 def bits(result: Result) -> object:
-    """Everything but the clock."""
-    return result.matrix, [{k: v for k, v in task.items() if k != "seconds"} for task in result.tasks]
+    """Return everything but the clock."""
+    tasks = []
+    for task in result.tasks:
+        tasks.append({name: value for name, value in task.items() if name != "seconds"})
+    return result.matrix, tasks
 
 
 def toy_run(name: str, how: str = "bf16", **settings: Any) -> Run:
@@ -55,7 +58,8 @@ def test_layers_compute_in_it_while_training_and_evaluating() -> None:
     assert set(seen) == {(True, torch.bfloat16), (False, torch.bfloat16)}
     x = torch.from_numpy(run.tasks[0].test.x)
     answers = run.method.logits(x, 0)
-    assert answers.dtype == torch.float32 and torch.equal(answers, answers.bfloat16().float())
+    assert answers.dtype == torch.float32
+    assert torch.equal(answers, answers.bfloat16().float())
     loss, _ = evaluation.evaluate(run.method, 0, x, torch.from_numpy(run.tasks[0].test.y))
     assert torch.tensor(loss).bfloat16().item() != loss  # added up in more digits than bf16 has
 
@@ -92,7 +96,8 @@ def test_hooks_and_the_backward_pass_are_outside(plugin: Any) -> None:
 
 def test_what_methods_compute_for_themselves_has_the_same_bits() -> None:
     run = toy_run("finetune", "fp32")
-    x, y = torch.from_numpy(run.tasks[0].train.x), torch.from_numpy(run.tasks[0].train.y)
+    x = torch.from_numpy(run.tasks[0].train.x)
+    y = torch.from_numpy(run.tasks[0].train.y)
     found = []
     for how in ("fp32", "bf16"):
         run.network.precision = how
@@ -101,7 +106,7 @@ def test_what_methods_compute_for_themselves_has_the_same_bits() -> None:
     assert not difference(*found)
 
 
-def test_statistics_of_normalisation_are_settled_in_fp32() -> None:
+def test_statistics_of_normalization_are_settled_in_fp32() -> None:
     x = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = []
     for how in ("fp32", "bf16"):
@@ -109,7 +114,8 @@ def test_statistics_of_normalisation_are_settled_in_fp32() -> None:
         network.precision = how
         normalization.settle_statistics(network, network, [(0, x, torch.zeros(16, dtype=torch.long))], 8)
         found.append(dict(network.named_buffers()))
-    assert found[0] and not difference(*found)
+    assert found[0]
+    assert not difference(*found)
 
 
 # Methods under it
@@ -121,7 +127,8 @@ def test_every_method_learns_toy_tasks(method: str) -> None:
     run = toy_run(method)
     R, records = run.session.run()
     learnt = [R[i][i] for i in range(3) if R[i][i] is not None]
-    assert learnt and min(learnt) > 0.8
+    assert learnt
+    assert min(learnt) > 0.8
     assert all(0 < record.validation_loss < 10 for record in records)
     tensors = {**run.network.state_dict(), **run.method.state()}
     assert torch.bfloat16 not in {tensor.dtype for tensor in tensors.values()}
@@ -131,7 +138,8 @@ def test_every_method_learns_toy_tasks(method: str) -> None:
 @pytest.mark.slow
 def test_every_method_is_as_good_on_digits(method: str) -> None:
     """Two tasks of the recipe, in four epochs: losses within 5 %, accuracies within 3 points."""
-    benchmark, cls = Catalog().benchmark("digits"), Catalog().method(method)
+    benchmark = Catalog().benchmark("digits")
+    cls = Catalog().method(method)
     tasks = benchmark.stream(0, Path())[:2]
     training, config = recipes.resolve(method, cls, Catalog().recipe("digits"), {"epochs": 4})
     accuracies, losses = [], []
@@ -144,7 +152,8 @@ def test_every_method_is_as_good_on_digits(method: str) -> None:
         accuracies.append(sum(R[-1]) / 2)  # type: ignore[arg-type]
         losses.append([record.validation_loss for record in records])
     assert losses[0] != losses[1], "both computed the same"
-    assert losses[1] == pytest.approx(losses[0], rel=0.05) and accuracies[1] == pytest.approx(accuracies[0], abs=0.03)
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.03)
 
 
 @pytest.mark.slow
@@ -159,22 +168,26 @@ def test_sharpness_aware_steps_with_frozen_statistics() -> None:
         torch.manual_seed(0)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         loss = step.training_step(Method(network), optimizer, Batch(x, torch.arange(8), 0), 0.05)
-        assert loss.dtype == torch.float32 and {p.dtype for p in network.parameters()} == {torch.float32}
+        assert loss.dtype == torch.float32
+        assert {p.dtype for p in network.parameters()} == {torch.float32}
         moved.append(torch.cat([p.detach().flatten() for p in network.parameters()]) - before)
-    assert not torch.equal(*moved) and torch.cosine_similarity(*moved, dim=0) > 0.8
+    assert not torch.equal(*moved)
+    assert torch.cosine_similarity(*moved, dim=0) > 0.8
 
 
 @pytest.mark.ray
 def test_serial_and_ray_give_the_same_bits() -> None:
     cells = cells_of(*METHODS)
-    results = [
-        {r.cell.key: r for r in executed(executor, cells, runner.Resources(workers=2))}
-        for executor in ("serial", "ray")
-    ]
-    assert set(results[0]) == set(results[1]) == {cell.key for cell in cells}
-    for key, result in results[0].items():
-        assert result.error is None and result.environment["precision"] == "bf16"
-        assert bits(result) == bits(results[1][key]), result.cell
+    results = []
+    for executor in ("serial", "ray"):
+        found = executed(executor, cells, runner.Resources(workers=2))
+        results.append({result.cell.key: result for result in found})
+    serial, ray = results
+    assert set(serial) == set(ray) == {cell.key for cell in cells}
+    for key, result in serial.items():
+        assert result.error is None
+        assert result.environment["precision"] == "bf16"
+        assert bits(result) == bits(ray[key]), result.cell
 
 
 # Cells of their own
@@ -186,7 +199,8 @@ def test_a_result_says_which_it_was_and_was_computed_so() -> None:
         result = runner.run_cell(*cells_of("finetune", how=how), runner.Resources())
         assert result.environment["precision"] == how == dataclasses.asdict(result.cell)["precision"]
         losses.append([task["validation_loss"] for task in result.tasks])
-    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 def test_the_same_request_made_today_is_the_same_cell() -> None:
@@ -200,16 +214,22 @@ def test_one_is_never_taken_for_the_other(command: Any, tmp_path: Path, monkeypa
     monkeypatch.setattr(precision, "slowdown", lambda device: 0.5)
     words = ("--bench", "toy", "--methods", "finetune,gpm", "--seeds", "0,1", "--epochs", "1", "--out", tmp_path)
     for more in ((), ("--precision", "bf16")):
-        first, again = command(*words, *more), command(*words, *more)
-        assert first.out.startswith("4 cells: 0 done, 4 to run") and again.out.startswith("4 cells: 4 done, 0 to run")
-        assert first.code == 0 and "warning" not in first.err
+        first = command(*words, *more)
+        again = command(*words, *more)
+        assert first.out.startswith("4 cells: 0 done, 4 to run")
+        assert again.out.startswith("4 cells: 4 done, 0 to run")
+        assert first.code == 0
+        assert "warning" not in first.err
     assert "Precision bf16: training and evaluation under autocast to bfloat16." in first.out
     assert {path.stem for path in (tmp_path / "tables").glob("*.md")} == {"toy-1epochs", "toy-1epochs-bf16"}
     manifest = json.loads((tmp_path / "tables" / "toy-1epochs-bf16.json").read_text())
-    assert manifest["command"].endswith("--precision bf16") and len(manifest["cells"]) == 4
+    assert manifest["command"].endswith("--precision bf16")
+    assert len(manifest["cells"]) == 4
     assert [facts["precision"] for facts in manifest["environments"]] == ["bf16"]
     table = command("table", "--out", tmp_path).out
-    assert "toy (1 epoch) ACC" in table and "toy (1 epoch, bf16) ACC" in table and "(n=" not in table
+    assert "toy (1 epoch) ACC" in table
+    assert "toy (1 epoch, bf16) ACC" in table
+    assert "(n=" not in table
 
 
 def test_a_checkpoint_of_the_other_is_not_used(tmp_path: Path) -> None:
@@ -226,7 +246,8 @@ def test_a_checkpoint_of_the_other_is_not_used(tmp_path: Path) -> None:
         [path] = tmp_path.glob("*.npz")
         path.rename(tmp_path / f"{other.key}.npz")
         result = watched(other, runner.Resources(checkpoints=tmp_path), lambda c, t, e: trained.append(t))
-        assert trained[0] == 0 and bits(result) == bits(runner.run_cell(other, runner.Resources()))
+        assert trained[0] == 0
+        assert bits(result) == bits(runner.run_cell(other, runner.Resources()))
         (tmp_path / f"{other.key}.npz").unlink()
         trained.clear()
 
@@ -241,7 +262,8 @@ def test_a_killed_cell_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         watched(cell, runner.Resources(checkpoints=tmp_path), stop)
     result = runner.run_cell(cell, runner.Resources(checkpoints=tmp_path))
-    assert result.environment["resumed_after"] == 2 and bits(result) == bits(runner.run_cell(cell, runner.Resources()))
+    assert result.environment["resumed_after"] == 2
+    assert bits(result) == bits(runner.run_cell(cell, runner.Resources()))
 
 
 # The command line
@@ -262,9 +284,11 @@ def test_where_it_is_slower_a_warning_tells_the_ratio_and_the_run_goes_on(
     monkeypatch.setattr(precision, "slowdown", lambda device: 2.345)
     words = (*verb, "--bench", "toy", "--methods", "finetune", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
     answer = command(*words, "--precision", "bf16", "--dry-run")
-    assert answer.code == 0 and "1 to run" in answer.out
+    assert answer.code == 0
+    assert "1 to run" in answer.out
     [line] = [line for line in answer.err.splitlines() if line.startswith("warning")]
-    assert "--precision bf16" in line and "this cpu takes 2.35 times as long as in fp32" in line
+    assert "--precision bf16" in line
+    assert "this cpu takes 2.35 times as long as in fp32" in line
     assert "warning" not in command(*words, "--dry-run").err
 
 
@@ -275,10 +299,12 @@ def test_of_a_cluster_nothing_is_measured(capsys: pytest.CaptureFixture[str], mo
 
 
 def test_the_ratio_is_measured_in_a_moment_and_leaves_the_random_state_alone() -> None:
-    state, start = torch.get_rng_state(), time.perf_counter()
+    state = torch.get_rng_state()
+    start = time.perf_counter()
     ratio = precision.slowdown("cpu")
     assert time.perf_counter() - start < 10  # a fifth of a second, on a machine that is not busy
-    assert 0.01 < ratio < 1000 and torch.equal(torch.get_rng_state(), state)
+    assert 0.01 < ratio < 1000
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_command_in_words_asks_for_the_same() -> None:
@@ -298,4 +324,5 @@ def test_what_failed_runs_again_in_the_same_precision(
     assert answer.code == 1
     [line] = re.findall(r"to run just these again: python run_bench.py (.*)", answer.err)
     again = command(*shlex.split(line))
-    assert again.code == 1 and len(list((tmp_path / "out").glob("toy/breaks/*.json"))) == 1
+    assert again.code == 1
+    assert len(list((tmp_path / "out").glob("toy/breaks/*.json"))) == 1

@@ -8,7 +8,7 @@ from bench.nn.replay import Rings, draw, integer_below, joined, put, reservoir_s
 
 
 def kept(rule: str, seed: int) -> list[int]:
-    """What a reservoir of four holds of the stream 0..19, by numpy's legacy generator, which the released codes use."""
+    """Return what a reservoir of four holds of 0..19, by numpy's legacy generator, as the released codes have it."""
     legacy = np.random.RandomState(seed)
     samples: dict[str, torch.Tensor] = {}
     for start in range(0, 20, 5):  # in batches, as in training
@@ -50,7 +50,8 @@ def test_a_ring_keeps_the_last_of_each_class() -> None:
 def test_a_draw_has_distinct_samples_and_their_rows_together() -> None:
     samples = {"x": torch.arange(10.0)[:, None], "y": torch.arange(10)}
     drawn = draw(samples, 4, torch.Generator().manual_seed(0))
-    assert len(set(drawn["y"].tolist())) == 4 and drawn["x"].flatten().tolist() == drawn["y"].tolist()
+    assert len(set(drawn["y"].tolist())) == 4
+    assert drawn["x"].flatten().tolist() == drawn["y"].tolist()
     assert sorted(draw(samples, 99, torch.Generator())["y"].tolist()) == list(range(10))
     other = draw(samples, 4, torch.Generator().manual_seed(1))
     assert not torch.equal(drawn["y"], other["y"])
@@ -61,4 +62,5 @@ def test_put_replaces_grows_and_leaves_out() -> None:
     samples = put(samples, {"y": torch.tensor([1, 2, 3, 4])}, [2, None, 0, 2])
     assert samples["y"].tolist() == [3, 8, 4]
     assert put(samples, {"y": torch.tensor([9])}, [None]) is samples
-    assert joined({}, samples) is samples and joined(samples, samples)["y"].tolist() == [3, 8, 4, 3, 8, 4]
+    assert joined({}, samples) is samples
+    assert joined(samples, samples)["y"].tolist() == [3, 8, 4, 3, 8, 4]

@@ -15,20 +15,24 @@ N = 40
 
 
 class Notes(Method):
-    """Notes the images in the order in which it is shown them; the image i is the number i."""
+    """A method that notes images in the order in which they are shown; the image i is the number i."""
 
     def logits(self, x: Tensor, task: int) -> Tensor:
-        self.shown: list[int] = [*getattr(self, "shown", []), *map(int, x.flatten())]
+        before = getattr(self, "shown", [])
+        self.shown: list[int] = before + [int(i) for i in x.flatten()]
         return super().logits(x, task)
 
 
 def orders(how: str, after: int = 0, seed: int = 0, passes: int = 2) -> list[list[int]]:
-    """The order of every pass over two tasks' test images, as `measure` shows them after a task."""
+    """Return the order of every pass over two tasks' test images, as `measure` shows them after a task."""
     method = Notes(Network(nn.Linear(1, 2, bias=False), 2, 2, 2))
-    tests = [(t, torch.arange(N).float()[:, None], torch.zeros(N, dtype=torch.long)) for t in range(2)]
+    x = torch.arange(N).float()[:, None]
+    y = torch.zeros(N, dtype=torch.long)
+    tests = [(t, x, y) for t in range(2)]
     training = Training(eval_order=how, n_eval=passes, eval_batch_size=16)
     assert len(evaluation.measure(method, tests, training, seed, after)) == 2
-    return [method.shown[i : i + N] for i in range(0, len(method.shown), N)]
+    starts = range(0, len(method.shown), N)
+    return [method.shown[i : i + N] for i in starts]
 
 
 def different(found: list[list[int]]) -> int:
@@ -39,7 +43,8 @@ def different(found: list[list[int]]) -> int:
 def test_every_pass_over_a_task_shows_each_image_once_in_an_order_of_its_own(how: str) -> None:
     found = orders(how, passes=3)
     assert [sorted(order) for order in found] == [list(range(N))] * 6
-    assert different(found) == 6 and list(range(N)) not in found
+    assert different(found) == 6
+    assert list(range(N)) not in found
     assert orders(how, passes=3) == found
     assert different([*found, *orders(how, seed=1, passes=3)]) == 12
 
