@@ -76,7 +76,7 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
         user.setdefault("epochs", request.epochs)
     base = name.partition("+")[0]
     files = [catalog.method_recipes().get(base), catalog.recipe_path(benchmark_name)]
-    tables = ["training", "benchmark", benchmark_name, base, name]
+    tables = ["training", "benchmark", benchmark_name, base, name, f"{name}.{benchmark_name}"]
     tables += [f"{protocol}.{table}" for table in tables]
     with recipes.placed({**user, **changes}, [file for file in files if file], tables):
         bare = catalog.benchmark(benchmark_name)

@@ -21,25 +21,34 @@ def read(benchmark: str, path: Path | None, of_methods: Mapping[str, Path]) -> R
     """Return the settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one for each
     method and each variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone.
 
-    A method may bring its own in a file beside it, a table for each benchmark; the benchmark's recipe stands above it.
+    A method may bring its own in a file beside it, a table for each benchmark, those of a variant under its name; the
+    benchmark's recipe stands above it.
     """
     if not RECIPES.is_dir():
         raise UserError("this installation is damaged, it has no recipes: install ness-bench again")
     found = _parsed(path) if path else {}
     for method, file in of_methods.items():
         brought = _parsed(file)
-        _put_below(found, method, brought.get(benchmark))
+        for name, table in _tables(brought, method, benchmark):
+            _put_below(found, name, table)
         for protocol in PROTOCOLS:
-            own = brought.get(protocol, {}).get(benchmark)
-            if own is not None:
-                _put_below(found.setdefault(protocol, {}), method, own)
+            for name, table in _tables(brought.get(protocol, {}), method, benchmark):
+                _put_below(found.setdefault(protocol, {}), name, table)
     return found
 
 
-def _put_below(recipe: dict[str, Any], method: str, table: dict[str, Any] | None) -> None:
+def _tables(brought: Mapping[str, Any], method: str, benchmark: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what a method brings for a benchmark: its own table and those of its variants, with their names."""
+    if benchmark in brought:
+        yield method, brought[benchmark]
+    for name, tables in brought.items():
+        if name.startswith(f"{method}+") and benchmark in tables:
+            yield name, tables[benchmark]
+
+
+def _put_below(recipe: dict[str, Any], name: str, table: dict[str, Any]) -> None:
     """Add what a method brings to its table in a recipe, where the recipe says nothing else."""
-    if table is not None:
-        recipe[method] = {**table, **recipe.get(method, {})}
+    recipe[name] = {**table, **recipe.get(name, {})}
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def make_request(args: argparse.Namespace) -> Request:
     settings = from_recipe(args, methods, benchmarks, protocols) if args.recipe else {}
     given: dict[str, dict[str, Any]] = {}
     for item in args.set:
-        name, _, rest = item.partition(".")
-        field, equals, value = rest.partition("=")
+        place, equals, value = item.partition("=")
+        name, _, field = place.rpartition(".")  # the name of a variant may have a dot
         if not (name and field and equals):
             raise UserError(f"--set takes METHOD.FIELD=VALUE or BENCHMARK.OPTION=VALUE, not '{item}'")
         own = given.setdefault(name, {})

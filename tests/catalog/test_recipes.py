@@ -178,3 +178,25 @@ def test_a_method_brings_its_settings_and_the_recipe_stands_above_them(plugin: C
     file.write_text("[brings]\na = 9\n")
     path.with_suffix(".toml").write_text("[x]\na = 2\nc = 2\n")
     assert recipes.read("x", file, {"brings": path.with_suffix(".toml")}) == {"brings": {"a": 9, "c": 2}}
+
+
+def test_a_method_brings_variants_of_its_own(plugin: Callable[..., Path], command: Callable[..., Any]) -> None:
+    """A name with a dot among them, which `--set` takes too; a wrong value is told with its place."""
+    body = (
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config(Method.Config):\n"
+        "    a: int = 1\n    b: int = 1"
+    )
+    path = plugin("brings", body)
+    tables = '[toy]\na = 2\n["brings+x0.1".toy]\nb = 3\n[sound."brings+x0.1".toy]\na = 4\n["other+x".toy]\na = 9\n'
+    path.with_suffix(".toml").write_text(tables)
+    catalog = Catalog.of([path])
+    assert "brings+x0.1" in catalog.variants() and "other+x" not in catalog.variants()
+    plan = catalog.plan(Request(["brings", "brings+x0.1"], ["toy", "digits"], [0], protocols=["published", "sound"]))
+    found = [tuple(cell.config.values()) for cell in plan.cells if cell.benchmark == "toy"]
+    assert found == [(2, 1), (2, 3), (2, 1), (4, 3)]
+    assert list(plan.not_applicable) == [("brings+x0.1", "digits")]
+    words = ["--plugin", path, "--methods", "brings+x0.1", "--bench", "toy", "--dry-run"]
+    assert command(*words, "--set", "brings+x0.1.b=5").code == 0
+    path.with_suffix(".toml").write_text('["brings+x0.1".toy]\nb = "five"\n')
+    answer = command(*words)
+    assert answer.code == 2 and f"{path.with_suffix('.toml')}, line 2" in answer.err

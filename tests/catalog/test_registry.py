@@ -51,8 +51,8 @@ def test_a_plugin_folder_with_a_benchmark_and_its_recipe(plugin: Callable[..., P
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UserError, match="unknown method 'gpn': did you mean 'gpm'"):
-        Catalog().method("gpn")
+    with pytest.raises(UserError, match="unknown method 'gpmm': did you mean 'gpm'"):
+        Catalog().method("gpmm")
     with pytest.raises(UserError, match="unknown benchmark 'digit': did you mean 'digits'"):
         Catalog().benchmark("digit")
 
