@@ -9,7 +9,7 @@ from torch import tensor
 
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
-from bench.tools.method_checks import GROUNDS, PLAIN, Ground, Run, difference, snapshot
+from bench.tools.method_checks import GROUNDS, PLAIN, SHARED, Ground, Run, difference, snapshot
 from bench.training.data import Batch
 
 LWF: Any = Catalog().method("lwf")
@@ -93,6 +93,19 @@ def test_the_teacher_stays_as_it_was_while_all_else_learns() -> None:
     assert seen == [""]
     moved = {n for n, w in run.network.state_dict().items() if not torch.equal(w, weights[n])}
     assert moved == set(weights) - {"heads.2.weight"}, "heads of earlier tasks learn, and those to come do not"
+
+
+def test_the_teacher_answers_without_dropout() -> None:
+    run = Run("lwf", ground=SHARED)
+    run.learn(1)
+    x, y = torch.from_numpy(run.tasks[1].train.x[:8]), torch.from_numpy(run.tasks[1].train.y[:8])
+    run.method.begin_task(1, None)  # type: ignore[arg-type]
+    run.network.statistics_frozen = True  # as after the first task
+    run.network.train()
+    run.method.before_step(Batch(x, y, 1))
+    noisy, plain = run.network(x, 0), run.network.eval()(x, 0)
+    torch.testing.assert_close(run.method.targets, plain[:, None].detach())
+    assert not torch.allclose(noisy, plain) and not run.method.targets.requires_grad
 
 
 def test_the_loss_of_a_step_is_the_sum_of_its_parts() -> None:
