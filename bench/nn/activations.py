@@ -65,6 +65,33 @@ def input_grams(
     return grams
 
 
+@torch.no_grad()
+def input_rows(
+    network: Network, x: Tensor, task: int, weights: Mapping[str, Tensor] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield every weight block's name and inputs, rows (n, d), for images x, in evaluation mode, a block at a time.
+
+    `weights` stand in the place of parameters, as in `Network.forward`. Idle layers are left out.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def observe(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+            seen[name] = inputs[0].clone()  # what comes after the layer may write to its input
+
+        return hook
+
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(network))
+        for name, layer in network.layers().items():
+            stack.callback(layer.register_forward_pre_hook(observe(name)).remove)
+        network(x, task, weights=weights)
+    for name, layer in network.layers().items():
+        if name in seen:
+            blocks = blocks_of(name, layer)
+            yield from ((b.name, rows) for b, rows in zip(blocks, unfold_inputs(layer, seen[name]), strict=True))
+
+
 @contextmanager
 def constant_batch_statistics(network: nn.Module) -> Iterator[None]:
     """Let batch normalisation without running statistics treat those of its batch as constants inside the block.
