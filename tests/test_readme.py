@@ -47,11 +47,12 @@ def test_every_other_command_is_understood(line, command, monkeypatch, tmp_path)
     elif "--recipe" in line:  # needs a search
         answer = command(*line)
         assert answer.code == 2 and "results/tune/digits.toml: No such file" in answer.err
-    elif line and line[0] in COMMANDS and line[0] != "tune":  # needs results, or a file
+    elif line and line[0] in COMMANDS and line[0] not in ("tune", "reproduce"):  # needs results, or a file
         answer = command(*line)
         assert answer.code == 2 and ("no results" in answer.err or "matrix.csv" in answer.err)
     else:
-        assert command(*line, "--dry-run", "--out", tmp_path).code == 0
+        dry = [] if "--dry-run" in line else ["--dry-run"]
+        assert command(*line, *dry, "--out", tmp_path).code == 0
 
 
 def test_the_python_of_the_readme_runs(monkeypatch, tmp_path):
