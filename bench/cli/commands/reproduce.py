@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which table, which part of it, where and how."""
     add = parser.add_argument
-    add("table", nargs="?", default="", metavar="PAPER:TABLE", help="as in gpm:pmnist; left out: list the tables")
+    add("table", nargs="?", default="", metavar="PAPER:TABLE", help="one of those listed where it is left out")
     add("--methods", default="", metavar="A,B", help="these alone, printed there or not; or all (default: its rows)")
     add("--only", default="", metavar="BENCHMARK", help="this benchmark of the table alone")
     add("--seeds", default="", metavar="LIST", help="as in 1,2,3 or 0-4 (default: the paper's)")
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     resources = options.make_resources(args)
     if not args.table:
         unused = [name for name in ("methods", "only", "seeds", "epochs") if getattr(args, name)]
-        require(not unused, f"--{(unused or [''])[0]} goes with a table, as in `{program()} reproduce gpm:pmnist`")
+        require(not unused, f"--{(unused or [''])[0]} goes with a table, as in `{program()} reproduce PAPER:TABLE`")
         list_tables(args, resources)
         return 0
     table = reproduction.find(args.table)
