@@ -93,6 +93,23 @@ def input_rows(
 
 
 @contextmanager
+def mean_inputs(network: Network) -> Iterator[dict[str, Tensor]]:
+    """Inside, collect what each of `layers()` gets, its mean over the last batch, float32 (1, *shape), by its path."""
+    means: dict[str, Tensor] = {}
+
+    def observe(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+            means[name] = inputs[0].detach().float().mean(0, keepdim=True)
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, layer in network.layers().items():
+            stack.callback(layer.register_forward_pre_hook(observe(name)).remove)
+        yield means
+
+
+@contextmanager
 def constant_batch_statistics(network: nn.Module) -> Iterator[None]:
     """Let batch normalisation without running statistics treat those of its batch as constants inside the block.
 

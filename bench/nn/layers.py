@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 LEVELS = 2**16  # a probability is a multiple of one in so many
 
@@ -77,3 +78,15 @@ def without_dropout(module: nn.Module) -> Iterator[None]:
     finally:
         for layer in active:
             layer.training = True
+
+
+def unknown_layer(build: Callable[[], nn.Module]) -> str:
+    """Return the kind of the first layer of a network whose parameters stand neither in a weight block nor in a
+    normalization; empty where there is none. torch's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        layers = list(build().modules())
+    for layer in layers:
+        known = isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm | nn.LayerNorm | nn.GroupNorm)
+        if not known and len(list(layer.parameters(recurse=False))) > 0:
+            return type(layer).__name__
+    return ""
