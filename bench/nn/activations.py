@@ -1,4 +1,4 @@
-"""What layers see and what their loss tells them: input Grams and squared gradients. The only forward hooks."""
+"""What layers see and what their loss tells them: input Grams and per-sample gradients. The only forward hooks."""
 
 from __future__ import annotations
 
@@ -84,8 +84,19 @@ def constant_batch_statistics(network: nn.Module) -> Iterator[None]:
 def squared_gradients(network: Network, x: Tensor, y: Tensor, task: int) -> dict[str, Tensor]:
     """Σ_n (∂ log p(y_n | x_n) / ∂θ)² over a batch, for every shared parameter by name, in evaluation mode.
 
-    The gradient of each sample is its own, from one pass: layer inputs and the gradients of outputs are kept, and their
-    product squared before the sum. No gradient of a weight is made. Statistics of batch normalisation are constants.
+    The gradient of each sample is its own, see `sample_gradients`.
+    """
+    return sample_gradients(network, x, task, lambda logits: F.cross_entropy(logits, y, reduction="sum"), torch.square)
+
+
+def sample_gradients(
+    network: Network, x: Tensor, task: int, objective: Callable[[Tensor], Tensor], size: Callable[..., Tensor]
+) -> dict[str, Tensor]:
+    """Return Σ_n size(∂ objective_n / ∂θ) over a batch, for every shared parameter by name, in evaluation mode.
+
+    `objective` makes of logits (n, num_classes) a sum of one term a sample; `size` is `torch.square` or `torch.abs`.
+    All comes from one pass: layer inputs and the gradients of outputs are kept, and the size of their product taken
+    before the sum. No gradient of a weight is made. Statistics of batch normalisation are constants.
     """
     seen: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
     shared = network.shared_parameters()
@@ -104,47 +115,48 @@ def squared_gradients(network: Network, x: Tensor, y: Tensor, task: int) -> dict
         for name, layer in network.named_modules():
             if any(f"{name}.{n}" in shared for n, _ in layer.named_parameters(recurse=False)):
                 stack.callback(layer.register_forward_hook(observe(name)).remove)
-        loss = F.cross_entropy(network(x, task), y, reduction="sum")
+        loss = objective(network(x, task))
         outputs = [output for _, _, output in seen.values()]
         grads = torch.autograd.grad(loss, outputs, allow_unused=True)  # unlike backward, leaves every .grad alone
-        squares: dict[str, Tensor] = {}
+        sizes: dict[str, Tensor] = {}
         for (name, (layer, inputs, _)), grad in zip(seen.items(), grads, strict=True):
             if grad is not None:
-                for parameter, square in _squares(name, layer, inputs, grad).items():
-                    squares[f"{name}.{parameter}"] = square
-    return {n: s for n, s in squares.items() if n in shared}
+                for parameter, total in _sizes(name, layer, inputs, grad, size).items():
+                    sizes[f"{name}.{parameter}"] = total
+    return {n: s for n, s in sizes.items() if n in shared}
 
 
-def sum_of_squares(grads: Tensor, rows: Tensor, samples: int = 8) -> Tensor:
-    """Σ_n (G_nᵀ X_n)², (groups, o, d), for G (groups, n, positions, o) and X (groups, n, positions, d).
+def sum_of_sizes(grads: Tensor, rows: Tensor, size: Callable[..., Tensor], samples: int = 8) -> Tensor:
+    """Σ_n size(G_nᵀ X_n), (groups, o, d), for G (groups, n, positions, o) and X (groups, n, positions, d).
 
     A few samples at a time, whose products stay in the processor's cache.
     """
     total = grads.new_zeros(len(grads), grads.shape[3], rows.shape[3])
     for some_grads, some_rows in zip(grads.split(samples, 1), rows.split(samples, 1), strict=True):
-        total += (some_grads.transpose(2, 3) @ some_rows).square_().sum(1)
+        products = some_grads.transpose(2, 3) @ some_rows
+        total += size(products, out=products).sum(1)
     return total
 
 
-def _squares(name: str, layer: nn.Module, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
-    """Σ_n g_n² of a layer's own parameters, from its inputs and the gradient of its output."""
+def _sizes(name: str, layer: nn.Module, x: Tensor, grad: Tensor, size: Callable[..., Tensor]) -> dict[str, Tensor]:
+    """Σ_n size(g_n) of a layer's own parameters, from its inputs and the gradient of its output."""
     if isinstance(layer, nn.Linear | nn.Conv2d):
         groups, samples = groups_of(layer), len(x)
         rows = unfold_inputs(layer, x).unflatten(1, (samples, -1))  # (g, n, positions, d)
         if isinstance(layer, nn.Conv2d):
             grad = grad.flatten(2).transpose(1, 2)  # (n, positions, o)
         grad = grad.reshape(samples, -1, groups, layer.weight.shape[0] // groups).permute(2, 0, 1, 3)
-        if rows.shape[2] == 1:  # one position: the square of an outer product is the outer product of squares
-            weight = grad[:, :, 0].square().transpose(1, 2) @ rows[:, :, 0].square()
+        if rows.shape[2] == 1:  # one position: the size of an outer product is the outer product of sizes
+            weight = size(grad[:, :, 0]).transpose(1, 2) @ size(rows[:, :, 0])
         else:
-            weight = sum_of_squares(grad, rows)
-        bias = grad.sum(2).square().sum(1)
+            weight = sum_of_sizes(grad, rows, size)
+        bias = size(grad.sum(2)).sum(1)
         return {"weight": weight.reshape(layer.weight.shape), "bias": bias.flatten()}
     if isinstance(layer, _BatchNorm):
         assert layer.running_mean is not None and layer.running_var is not None
         normalised = F.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
         return {
-            n: (grad * factor).reshape(*grad.shape[:2], -1).sum(2).square().sum(0)
+            n: size((grad * factor).reshape(*grad.shape[:2], -1).sum(2)).sum(0)
             for n, factor in (("weight", normalised), ("bias", 1.0))
         }
     raise NotImplementedError(f"no per-sample gradients for {name}, a {type(layer).__name__}")
