@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.nn.activations import evaluating, squared_gradients
+from bench.nn.penalties import held, quadratic
 from bench.search_space import Log
 from bench.settings import setting
 from bench.training.data import TrainingData
@@ -40,14 +41,9 @@ class EWC(Method):
 
     def penalty(self) -> Tensor | float:
         factor = self.config.strength * (0.5 if self.config.half else 1.0)
-        total: Tensor | float = 0.0
-        for n, p in self.network.shared_parameters().items():
-            if f"fisher.{n}" in self.memory:
-                moved = (p - self.memory[f"anchor.{n}"]).flatten()
-                pull = (self.memory[f"fisher.{n}"].flatten() * moved).detach()
-                energy = torch.dot(pull, moved)  # its gradient is `pull` alone, half of that of Σ F (θ - θ*)²
-                total = total + factor * (2 * energy - energy.detach())
-        return total
+        shared = self.network.shared_parameters()
+        fisher = {n: self.memory[f"fisher.{n}"] for n in shared if f"fisher.{n}" in self.memory}
+        return quadratic(held(shared, fisher, {n: self.memory[f"anchor.{n}"] for n in fisher}), factor)
 
     def end_task(self, task: int, data: TrainingData) -> None:
         parameters = self.network.shared_parameters()

@@ -135,6 +135,9 @@ def constant_batch_statistics(network: nn.Module) -> Iterator[None]:
             layer.running_var = None
 
 
+Size = Callable[..., Tensor]  # of a tensor, element by element, and into `out`
+
+
 class Passed(NamedTuple):
     """A layer, and what it received and gave in a forward pass."""
 
@@ -146,10 +149,20 @@ class Passed(NamedTuple):
 def squared_gradients(network: Network, x: Tensor, y: Tensor, task: int) -> dict[str, Tensor]:
     """Return Σ_n (∂ log p(y_n | x_n) / ∂θ)² over a batch, for every shared parameter θ by name and in its shape.
 
-    The inputs x (n, *input_shape) with labels y (n,) pass once, in evaluation mode. The gradient of each sample is its
-    own: layer inputs and the gradients of outputs are kept, and their product is squared before the sum. No gradient of
-    a weight is made. Statistics of batch normalisation are constants. Raises `NotImplementedError` for a layer of
-    another kind, or one that is used twice in a pass.
+    The inputs x (n, *input_shape) have labels y (n,). The gradient of each sample is its own, see `sample_gradients`.
+    """
+    return sample_gradients(network, x, task, lambda logits: F.cross_entropy(logits, y, reduction="sum"), torch.square)
+
+
+def sample_gradients(
+    network: Network, x: Tensor, task: int, objective: Callable[[Tensor], Tensor], size: Size
+) -> dict[str, Tensor]:
+    """Return Σ_n size(∂ objective_n / ∂θ) over a batch, for every shared parameter θ by name and in its shape.
+
+    `objective` makes of logits (n, num_classes) a sum of one term a sample; `size` is `torch.square` or `torch.abs`.
+    The inputs x (n, *input_shape) pass once, in evaluation mode: layer inputs and the gradients of outputs are kept, and
+    the size of their product is taken before the sum. No gradient of a weight is made. Statistics of batch normalisation
+    are constants. Raises `NotImplementedError` for a layer of another kind, or one that is used twice in a pass.
     """
     seen: dict[str, Passed] = {}
     shared = network.shared_parameters()
@@ -162,7 +175,7 @@ def squared_gradients(network: Network, x: Tensor, y: Tensor, task: int) -> dict
 
         return hook
 
-    squares: dict[str, Tensor] = {}
+    sizes: dict[str, Tensor] = {}
     with ExitStack() as stack:
         stack.enter_context(evaluating(network))
         stack.enter_context(constant_batch_statistics(network))
@@ -171,40 +184,40 @@ def squared_gradients(network: Network, x: Tensor, y: Tensor, task: int) -> dict
             if any(n in shared for n in own):
                 handle = layer.register_forward_hook(observe(name))
                 stack.callback(handle.remove)
-        loss = F.cross_entropy(network(x, task), y, reduction="sum")
+        total = objective(network(x, task))
         outputs = [passed.output for passed in seen.values()]
-        grads = torch.autograd.grad(loss, outputs, allow_unused=True)  # unlike backward, leaves every .grad alone
+        grads = torch.autograd.grad(total, outputs, allow_unused=True)  # unlike backward, leaves every .grad alone
         for (name, passed), grad in zip(seen.items(), grads, strict=True):
-            if grad is None:  # the loss does not depend on it
+            if grad is None:  # the objective does not depend on it
                 continue
-            for parameter, square in _squares(name, passed, grad).items():
-                squares[f"{name}.{parameter}"] = square
-    return {name: square for name, square in squares.items() if name in shared}
+            for parameter, own_size in _sizes(name, passed, grad, size).items():
+                sizes[f"{name}.{parameter}"] = own_size
+    return {name: own_size for name, own_size in sizes.items() if name in shared}
 
 
-def sum_of_squares(grads: Tensor, rows: Tensor, samples: int = 8) -> Tensor:
-    """Return Σ_n (G_nᵀ X_n)², (groups, o, d), for G (groups, n, positions, o) and X (groups, n, positions, d).
+def sum_of_sizes(grads: Tensor, rows: Tensor, size: Size, samples: int = 8) -> Tensor:
+    """Return Σ_n size(G_nᵀ X_n), (groups, o, d), for G (groups, n, positions, o) and X (groups, n, positions, d).
 
     A few samples are taken at a time, whose products stay in the processor's cache.
     """
     total = grads.new_zeros(len(grads), grads.shape[3], rows.shape[3])
     for some_grads, some_rows in zip(grads.split(samples, 1), rows.split(samples, 1), strict=True):
         products = some_grads.transpose(2, 3) @ some_rows  # (groups, samples, o, d)
-        total += products.square_().sum(1)
+        total += size(products, out=products).sum(1)
     return total
 
 
-def _squares(name: str, passed: Passed, grad: Tensor) -> dict[str, Tensor]:
-    """Return Σ_n g_n² of a layer's own parameters, from its inputs and the gradient of its output."""
+def _sizes(name: str, passed: Passed, grad: Tensor, size: Size) -> dict[str, Tensor]:
+    """Return Σ_n size(g_n) of a layer's own parameters, from its inputs and the gradient of its output."""
     layer = passed.layer
     if isinstance(layer, nn.Linear | nn.Conv2d):
-        return _squares_of_products(layer, passed.inputs, grad)
+        return _sizes_of_products(layer, passed.inputs, grad, size)
     if isinstance(layer, _BatchNorm):
-        return _squares_of_scales(layer, passed.inputs, grad)
+        return _sizes_of_scales(layer, passed.inputs, grad, size)
     raise NotImplementedError(f"no per-sample gradients for {name}, a {type(layer).__name__}")
 
 
-def _squares_of_products(layer: nn.Linear | nn.Conv2d, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+def _sizes_of_products(layer: nn.Linear | nn.Conv2d, x: Tensor, grad: Tensor, size: Size) -> dict[str, Tensor]:
     """Return the sums for a layer whose output is a product of its weight and its unfolded inputs."""
     samples = len(x)
     groups = groups_of(layer)
@@ -213,20 +226,20 @@ def _squares_of_products(layer: nn.Linear | nn.Conv2d, x: Tensor, grad: Tensor) 
     if isinstance(layer, nn.Conv2d):
         grad = grad.flatten(2).transpose(1, 2)  # (n, positions, o)
     grad = grad.reshape(samples, -1, groups, outputs).permute(2, 0, 1, 3)  # (g, n, positions, o / g)
-    if rows.shape[2] == 1:  # one position: the square of an outer product is the outer product of squares
-        weight = grad[:, :, 0].square().transpose(1, 2) @ rows[:, :, 0].square()
+    if rows.shape[2] == 1:  # one position: the size of an outer product is the outer product of sizes
+        weight = size(grad[:, :, 0]).transpose(1, 2) @ size(rows[:, :, 0])
     else:
-        weight = sum_of_squares(grad, rows)
-    bias = grad.sum(2).square().sum(1)
+        weight = sum_of_sizes(grad, rows, size)
+    bias = size(grad.sum(2)).sum(1)
     return {"weight": weight.reshape(layer.weight.shape), "bias": bias.flatten()}
 
 
-def _squares_of_scales(layer: _BatchNorm, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+def _sizes_of_scales(layer: _BatchNorm, x: Tensor, grad: Tensor, size: Size) -> dict[str, Tensor]:
     """Return the sums for a normalization's scale and shift, its statistics being constants."""
     assert layer.running_mean is not None and layer.running_var is not None
     normalized = F.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
-    squares: dict[str, Tensor] = {}
+    sizes: dict[str, Tensor] = {}
     for name, factor in (("weight", normalized), ("bias", 1.0)):
         by_position = (grad * factor).reshape(*grad.shape[:2], -1)  # (n, c, positions)
-        squares[name] = by_position.sum(2).square().sum(0)
-    return squares
+        sizes[name] = size(by_position.sum(2)).sum(0)
+    return sizes

@@ -50,14 +50,15 @@ def measure(method: Method, tests: Sequence[Data], training: Training, seed: int
 def validation_loss(
     method: Method, parts: Sequence[Data], training: Training, otherwise: float, orders: torch.Generator | None
 ) -> float:
-    """Return the mean loss over the samples of all parts; `otherwise` where a benchmark has no validation data."""
+    """Return the mean loss over the samples of all parts and what the method adds to it; `otherwise` where a benchmark
+    has no validation data."""
     parts = [part for part in parts if len(part[2])]
     if not parts:
         return otherwise
     if orders is not None:
         parts = [_shuffled(part, orders) for part in parts]
     losses = [evaluate(method, *part, training.eval_batch_size)[0] * len(part[2]) for part in parts]
-    return sum(losses) / sum(len(y) for _, _, y in parts)
+    return sum(losses) / sum(len(y) for _, _, y in parts) + method.validation_penalty()
 
 
 def _shuffled(data: Data, orders: torch.Generator) -> Data:

@@ -107,6 +107,11 @@ class Method:
         """Return what is added to the cross-entropy of every batch, a scalar."""
         return 0.0
 
+    def validation_penalty(self) -> float:
+        """Return what is added to the cross-entropy of the validation data, by which epochs are compared: where a
+        released code has its penalty there too."""
+        return 0.0
+
     def edit_grads(self) -> None:
         """Between backward and step: change gradients in place."""
 

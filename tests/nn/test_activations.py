@@ -10,7 +10,14 @@ from torch.nn import functional as F
 
 from bench.catalog.catalog import Catalog
 from bench.nn import architectures
-from bench.nn.activations import constant_batch_statistics, evaluating, input_grams, input_rows, squared_gradients
+from bench.nn.activations import (
+    constant_batch_statistics,
+    evaluating,
+    input_grams,
+    input_rows,
+    sample_gradients,
+    squared_gradients,
+)
 from bench.nn.grams import unfold_inputs
 from bench.nn.network import Network, blocks_of
 
@@ -200,6 +207,22 @@ def test_squared_gradients_are_those_of_each_sample(network):
         torch.testing.assert_close(square, expected[name], atol=1e-12, rtol=1e-9)
     assert all(m.running_mean is None for m in network.modules() if isinstance(m, nn.BatchNorm2d))
     assert all(p.grad is None for p in network.parameters())
+
+
+def test_absolute_gradients_are_those_of_each_sample(network):
+    """Of the squared norm of the logits, against autograd, one sample at a time."""
+    network.double()
+    x = torch.randn(5, 4, 4, 4).double()
+    network.open([0])
+    shared = network.shared_parameters()
+    found = sample_gradients(network, x, 0, lambda logits: logits.square().sum(), torch.abs)
+    expected = {name: torch.zeros_like(p) for name, p in shared.items()}
+    for n in range(len(x)):
+        with evaluating(network), constant_batch_statistics(network):
+            grads = torch.autograd.grad(network(x, 0)[n].square().sum(), list(shared.values()))
+        for name, grad in zip(expected, grads, strict=True):
+            expected[name] += grad.abs()
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
 
 
 def test_squared_gradients_refuse_what_they_cannot_do():
