@@ -160,9 +160,9 @@ def sample_gradients(
     """Return Σ_n size(∂ objective_n / ∂θ) over a batch, for every shared parameter θ by name and in its shape.
 
     `objective` makes of logits (n, num_classes) a sum of one term a sample; `size` is `torch.square` or `torch.abs`.
-    The inputs x (n, *input_shape) pass once, in evaluation mode: layer inputs and the gradients of outputs are kept, and
-    the size of their product is taken before the sum. No gradient of a weight is made. Statistics of batch normalisation
-    are constants. Raises `NotImplementedError` for a layer of another kind, or one that is used twice in a pass.
+    The inputs x (n, *input_shape) pass once, in evaluation mode: layer inputs and the gradients of outputs are kept,
+    and the size of their product is taken before the sum. No gradient of a weight is made. Statistics of batch
+    normalization are constants. Raises `NotImplementedError` for a layer of another kind, or one used twice in a pass.
     """
     seen: dict[str, Passed] = {}
     shared = network.shared_parameters()
