@@ -161,13 +161,13 @@ def test_a_result_of_schema_1_is_brought_over(tmp_path: Path) -> None:
     digests = {kind: rekey.digest_of_schema_1(text) for kind, text in code.items()}
     path = tmp_path / "toy" / "ness" / "seed0-000000000000.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(as_schema_1(cell, [[0.5, 0.25]], digests)))
+    path.write_text(json.dumps(as_schema_1(cell, [[0.5, None], [0.5, 0.25]], digests)))
     [warning] = store.load_all(tmp_path)
     assert isinstance(warning, str) and f"python -m bench.tools.rekey {tmp_path}" in warning
     rekey.main(tmp_path)
     [result] = store.load_all(tmp_path)
     assert isinstance(result, Result) and not path.exists()
-    assert (result.schema, result.matrix) == (SCHEMA, [[0.5, 0.25]])
+    assert (result.schema, result.matrix) == (SCHEMA, [[0.5, None], [0.5, 0.25]])
     assert result.cell.versions == {"suite": 1, "method": 1, "benchmark": 1}
     assert result.cell.source["recipe"] == cell.source["recipe"]
     assert result.cell.source["method"] == digests["method"]  # no commit tells which code it was: it counts as changed
