@@ -20,7 +20,7 @@ def varied() -> Result:
     for t, record in enumerate(result.tasks):
         record |= {
             "trainable": 4000 - 1000 * t,
-            "state_bytes": 1e6 * (t + 1),
+            "state_bytes": 1_000_000 * (t + 1),
             "old_samples_read": 100 * t,
             "stored": 10 * t,
         }
