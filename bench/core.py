@@ -141,7 +141,7 @@ class Training(Settings):
     """How a task is trained, by the loop of GPM and the methods after it."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = setting(0.01, "learning rate at the start of every task", above=0, search=Log(1e-3, 0.3))
+    lr: float = setting(0.01, "learning rate at the start of every task", above=0, search=Log(1e-4, 0.3))
     momentum: float = setting(0.0, "of SGD", at_least=0)
     weight_decay: float = setting(0.0, "coupled L2, on whatever the method trains", at_least=0)
     epochs: int = setting(20, "at most, per task", at_least=1)

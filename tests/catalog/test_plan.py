@@ -32,9 +32,8 @@ def bits(result: Result) -> object:
     return result.matrix, [{k: v for k, v in task.items() if k != "seconds"} for task in result.tasks]
 
 
-@pytest.mark.parametrize(
-    "methods", [["finetune"], pytest.param(METHODS, marks=pytest.mark.ray)], ids=["one method", "every method"]
-)
+@pytest.mark.ray
+@pytest.mark.parametrize("methods", [["finetune"], METHODS], ids=["one method", "every method"])
 def test_serial_and_ray_give_the_same_bits(methods):
     cells = cells_of(*methods) + cells_of("finetune", seeds=[1])
     here, there = run("serial", cells), run("ray", cells, workers=2)

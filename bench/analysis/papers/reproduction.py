@@ -148,18 +148,25 @@ def cells_of(
     benchmark, method = here
     cells: list[Cell] = []
     reasons: dict[str, None] = {}
-    for seed in choice.seeds or about.seeds:
-        settings: dict[str, dict[str, Any]] = {}
-        if method in about.settings:
-            settings[method] = about.settings[method]
-        if benchmark in about.by_seed:
-            place = about.seeds.index(seed) if seed in about.seeds else 0
-            settings[benchmark] = {name: values[place] for name, values in about.by_seed[benchmark].items()}
-        request = Request([method], [benchmark], [seed], choice.epochs, settings, [PROTOCOL])
-        planned = catalog.plan(request)
+    settings: dict[str, dict[str, Any]] = {}
+    if method in about.settings:
+        settings[method] = about.settings[method]
+    for seeds, options in _options_of(benchmark, choice.seeds or about.seeds, about):
+        own = {**settings, benchmark: options} if options else settings
+        planned = catalog.plan(Request([method], [benchmark], seeds, choice.epochs, own, [PROTOCOL]))
         cells += planned.cells
         reasons |= dict.fromkeys(planned.not_applicable.values())
     return cells, reasons
+
+
+def _options_of(benchmark: str, seeds: Sequence[int], about: Table) -> Iterator[tuple[Sequence[int], dict[str, Any]]]:
+    """Yield seeds with the options of the benchmark that go with them: all at once where these are the same."""
+    if benchmark not in about.by_seed:
+        yield seeds, {}
+        return
+    for seed in seeds:
+        place = about.seeds.index(seed) if seed in about.seeds else 0
+        yield [seed], {name: values[place] for name, values in about.by_seed[benchmark].items()}
 
 
 def reasons(items: Iterable[Wanted]) -> list[str]:
