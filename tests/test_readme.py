@@ -8,6 +8,7 @@ import pytest
 
 from bench import installation
 from bench.cli.main import COMMANDS
+from bench.tools import front_page
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 TUTORIAL = README[README.index("## Your own method") : README.index("| hook |")]
@@ -62,3 +63,10 @@ def test_the_python_of_the_readme_runs(monkeypatch, tmp_path):
     [source] = re.findall(r"```python\n(import bench\n.*?)```", README, re.DOTALL)
     exec(source.replace('"digits", seeds=3', '"toy", seeds=1, epochs=1'), {})
     assert "ness" in (tmp_path / "report.html").read_text() and len(list(tmp_path.glob("results/toy/*/*.json"))) == 2
+
+
+def test_the_reproduced_numbers_are_those_of_the_committed_results():
+    made = front_page.block(installation.ROOT / "results" / "published")
+    assert made in README, "python -m bench.tools.front_page writes it anew"
+    assert README.count(front_page.START) == README.count(front_page.END) == 1
+    assert front_page.renewed(README, installation.ROOT / "results" / "published") == README
