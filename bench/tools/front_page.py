@@ -13,26 +13,26 @@ from bench.analysis.papers import outcome as outcomes
 from bench.analysis.papers import reproduction
 from bench.analysis.papers.outcome import Outcome
 from bench.analysis.papers.paper import Line
-from bench.analysis.papers.reproduction import Choice
+from bench.analysis.papers.reproduction import Choice, Reproduction
 from bench.analysis.render import show, show_listing
 from bench.analysis.table import Entry
 from bench.catalog.catalog import Catalog
 from bench.core import Result
 from bench.execution import store
 
-TABLES = ("gpm:pmnist",)  # those of which whole rows are committed
 START, END = "<!-- reproduced numbers: python -m bench.tools.front_page -->", "<!-- end of the reproduced numbers -->"
 
 
 def block(folder: Path) -> str:
     """Return what stands between the marks of the README, made from the results in a folder."""
     stored = [result for result in store.load_all(folder) if isinstance(result, Result)]
-    parts = [_part(key, stored) for key in TABLES]
+    shown = [table for table in reproduction.known().values() if table.about.front_page]
+    parts = [_part(table, stored) for table in shown]
     return "\n\n".join([START, *parts, END])
 
 
-def _part(key: str, stored: Sequence[Result]) -> str:
-    catalog, table = Catalog(), reproduction.find(key)
+def _part(table: Reproduction, stored: Sequence[Result]) -> str:
+    catalog = Catalog()
     items = reproduction.wanted(table, Choice(), catalog)
     keys = {cell.key for item in items for cell in item.cells}
     found = {result.cell.key: result for result in stored if result.cell.key in keys}

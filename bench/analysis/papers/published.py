@@ -38,6 +38,7 @@ class Table:
     runs: int | None = None  # of the paper, where its lines do not say
     spreads: str = ""  # a paper that quotes the same means with their spreads, where this one prints none
     note: str = ""
+    front_page: bool = False  # whether the README shows it, made from the committed results
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a method, where not the recipe's
     by_seed: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)  # options of a benchmark, one a seed
 
