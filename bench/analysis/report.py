@@ -15,7 +15,7 @@ from bench.analysis.columns import METRICS
 from bench.analysis.figures import figure, plots
 from bench.analysis.figures.figure import Plot, Runs
 from bench.analysis.labels import column_label, epochs_of, row_label
-from bench.analysis.table import Table, summarise
+from bench.analysis.table import Table, summarize
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.core import Cell, Result
@@ -36,11 +36,11 @@ def write(
     """Write the page to `path`, each figure drawn once, as SVG inside it.
 
     Where `formats` are given, "pdf" or "png", write each figure in them, and the captions, to `figures/` beside it.
-    `options` are those of `summarise`; `commands` are what was typed to get the results.
+    `options` are those of `summarize`; `commands` are what was typed to get the results.
     """
     files.check_writable(path.parent)
-    table = summarise(pairs, chosen, seeds, streams=streams, **options)
-    full = summarise(pairs, list(METRICS), seeds, streams=streams, **options)
+    table = summarize(pairs, chosen, seeds, streams=streams, **options)
+    full = summarize(pairs, list(METRICS), seeds, streams=streams, **options)
     runs = runs_of(full, pairs, seeds, streams or {})
     drawn = _draw(runs)
     place = "figures/" if formats else ""
@@ -62,7 +62,7 @@ def write(
 def figures_of(pairs: Sequence[Pair], streams: Mapping[str, str] | None = None) -> list[Plot]:
     """Return the figures of a page, benchmark by benchmark."""
     seeds = sorted({cell.seed for cell, _ in pairs})
-    full = summarise(pairs, list(METRICS), seeds, streams=streams)
+    full = summarize(pairs, list(METRICS), seeds, streams=streams)
     return [plot for group in _draw(runs_of(full, pairs, seeds, streams or {})) for plot in group]
 
 

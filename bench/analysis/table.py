@@ -52,7 +52,7 @@ class Table:
     upper: frozenset[str] = frozenset()  # rows that are upper bounds
 
 
-def summarise(
+def summarize(
     pairs: Sequence[tuple[Cell, Result | None]],
     chosen: Sequence[str] = ("acc", "bwt", "state"),
     seeds: Sequence[int] | None = None,

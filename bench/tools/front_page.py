@@ -9,11 +9,10 @@ from pathlib import Path
 from bench import files, installation
 from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
-from bench.analysis.papers import outcome as outcomes
 from bench.analysis.papers import reproduction
-from bench.analysis.papers.outcome import Outcome
+from bench.analysis.papers.outcome import Reproduced, reproduced
 from bench.analysis.papers.paper import Line
-from bench.analysis.papers.reproduction import Choice, Reproduction
+from bench.analysis.papers.reproduction import Part, Reproduction
 from bench.analysis.render import show, show_listing
 from bench.analysis.table import Entry
 from bench.catalog.catalog import Catalog
@@ -33,17 +32,17 @@ def block(folder: Path) -> str:
 
 def _part(table: Reproduction, stored: Sequence[Result]) -> str:
     catalog = Catalog()
-    items = reproduction.wanted(table, Choice(), catalog)
+    items = reproduction.wanted(table, Part(), catalog)
     keys = {cell.key for item in items for cell in item.cells}
     found = {result.cell.key: result for result in stored if result.cell.key in keys}
-    outcome = outcomes.outcome(table, items, found, stored, Choice(), catalog)
+    outcome = reproduced(table, items, found, stored, Part(), catalog)
     rows = [*_printed(outcome), *_unprinted(outcome)]
     header = ["method", "paper, ACC", "ours", "", "paper, BWT", "ours", ""]
     numbers = show_listing(Listing(header, rows, ""), "md").strip()
     return f"{_about(outcome, [*found.values(), *_beside(outcome, stored)])}\n\n{numbers}\n\n{outcome.tally}"
 
 
-def _printed(outcome: Outcome) -> list[list[str]]:
+def _printed(outcome: Reproduced) -> list[list[str]]:
     """Return a row for each method that the paper prints and that has a run here."""
     lines: dict[str, dict[str, Line]] = {}
     for line in outcome.lines:
@@ -62,7 +61,7 @@ def _cells(line: Line | None, metric: str) -> list[str]:
     return [str(line.number), _shown(line.ours, metric), line.verdict]
 
 
-def _unprinted(outcome: Outcome) -> list[list[str]]:
+def _unprinted(outcome: Reproduced) -> list[list[str]]:
     """Return a row for each method that the paper does not print."""
     if outcome.unprinted is None:
         return []
@@ -79,7 +78,7 @@ def _shown(entry: Entry, metric: str) -> str:
     return show(entry, METRICS[metric], "±") + missing
 
 
-def _beside(outcome: Outcome, stored: Iterable[Result]) -> list[Result]:
+def _beside(outcome: Reproduced, stored: Iterable[Result]) -> list[Result]:
     """Return the results behind the rows that the paper does not print."""
     rows = outcome.unprinted.rows if outcome.unprinted else []
     named = {row.split(" ")[0] for row in rows}
@@ -87,7 +86,7 @@ def _beside(outcome: Outcome, stored: Iterable[Result]) -> list[Result]:
     return [result for result in stored if result.cell.benchmark in here and result.cell.method in named]
 
 
-def _about(outcome: Outcome, results: Sequence[Result]) -> str:
+def _about(outcome: Reproduced, results: Sequence[Result]) -> str:
     """Return whose table it is, the command that makes ours, and what that took."""
     hours = sum(float(result.environment.get("seconds", 0.0)) for result in results) / 3600
     machines = sorted({result.environment["cpu"] for result in results if "cpu" in result.environment})

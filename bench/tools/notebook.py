@@ -113,7 +113,7 @@ def load(path: str | Path | None = None, catalog: Catalog = BUILT_IN) -> Results
 def table(results: Results, metrics: Sequence[str] = ("acc", "bwt", "state")) -> Shown:
     """Return the table of results: mean and sample standard deviation over seeds, of each metric."""
     streams = tables.streams(results.catalog.benchmark(name) for name in {r.cell.benchmark for r in results})
-    return Shown(tables.summarise([(result.cell, result) for result in results], metrics, streams=streams))
+    return Shown(tables.summarize([(result.cell, result) for result in results], metrics, streams=streams))
 
 
 def figures(results: Results) -> list[Plot]:

@@ -9,7 +9,7 @@ from test_plots import made_up, runs_of
 from bench.analysis import columns, frames
 from bench.analysis.columns import METRICS
 from bench.analysis.figures import plots
-from bench.analysis.table import summarise
+from bench.analysis.table import summarize
 from bench.core import Result
 from bench.execution import store
 
@@ -60,7 +60,7 @@ def test_table_figure_and_frame_agree_on_every_cost(tmp_path: Path) -> None:
     assert set(costs) == {*PANELS, "stored"}, (
         "every cost is drawn but the number of samples, whose bytes are in the state"
     )
-    entries = summarise([(result.cell, result)], costs).entries
+    entries = summarize([(result.cell, result)], costs).entries
     shown = {name: entries["own", ("stream", name)].mean for name in costs}
     drawn = {axes.get_xlabel(): axes.patches for axes in plots.costs(runs_of(own=[result])).figure.axes}
     bars = {name: drawn[panel][0].get_width() for name, panel in PANELS.items()}
@@ -83,7 +83,7 @@ def test_percent_is_said_in_one_place() -> None:
     """The table, a figure and the metric itself agree; a cost is no fraction."""
     result = made_up(tasks=4)
     accuracy = METRICS["acc"].of(result)
-    entry = summarise([(result.cell, result)], ["acc"]).entries["own", ("stream", "acc")]
+    entry = summarize([(result.cell, result)], ["acc"]).entries["own", ("stream", "acc")]
     last = plots.average(runs_of(own=[result])).figure.axes[0].get_lines()[0].get_ydata()[-1]
     assert METRICS["acc"].shown(accuracy) == entry.mean == pytest.approx(last) == pytest.approx(82.5)
     assert METRICS["state"].shown(3.0) == 3

@@ -24,22 +24,22 @@ from bench.execution import store
 
 Make = Callable[..., Result]
 Command = Callable[..., Any]
-NAMES = published.names()
+NAMES = published.known_names()
 PAPERS = list(published.papers())
 
 
 def tables_of(key: str) -> list[str]:
     source = published.papers()[key].source
-    return list(dict.fromkeys(r["source_table"] for r in published.records() if r["source_paper"] == source))
+    return list(dict.fromkeys(r["source_table"] for r in published.printed_lines() if r["source_paper"] == source))
 
 
-EVERY_ROW = [row for key in PAPERS for table in tables_of(key) for row in published.read(key, table)]
+EVERY_ROW = [row for key in PAPERS for table in tables_of(key) for row in published.rows_of(key, table)]
 
 # The data
 
 
 def test_every_number_parses_and_no_line_is_lost() -> None:
-    records = published.records()
+    records = published.printed_lines()
     assert len(EVERY_ROW) == len(records) == 462
     for row in EVERY_ROW:
         for number in row.numbers.values():
@@ -76,7 +76,7 @@ def test_rows_that_can_be_compared_print_what_we_measure() -> None:
 
 
 def test_every_seed_has_its_row_and_every_run_of_the_paper_its_seeds() -> None:
-    rows = [row for table in tables_of("ness") for row in published.read("ness", table)]
+    rows = [row for table in tables_of("ness") for row in published.rows_of("ness", table)]
     with_seeds = [row for row in rows if row.numbers["acc"].values]
     used = {(row.benchmark, name) for row in with_seeds for name in published.papers()["ness"].seeds[row.method]}
     records = published._seeds()
@@ -99,7 +99,7 @@ def test_the_paper_contradicts_itself_where_the_specification_says_so() -> None:
             for metric, number in row.numbers.items()
             if number.contradicted
         }
-        for row in published.read("ness")
+        for row in published.rows_of("ness")
         if any(number.contradicted for number in row.numbers.values())
     }
     swapped = [("68.50 ± 1.50", "-0.11 ± 1.36"), ("68.64 ± 2.25", "-0.43 ± 1.60")]
@@ -262,7 +262,7 @@ def test_a_table_of_partial_results(command: Callable[..., Any], stored: Path) -
 def test_every_paper_without_any_result(command: Callable[..., Any], tmp_path: Path, key: str, form: str) -> None:
     answer = command("table", "--paper", key, "--format", form, "--out", tmp_path / "nothing")
     assert (answer.code, answer.err) == (0, "")
-    rows = published.read(key)
+    rows = published.rows_of(key)
     if form == "csv":
         records = list(csv.DictReader(io.StringIO(answer.out)))
         assert len(records) == sum(len(row.numbers) for row in rows)
@@ -329,7 +329,7 @@ def test_a_wrong_request_is_one_line(command: Callable[..., Any], tmp_path: Path
 
 def test_an_unknown_paper_in_python() -> None:
     with pytest.raises(UserError, match="did you mean 'gpm'"):
-        published.read("gmp")
+        published.rows_of("gmp")
 
 
 def test_settings_that_differ_get_a_column() -> None:
@@ -347,4 +347,4 @@ def test_what_a_verdict_does_not_know_of_is_told(command: Command, tmp_path: Pat
     with_caveats = {key: paper.caveats for key, paper in published.papers().items() if paper.caveats}
     assert with_caveats
     for key, caveats in with_caveats.items():
-        assert set(caveats) <= {row.benchmark for row in published.read(key)}, key
+        assert set(caveats) <= {row.benchmark for row in published.rows_of(key)}, key

@@ -245,7 +245,7 @@ def test_precisions_are_kept_apart(tmp_path: Path) -> None:
 
 def test_names_that_make_the_same_file_name_are_kept_apart() -> None:
     pairs = report.with_gaps([made_up(0, 2, "a b"), made_up(0, 2, "a-b")], [], [])
-    runs = report.runs_of(report.summarise(pairs), pairs, [0], {})
+    runs = report.runs_of(report.summarize(pairs), pairs, [0], {})
     names = [plot.name for group in report._draw(runs) for plot in group]
     assert len(set(names)) == len(names)
 

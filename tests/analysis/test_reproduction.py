@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.papers import outcome, published, reproduction
-from bench.analysis.papers.reproduction import Choice, Wanted
+from bench.analysis.papers import published, reproduction
+from bench.analysis.papers.outcome import reproduced
+from bench.analysis.papers.reproduction import Part, Wanted
 from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result, UserError
 from bench.execution import store
@@ -41,7 +42,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """`write(lines, paper)` makes a folder of printed numbers the one that is read."""
 
     def forget() -> None:
-        for cached in (published.names, published.papers, published.records, published._seeds):
+        for cached in (published.known_names, published.papers, published.printed_lines, published._seeds):
             cached.cache_clear()
 
     def make(lines: list[str] = LINES, paper: str = PAPER, names: str = NAMES) -> Path:
@@ -74,7 +75,7 @@ def test_every_table_has_rows_and_its_seeds_fit_its_options() -> None:
 
 
 def test_rows_become_cells_or_a_reason() -> None:
-    items = reproduction.wanted(reproduction.find("gpm:pmnist"), Choice(), Catalog())
+    items = reproduction.wanted(reproduction.table_of("gpm:pmnist"), Part(), Catalog())
     by_name = {item.method: item for item in items}
     assert [cell.seed for cell in by_name["GPM"].cells] == [0, 1, 2, 3, 4]
     assert {cell.method for cell in by_name["Multitask"].cells} == {"joint"}
@@ -84,29 +85,29 @@ def test_rows_become_cells_or_a_reason() -> None:
 
 
 def test_spreads_are_quoted_for_the_same_means_alone() -> None:
-    rows = {row.method: row for row in reproduction.find("gpm:pmnist").rows}
+    rows = {row.method: row for row in reproduction.table_of("gpm:pmnist").rows}
     assert str(rows["GPM"].numbers["acc"]) == "93.91 ± 0.16" and rows["GPM"].n == 5
     assert str(rows["OGD"].numbers["acc"]) == "82.56"
-    printed = {row.method: row for row in published.read("gpm", "Table 1(a) as on the poster")}
+    printed = {row.method: row for row in published.rows_of("gpm", "Table 1(a) as on the poster")}
     assert str(printed["GPM"].numbers["acc"]) == "93.91" and printed["GPM"].n is None
 
 
 def test_orders_go_with_seeds_and_are_runs_of_one_row(make_result: Make) -> None:
-    table = reproduction.find("gpm:superclass")
-    [gpm] = [item for item in reproduction.wanted(table, Choice(), Catalog()) if item.cells]
+    table = reproduction.table_of("gpm:superclass")
+    [gpm] = [item for item in reproduction.wanted(table, Part(), Catalog()) if item.cells]
     assert [(cell.seed, cell.options["order"]) for cell in gpm.cells] == [(i, i) for i in range(5)]
     assert len({cell.group for cell in gpm.cells}) == 5
     matrix: list[list[float | None]] = [[0.5] * (i + 1) + [None] * (19 - i) for i in range(20)]
     results = [Result(cell, matrix) for cell in gpm.cells]
     assert len({result.cell.group for result in reproduction.as_one(results, table.about)}) == 1
     found = {result.cell.key: result for result in results}
-    told = outcome.outcome(table, [gpm], found, results, Choice(), Catalog())
+    told = reproduced(table, [gpm], found, results, Part(), Catalog())
     assert [line.ours.n for line in told.lines] == [5] and told.aside == 0
 
 
 def test_a_choice_of_a_table() -> None:
-    table = reproduction.find("ness:table1")
-    items = reproduction.wanted(table, Choice(("gpm", "olora"), "split_cifar100", (7,), 2), Catalog())
+    table = reproduction.table_of("ness:table1")
+    items = reproduction.wanted(table, Part(("gpm", "olora"), "split_cifar100", (7,), 2), Catalog())
     assert [(item.here, [cell.seed for cell in item.cells]) for item in items] == [
         (("split_cifar100", "gpm"), [7]),
         (("split_cifar100", "olora"), [7]),
@@ -129,15 +130,15 @@ def results_of(cells: tuple[Cell, ...], accuracy: float) -> list[Result]:
     return [Result(cell, matrix, environment={"seconds": 1.0}) for cell in cells]
 
 
-def told_of(results: list[Result], stored: list[Result] | None = None, choice: Choice | None = None) -> Any:
-    table, choice = reproduction.find("tiny:main"), choice or Choice()
-    items = reproduction.wanted(table, choice, Catalog())
+def told_of(results: list[Result], stored: list[Result] | None = None, part: Part | None = None) -> Any:
+    table, part = reproduction.table_of("tiny:main"), part or Part()
+    items = reproduction.wanted(table, part, Catalog())
     found = {result.cell.key: result for result in results}
-    return outcome.outcome(table, items, found, results if stored is None else stored, choice, Catalog())
+    return reproduced(table, items, found, results if stored is None else stored, part, Catalog())
 
 
-def cells_of(method: str, choice: Choice | None = None) -> tuple[Cell, ...]:
-    items = reproduction.wanted(reproduction.find("tiny:main"), choice or Choice(), Catalog())
+def cells_of(method: str, part: Part | None = None) -> tuple[Cell, ...]:
+    items = reproduction.wanted(reproduction.table_of("tiny:main"), part or Part(), Catalog())
     [item] = [item for item in items if item.here == ("toy", method)]
     return item.cells
 
@@ -153,8 +154,8 @@ def test_a_table_ends_with_its_tally(write: Callable[..., Path]) -> None:
 
 def test_another_budget_gets_no_verdict(write: Callable[..., Path]) -> None:
     write()
-    short = Choice(epochs=1)
-    told = told_of(results_of(cells_of("gpm", short), 0.6), choice=short)
+    short = Part(epochs=1)
+    told = told_of(results_of(cells_of("gpm", short), 0.6), part=short)
     assert [line.verdict for line in told.lines[:2]] == ["other budget: 1 epochs"] * 2
     assert "0 agree" in told.tally
 
@@ -174,7 +175,7 @@ def test_results_that_do_not_belong_are_counted_and_not_averaged(write: Callable
 
 def test_methods_that_no_paper_prints_stand_in_a_table_of_their_own(write: Callable[..., Path]) -> None:
     write()
-    cells, reasons = reproduction.cells_of(("toy", "ewc"), reproduction.find("tiny:main").about, Choice(), Catalog())
+    cells, reasons = reproduction.cells_of(("toy", "ewc"), reproduction.table_of("tiny:main").about, Part(), Catalog())
     assert not reasons
     stored = results_of(tuple(cells), 0.4)
     told = told_of(results_of(cells_of("gpm"), 0.6), stored)
@@ -285,5 +286,5 @@ def test_a_wrong_file_is_named(
 
 def test_an_unknown_table_in_python() -> None:
     with pytest.raises(UserError, match="did you mean"):
-        reproduction.find("gpm:pmnis")
+        reproduction.table_of("gpm:pmnis")
     assert reproduction.reasons([Wanted("A", "B", ("", ""), reason="why")]) == ["why: A"]

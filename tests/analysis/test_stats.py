@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from bench.analysis import compare, render, stats
-from bench.analysis.table import Table, summarise
+from bench.analysis.table import Table, summarize
 from bench.core import Result, UserError
 
 Make = Callable[..., Result]
@@ -143,7 +143,7 @@ def table(make: Make, accs: dict[str, list[float]], benchmarks: tuple[str, ...] 
         for method, values in accs.items()
         for seed, acc in enumerate(values)
     ]
-    return summarise([(r.cell, r) for r in results], ["acc"])
+    return summarize([(r.cell, r) for r in results], ["acc"])
 
 
 def marks(compared: Table) -> dict[str, str]:
@@ -190,10 +190,10 @@ def test_random_choices_of_signs_are_told(make_result: Make) -> None:
 def test_only_common_seeds_are_compared(make_result: Make) -> None:
     ours = [make_result("a", seed, acc=10 * seed) for seed in range(3)]
     theirs = [make_result("b", seed, acc=10 * seed + 1) for seed in (1, 2, 7)]
-    both = summarise([(r.cell, r) for r in ours + theirs], ["acc"], seeds=[0, 1, 2, 7])
+    both = summarize([(r.cell, r) for r in ours + theirs], ["acc"], seeds=[0, 1, 2, 7])
     _, listing = compare.compare(both, "a", 0.05)
     assert (listing.rows[0][3], listing.rows[0][7]) == ("+1.00", "2")
-    apart = summarise([(r.cell, r) for r in (ours[0], theirs[2])], ["acc"])
+    apart = summarize([(r.cell, r) for r in (ours[0], theirs[2])], ["acc"])
     assert compare.compare(apart, "a", 0.05)[1].rows[0][3:] == ["--", "--", "--", "--", "0"]
 
 

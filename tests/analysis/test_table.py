@@ -12,7 +12,7 @@ import pytest
 
 from bench.analysis import render
 from bench.analysis.columns import METRICS
-from bench.analysis.table import Entry, Table, summarise
+from bench.analysis.table import Entry, Table, summarize
 from bench.core import Cell, Result
 from bench.execution import store
 
@@ -22,7 +22,7 @@ ACC = ("bench", "acc")
 
 def table_of(*results: Result, missing: Sequence[Cell] = (), **options: object) -> Table:
     pairs = [*((r.cell, r) for r in results), *((cell, None) for cell in missing)]
-    return summarise(pairs, **{"chosen": ("acc", "bwt"), **options})  # type: ignore[arg-type]
+    return summarize(pairs, **{"chosen": ("acc", "bwt"), **options})  # type: ignore[arg-type]
 
 
 def line_of(table: Table, row: str) -> list[str]:

@@ -85,7 +85,7 @@ def test_without_a_checksum_a_mutated_value_is_refused_or_of_its_type(raw: dict[
             assert str(error)
             continue
         outcomes["accepted"] += 1
-        table = tables.summarise([(result.cell, result)], list(METRICS), [result.cell.seed])
+        table = tables.summarize([(result.cell, result)], list(METRICS), [result.cell.seed])
         assert render.to_markdown(table).startswith("|")
     assert outcomes["refused"] > 3 * outcomes["accepted"] > 0
 

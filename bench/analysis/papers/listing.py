@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
 from bench.analysis.papers.paper import RULE, Line
-from bench.analysis.papers.published import PRINTED, names
+from bench.analysis.papers.published import PRINTED, known_names
 from bench.analysis.render import show
 from bench.core import PROTOCOLS
 
@@ -117,7 +117,7 @@ def _clash(line: Line) -> str:
 def _rule(lines: Sequence[Line], protocol: str) -> str:
     """Return what holds for every table: how numbers are compared and checked, and where they come from."""
     words = dict.fromkeys(line.row.confidence for line in lines)
-    sources = "; ".join(f"{word}: {names()['confidence'].get(word, 'not said')}" for word in words)
+    sources = "; ".join(f"{word}: {known_names()['confidence'].get(word, 'not said')}" for word in words)
     checked = f" {CHECK}" if any(line.number.values for line in lines) else ""
     return (
         "Mean ± sample sd, in percent; ours in fp32 under the recipe's settings, "

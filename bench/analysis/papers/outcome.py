@@ -10,7 +10,7 @@ from bench.analysis import compare, render
 from bench.analysis import table as tables
 from bench.analysis.papers import listing, paper, published, reproduction
 from bench.analysis.papers.paper import Line
-from bench.analysis.papers.reproduction import PROTOCOL, Choice, Reproduction, Wanted
+from bench.analysis.papers.reproduction import PROTOCOL, Part, Reproduction, Wanted
 from bench.analysis.table import Table
 from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result
@@ -20,7 +20,7 @@ ALPHA = 0.05  # of the ranks' critical difference
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Reproduced:
     """The state of a table that is being reproduced."""
 
     table: Reproduction
@@ -49,7 +49,7 @@ class Outcome:
         if self.aside:
             text += f" {self.aside} stored results of another budget, protocol, precision or seed were left aside."
         if self.table.about.spreads:
-            quoting = published.find(self.table.about.spreads).source
+            quoting = published.paper_of(self.table.about.spreads).source
             text += f" The paper prints means; their spreads are those that {quoting} prints beside them."
         return f"{text} {self.table.about.note}".rstrip()
 
@@ -60,14 +60,14 @@ class Outcome:
         return {"table": self.table.key, "source": self.table.source, "lines": lines, "tally": self.tally}
 
 
-def outcome(
+def reproduced(
     table: Reproduction,
     items: Sequence[Wanted],
     results: Mapping[str, Result],
     stored: Sequence[Result],
-    choice: Choice,
+    part: Part,
     catalog: Catalog,
-) -> Outcome:
+) -> Reproduced:
     """Return what came of a table.
 
     `results` are those of the wanted cells, by key; among those `stored`, what belongs to methods that the paper does
@@ -79,30 +79,30 @@ def outcome(
     benchmarks = {result.cell.benchmark for result in own} | {name for item in items for name in item.here[:1]}
     methods = {name for item in items for name in item.here[1:]}
     lines = paper.compare(rows, own, PROTOCOL, METRICS, benchmarks, methods) if rows else []
-    unprinted = _unprinted(table, items, {**{r.cell.key: r for r in stored}, **results}, choice, catalog)
-    return Outcome(table, lines, unprinted, reproduction.others(stored, items))
+    unprinted = _unprinted(table, items, {**{r.cell.key: r for r in stored}, **results}, part, catalog)
+    return Reproduced(table, lines, unprinted, reproduction.others(stored, items))
 
 
 def _unprinted(
-    table: Reproduction, items: Sequence[Wanted], found: Mapping[str, Result], choice: Choice, catalog: Catalog
+    table: Reproduction, items: Sequence[Wanted], found: Mapping[str, Result], part: Part, catalog: Catalog
 ) -> Table | None:
     """Return the table of what no row of the paper is about; None where there is nothing."""
     printed = {row.here for row in table.rows}
     pairs: list[tuple[Cell, Result]] = []
-    for cell in _beside(table, choice, catalog):
+    for cell in _beside(table, part, catalog):
         result = found.get(cell.key)
         if (cell.benchmark, cell.method) not in printed and result is not None:
             [plain] = reproduction.as_one([result], table.about)
             pairs.append((plain.cell, plain))
     if not pairs:
         return None
-    seeds = choice.seeds or table.about.seeds
+    seeds = part.seeds or table.about.seeds
     streams = tables.streams(catalog.benchmark(name) for name in table.benchmarks)
-    return tables.summarise(pairs, METRICS, seeds, streams=streams)
+    return tables.summarize(pairs, METRICS, seeds, streams=streams)
 
 
-def _beside(table: Reproduction, choice: Choice, catalog: Catalog) -> Iterator[Cell]:
+def _beside(table: Reproduction, part: Part, catalog: Catalog) -> Iterator[Cell]:
     """Yield the cells that every method would have under the table's seeds and budget."""
     for benchmark in table.benchmarks:
         for method in [*catalog.available("Method"), *catalog.variants()]:
-            yield from reproduction.cells_of((benchmark, method), table.about, choice, catalog)[0]
+            yield from reproduction.cells_of((benchmark, method), table.about, part, catalog)[0]

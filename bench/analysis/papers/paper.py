@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.papers.published import PRINTED, Number, Row, half_unit
-from bench.analysis.table import Entry, summarise
+from bench.analysis.table import Entry, summarize
 from bench.config import require
 from bench.core import Cell, Result
 
@@ -106,7 +106,7 @@ def _lines(
     method = method if method in methods else ""
     found = [result for result in results if (result.cell.benchmark, result.cell.method) == (benchmark, method)]
     found, epochs, budget = _one_budget(found, row.epochs)
-    table = summarise([(result.cell, result) for result in found], metrics)  # of one row and one column
+    table = summarize([(result.cell, result) for result in found], metrics)  # of one row and one column
     ours = {metric: entry for (_, (_, metric)), entry in table.entries.items()}
     seeds = tuple(sorted(result.cell.seed for result in found if result.error is None))
     for metric in metrics:

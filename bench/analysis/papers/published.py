@@ -29,7 +29,7 @@ RUN_BY = re.compile(r" \(([^()]*(?:re-run|copied from|quoted in)[^()]*)\)$")  # 
 
 
 @dataclass(frozen=True)
-class Table:
+class PrintedTable:
     """A table of a paper that can be run here, in part or whole."""
 
     table: tuple[str, ...]  # of results.csv; several where a paper prints one table in parts
@@ -51,7 +51,7 @@ class Paper:
     tables: tuple[str, ...]  # those shown unless another is asked for
     caveats: dict[str, str] = field(default_factory=dict)  # what a verdict does not know of, by benchmark
     seeds: dict[str, tuple[str, ...]] = field(default_factory=dict)  # a method's names in seeds.csv
-    reproduce: dict[str, Table] = field(default_factory=dict)  # by short key
+    reproduce: dict[str, PrintedTable] = field(default_factory=dict)  # by short key
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Row:
     @property
     def here(self) -> tuple[str, str]:
         """Return what the benchmark and the method are called here; '' if they are not mapped."""
-        return names()["benchmarks"].get(self.benchmark, ""), names()["methods"].get(self.method, "")
+        return known_names()["benchmarks"].get(self.benchmark, ""), known_names()["methods"].get(self.method, "")
 
     @property
     def n(self) -> int | None:
@@ -139,7 +139,7 @@ class Row:
 
 
 @cache
-def names() -> dict[str, Any]:
+def known_names() -> dict[str, Any]:
     """Return what names.toml says of benchmarks, methods and words."""
     return tomllib.loads((FOLDER / "names.toml").read_text())
 
@@ -156,7 +156,7 @@ def _paper(path: Path) -> Paper:
         paper = msgspec.convert(raw, Paper, strict=True)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise UserError(f"{path}: {error}") from error
-    known = {record["source_table"] for record in records() if record["source_paper"] == paper.source}
+    known = {record["source_table"] for record in printed_lines() if record["source_paper"] == paper.source}
     used = [*paper.tables, *(table for entry in paper.reproduce.values() for table in entry.table)]
     for table in used:
         if table not in known:
@@ -165,7 +165,7 @@ def _paper(path: Path) -> Paper:
 
 
 @cache
-def records() -> list[dict[str, str]]:
+def printed_lines() -> list[dict[str, str]]:
     """Return the lines of results.csv. One that makes no sense is a `UserError` with its number."""
     path = FOLDER / "results.csv"
     found: list[dict[str, str]] = []
@@ -209,17 +209,17 @@ def _seeds() -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def find(paper: str) -> Paper:
+def paper_of(paper: str) -> Paper:
     """Return a paper by its short key. An unknown one is a `UserError` with the nearest."""
     if paper not in papers():
         raise nearest("paper", paper, papers())
     return papers()[paper]
 
 
-def read(paper: str, table: str | None = None) -> list[Row]:
+def rows_of(paper: str, table: str | None = None) -> list[Row]:
     """Return the lines of a paper's table, or of its main ones. An unknown paper or table is a `UserError`."""
-    about = find(paper)
-    own = [record for record in records() if record["source_paper"] == about.source]
+    about = paper_of(paper)
+    own = [record for record in printed_lines() if record["source_paper"] == about.source]
     known = {record["source_table"] for record in own}
     if table is not None and table not in known:
         raise nearest(f"table of {paper}", table, known)
@@ -231,7 +231,7 @@ def _row(record: Mapping[str, str], aliases: Mapping[str, Sequence[str]]) -> Row
     """Return a line of results.csv, with the values of its seeds; `aliases` are what seeds.csv calls each method."""
     remark = RUN_BY.search(record["method"])
     method = RUN_BY.sub("", record["method"])
-    method = names()["labels"].get(method, method)
+    method = known_names()["labels"].get(method, method)
     on_benchmark = [seed for seed in _seeds() if seed["benchmark"] == record["benchmark"]]
     seeds = [seed for seed in on_benchmark if seed["method"] in aliases.get(method, ())]
     numbers = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.analysis.papers import published
 from bench.analysis.papers.paper import Line
-from bench.analysis.papers.published import Number, Row, Table, half_unit
+from bench.analysis.papers.published import Number, PrintedTable, Row, half_unit
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.config import nearest
@@ -24,13 +24,13 @@ class Reproduction:
     """A table of a paper, as `reproduce` names it, and its rows."""
 
     key: str  # as in "gpm:pmnist"
-    about: Table
+    about: PrintedTable
     rows: tuple[Row, ...]
 
     @property
     def source(self) -> str:
         """Return the paper, as results.csv names it."""
-        return published.find(self.key.partition(":")[0]).source
+        return published.paper_of(self.key.partition(":")[0]).source
 
     @property
     def benchmarks(self) -> list[str]:
@@ -50,7 +50,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Part:
     """What of a table is asked for: all of it, unless told otherwise."""
 
     methods: tuple[str, ...] = ()  # as they are called here; those that the table does not print are run too
@@ -62,17 +62,17 @@ class Choice:
 def known() -> dict[str, Reproduction]:
     """Return every table that is known, by its key."""
     keys = [f"{paper}:{name}" for paper, about in published.papers().items() for name in about.reproduce]
-    return {key: find(key) for key in keys}
+    return {key: table_of(key) for key in keys}
 
 
-def find(key: str) -> Reproduction:
+def table_of(key: str) -> Reproduction:
     """Return a table by its key, PAPER:TABLE. An unknown one is a `UserError` with the nearest."""
     paper, _, name = key.partition(":")
-    tables = published.find(paper).reproduce
+    tables = published.paper_of(paper).reproduce
     if name not in tables:
         raise nearest("table", key, [f"{paper}:{table}" for table in tables])
     about = tables[name]
-    rows = [row for table in about.table for row in published.read(paper, table)]
+    rows = [row for table in about.table for row in published.rows_of(paper, table)]
     if about.benchmarks:
         rows = [row for row in rows if row.benchmark in about.benchmarks]
     quoted = _spreads(about.spreads) if about.spreads else {}
@@ -85,14 +85,14 @@ Quoted = dict[tuple[str, str, str, str], str]  # benchmark, method, metric, mean
 def _spreads(paper: str) -> Quoted:
     """Return the spreads that a paper prints, its quotations of others included."""
     found: Quoted = {}
-    for row in published.read(paper):
+    for row in published.rows_of(paper):
         for metric, number in row.numbers.items():
             mean = f"{float(number.mean):g}"
             found[row.benchmark, row.method, metric, mean] = number.sd
     return found
 
 
-def _completed(row: Row, about: Table, quoted: Quoted) -> Row:
+def _completed(row: Row, about: PrintedTable, quoted: Quoted) -> Row:
     """Return a row with the number of runs and the spreads that are known from elsewhere, for the same means."""
     numbers: dict[str, Number] = {}
     for metric, number in row.numbers.items():
@@ -102,35 +102,35 @@ def _completed(row: Row, about: Table, quoted: Quoted) -> Row:
     return replace(row, numbers=numbers, runs=about.runs)
 
 
-def wanted(table: Reproduction, choice: Choice, catalog: Catalog) -> list[Wanted]:
+def wanted(table: Reproduction, part: Part, catalog: Catalog) -> list[Wanted]:
     """Return what a table asks for, in its order, then the methods that were chosen and that it does not print.
 
     A method or a benchmark that names.toml maps to none that exists is a `UserError`.
     """
     found: dict[tuple[str, str], Wanted] = {}
     for row in table.rows:
-        own = row.here[1] in choice.methods or not choice.methods
-        asked = own and (not choice.benchmark or row.here[0] == choice.benchmark)
+        own = row.here[1] in part.methods or not part.methods
+        asked = own and (not part.benchmark or row.here[0] == part.benchmark)
         if asked and (row.benchmark, row.method) not in found:
-            found[row.benchmark, row.method] = _wanted(row.benchmark, row.method, row.here, table, choice, catalog)
+            found[row.benchmark, row.method] = _wanted(row.benchmark, row.method, row.here, table, part, catalog)
     printed = {item.here for item in found.values()}
     for benchmark in table.benchmarks:
-        for method in choice.methods:
-            if (benchmark, method) not in printed and choice.benchmark in ("", benchmark):
+        for method in part.methods:
+            if (benchmark, method) not in printed and part.benchmark in ("", benchmark):
                 here = (benchmark, method)
-                found[benchmark, method] = _wanted(benchmark, method, here, table, choice, catalog)
+                found[benchmark, method] = _wanted(benchmark, method, here, table, part, catalog)
     return list(found.values())
 
 
 def _wanted(
-    benchmark: str, method: str, here: tuple[str, str], table: Reproduction, choice: Choice, catalog: Catalog
+    benchmark: str, method: str, here: tuple[str, str], table: Reproduction, part: Part, catalog: Catalog
 ) -> Wanted:
     if not here[0]:
         return Wanted(benchmark, method, here, reason="no such benchmark here")
     if not here[1]:
         return Wanted(benchmark, method, here, reason="no such method here")
     _demand_known(here, catalog)
-    cells, reasons = cells_of(here, table.about, choice, catalog)
+    cells, reasons = cells_of(here, table.about, part, catalog)
     return Wanted(benchmark, method, here, tuple(cells), "; ".join(reasons))
 
 
@@ -142,7 +142,7 @@ def _demand_known(here: tuple[str, str], catalog: Catalog) -> None:
 
 
 def cells_of(
-    here: tuple[str, str], about: Table, choice: Choice, catalog: Catalog
+    here: tuple[str, str], about: PrintedTable, part: Part, catalog: Catalog
 ) -> tuple[list[Cell], dict[str, None]]:
     """Return a cell for each seed, and the reasons why there are none."""
     benchmark, method = here
@@ -151,15 +151,17 @@ def cells_of(
     settings: dict[str, dict[str, Any]] = {}
     if method in about.settings:
         settings[method] = about.settings[method]
-    for seeds, options in _options_of(benchmark, choice.seeds or about.seeds, about):
+    for seeds, options in _options_of(benchmark, part.seeds or about.seeds, about):
         own = {**settings, benchmark: options} if options else settings
-        planned = catalog.plan(Request([method], [benchmark], seeds, choice.epochs, own, [PROTOCOL]))
+        planned = catalog.plan(Request([method], [benchmark], seeds, part.epochs, own, [PROTOCOL]))
         cells += planned.cells
         reasons |= dict.fromkeys(planned.not_applicable.values())
     return cells, reasons
 
 
-def _options_of(benchmark: str, seeds: Sequence[int], about: Table) -> Iterator[tuple[Sequence[int], dict[str, Any]]]:
+def _options_of(
+    benchmark: str, seeds: Sequence[int], about: PrintedTable
+) -> Iterator[tuple[Sequence[int], dict[str, Any]]]:
     """Yield seeds with the options of the benchmark that go with them: all at once where these are the same."""
     if benchmark not in about.by_seed:
         yield seeds, {}
@@ -179,12 +181,12 @@ def reasons(items: Iterable[Wanted]) -> list[str]:
     return [f"{reason}: {', '.join(names)}" for reason, names in why.items()]
 
 
-def as_one(results: Iterable[Result], about: Table) -> list[Result]:
+def as_one(results: Iterable[Result], about: PrintedTable) -> list[Result]:
     """Return results as runs of one row: without what the table itself changes from seed to seed, or of the recipe."""
     return [_as_recipe(result, about) for result in results]
 
 
-def _as_recipe(result: Result, about: Table) -> Result:
+def _as_recipe(result: Result, about: PrintedTable) -> Result:
     cell = result.cell
     by_seed = about.by_seed.get(cell.benchmark, {})
     own = {f"{cell.benchmark}.{name}" for name in by_seed} | set(about.settings.get(cell.method, {}))
@@ -228,7 +230,7 @@ def between_papers() -> Iterator[Spread]:
     printed: dict[tuple[str, str], dict[str, str]] = {}
     for key, paper in published.papers().items():
         for table in paper.tables:
-            for row in published.read(key, table):
+            for row in published.rows_of(key, table):
                 if all(row.here) and not row.copied and "log" not in row.setting:
                     who = f"{key}, {row.remark}" if row.remark else key
                     printed.setdefault((row.benchmark, row.method), {})[who] = row.numbers["acc"].mean

@@ -20,8 +20,8 @@ from bench.core import Cell, Result
 from bench.installation import program
 
 if TYPE_CHECKING:
-    from bench.analysis.papers.outcome import Outcome
-    from bench.analysis.papers.reproduction import Choice, Reproduction, Wanted
+    from bench.analysis.papers.outcome import Reproduced
+    from bench.analysis.papers.reproduction import Part, Reproduction, Wanted
     from bench.execution.runner import Resources
 
 
@@ -49,22 +49,22 @@ def main(args: argparse.Namespace) -> int:
         require(not unused, f"--{(unused or [''])[0]} goes with a table, as in `{program()} reproduce PAPER:TABLE`")
         list_tables(args, resources)
         return 0
-    table = reproduction.find(args.table)
-    choice = choice_of(args, table)
-    items = reproduction.wanted(table, choice, args.catalog)
+    table = reproduction.table_of(args.table)
+    part = part_of(args, table)
+    items = reproduction.wanted(table, part, args.catalog)
     require(bool(items), f"no row of {args.table} is about these methods and this benchmark")
-    return run(args, resources, table, choice, items)
+    return run(args, resources, table, part, items)
 
 
-def choice_of(args: argparse.Namespace, table: Reproduction) -> Choice:
+def part_of(args: argparse.Namespace, table: Reproduction) -> Part:
     """Return which part of the table is asked for. Raises `UserError`."""
-    from bench.analysis.papers.reproduction import Choice
+    from bench.analysis.papers.reproduction import Part
 
     if args.only and args.only not in table.benchmarks:
         raise nearest(f"benchmark of {table.key} here", args.only, table.benchmarks)
     methods = options.pick_methods(args.methods, args.catalog) if args.methods else []
     seeds = options.parse_seeds(args.seeds) if args.seeds else []
-    return Choice(tuple(methods), args.only, tuple(seeds), args.epochs)
+    return Part(tuple(methods), args.only, tuple(seeds), args.epochs)
 
 
 def cells_in(items: Iterable[Wanted]) -> list[Cell]:
@@ -72,16 +72,12 @@ def cells_in(items: Iterable[Wanted]) -> list[Cell]:
     return list({cell.key: cell for item in items for cell in item.cells}.values())
 
 
-def succeeded(result: Result) -> bool:
-    """Return whether a stored result will do."""
-    return result.error is None
-
-
 def run(
-    args: argparse.Namespace, resources: Resources, table: Reproduction, choice: Choice, items: Sequence[Wanted]
+    args: argparse.Namespace, resources: Resources, table: Reproduction, part: Part, items: Sequence[Wanted]
 ) -> int:
     """Run what is missing, then print and write the table. Return the exit code."""
     from bench.execution.forecast import budget
+    from bench.execution.grid import succeeded
 
     cells = cells_in(items)
     if not args.dry_run:
@@ -98,7 +94,7 @@ def run(
     except KeyboardInterrupt:
         print("interrupted: the same command goes on", file=sys.stderr)
         return 130
-    present(args, table, choice, items, grid)
+    present(args, table, part, items, grid)
     for result in grid.unsaved:
         print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
     failed = [result for result in grid.results.values() if result.error]
@@ -127,13 +123,13 @@ def show_plan(args: argparse.Namespace, items: Sequence[Wanted], grid: Grid) -> 
                 print(f"data of {name}: {source.name} is {state}: {source.wanted(args.data)}")
 
 
-def present(args: argparse.Namespace, table: Reproduction, choice: Choice, items: Sequence[Wanted], grid: Grid) -> None:
+def present(args: argparse.Namespace, table: Reproduction, part: Part, items: Sequence[Wanted], grid: Grid) -> None:
     """Print the table beside the paper, and write it into OUT/reproduce."""
-    from bench.analysis.papers import outcome as outcomes
+    from bench.analysis.papers.outcome import reproduced
     from bench.execution import store
 
     stored = [result for result in store.load_all(args.out) if isinstance(result, Result)]
-    outcome = outcomes.outcome(table, items, grid.results, stored, choice, args.catalog)
+    outcome = reproduced(table, items, grid.results, stored, part, args.catalog)
     print(f"{outcome.render('md')}\n\n{outcome.tally}")
     stem = args.out / "reproduce" / table.key.replace(":", "-")
     try:
@@ -142,7 +138,7 @@ def present(args: argparse.Namespace, table: Reproduction, choice: Choice, items
         warn(f"the table was not written to {stem.parent}: {error.strerror}")
 
 
-def write(outcome: Outcome, stem: Path) -> None:
+def write(outcome: Reproduced, stem: Path) -> None:
     """Write the table as markdown, LaTeX and JSON. Raises OSError."""
     files.write_text(stem.with_suffix(".md"), f"{outcome.render('md')}\n\n{outcome.tally}\n")
     files.write_text(stem.with_suffix(".tex"), f"{outcome.render('latex')}\n\n% {outcome.tally}\n")
@@ -155,10 +151,11 @@ def list_tables(args: argparse.Namespace, resources: Resources) -> None:
     from bench.analysis import render
     from bench.analysis.compare import Listing
     from bench.analysis.papers import reproduction
+    from bench.execution.grid import succeeded
 
     rows, notes = [], []
     for key, table in reproduction.known().items():
-        items = reproduction.wanted(table, reproduction.Choice(), args.catalog)
+        items = reproduction.wanted(table, reproduction.Part(), args.catalog)
         here = [item for item in items if item.cells]
         cells = cells_in(here)
         grid = look_up(cells, args.out, succeeded)

@@ -139,7 +139,7 @@ def present(
 
     pairs = [(cell, grid.results.get(cell.key)) for cell in grid.cells]
     streams = tables.streams(args.catalog.benchmark(name) for name in request.benchmarks)
-    table = tables.summarise(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
+    table = tables.summarize(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
     facts = [f"{request.epochs}epochs"] if request.epochs else []
     facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
     facts += [request.precision] if request.precision != "fp32" else []

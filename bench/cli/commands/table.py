@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
     kept, seeds, others, changed = select(args)
     streams = tables.streams(args.catalog.benchmark(n) for n in {r.cell.benchmark for r in kept})
     pairs = [(result.cell, result) for result in kept]
-    present(tables.summarise(pairs, chosen, seeds, more=others, streams=streams, changed=changed), chosen, args)
+    present(tables.summarize(pairs, chosen, seeds, more=others, streams=streams, changed=changed), chosen, args)
     if args.tensorboard:
         from bench.analysis.tensorboard import write_scalars
 
@@ -83,7 +83,7 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
     from bench.analysis.papers import listing as paper_table
     from bench.analysis.papers import paper, published
 
-    rows = published.read(args.paper, args.paper_table)
+    rows = published.rows_of(args.paper, args.paper_table)
     benchmarks = options.pick_benchmarks(args.bench, args.catalog)
     methods = options.pick_methods(args.methods, args.catalog)
     methods += args.catalog.variants() if args.methods == "all" else []
