@@ -80,13 +80,17 @@ def without_dropout(module: nn.Module) -> Iterator[None]:
             layer.training = True
 
 
+def is_known(layer: nn.Module) -> bool:
+    """Return whether a layer's parameters stand in a weight block, beside one, or in a normalization."""
+    return isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm | nn.LayerNorm | nn.GroupNorm)
+
+
 def unknown_layer(build: Callable[[], nn.Module]) -> str:
     """Return the kind of the first layer of a network whose parameters stand neither in a weight block nor in a
     normalization; empty where there is none. torch's random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         layers = list(build().modules())
     for layer in layers:
-        known = isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm | nn.LayerNorm | nn.GroupNorm)
-        if not known and len(list(layer.parameters(recurse=False))) > 0:
+        if not is_known(layer) and len(list(layer.parameters(recurse=False))) > 0:
             return type(layer).__name__
     return ""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.core import UserError
+
 
 class WeightBlock:
     """The matrix (o, d) that one projector governs: a Linear weight, or one group of a Conv2d kernel.
@@ -61,10 +63,13 @@ class Network(nn.Module):
     statistics_frozen = False  # where set, normalization that tracks statistics uses them in training too
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
+    fault = ""  # why its layers may not be taken for matrices, see `bench.nn.guards`
 
     def __init__(self, backbone: nn.Module, features: int, num_classes: int, num_heads: int) -> None:
         super().__init__()
         self.backbone = backbone
+        named = self.named_parameters(remove_duplicate=False)
+        self._frozen = {name for name, p in named if not p.requires_grad}  # as the backbone was made
         self.heads = nn.ModuleList(nn.Linear(features, num_classes, bias=False) for _ in range(num_heads))
 
     @property
@@ -121,13 +126,21 @@ class Network(nn.Module):
     def layers(self) -> dict[str, nn.Linear | nn.Conv2d]:
         """Return every Linear and Conv2d layer that later tasks share, by its path, in order of registration.
 
-        A shared head is one of them; heads of single tasks are not.
+        A shared head is one of them; heads of single tasks are not, nor are layers whose weights the backbone was made
+        with frozen. Raises `UserError` where a layer is not what it is taken for.
         """
+        if self.fault:
+            raise UserError(f"methods that update weight matrices do not apply: {self.fault}")
         found: dict[str, nn.Linear | nn.Conv2d] = {}
         for name, module in self.named_modules():
-            if isinstance(module, nn.Linear | nn.Conv2d) and self._is_shared(name):
+            if isinstance(module, nn.Linear | nn.Conv2d) and self._is_shared(name) and self._may_learn(name, module):
                 found[name] = module
         return found
+
+    def _may_learn(self, path: str, layer: nn.Module) -> bool:
+        """Return whether a layer's weight, or what it is computed from, was not made frozen."""
+        names = [f"{path}.{name}" for name, _ in layer.named_parameters() if name != "bias"]
+        return not self._frozen.issuperset(names)
 
     def blocks(self) -> dict[str, WeightBlock]:
         """Return the weight matrices (o, d) of `layers()`, by name."""
@@ -138,8 +151,10 @@ class Network(nn.Module):
         return found
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
-        """Return all parameters that later tasks share, by name: everything but the heads of single tasks."""
-        return {name: p for name, p in self.named_parameters() if self._is_shared(name)}
+        """Return all parameters that later tasks share, by name: everything but the heads of single tasks, and but what
+        the backbone was made with frozen."""
+        named = self.named_parameters()
+        return {name: p for name, p in named if self._is_shared(name) and name not in self._frozen}
 
     def _is_shared(self, name: str) -> bool:
         return self.shares_its_head or not name.startswith("heads.")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.core import Task, Training
+from bench.nn.guards import SAMPLES, fault_of
 from bench.nn.network import Network
 from bench.nn.normalization import settle_statistics
 from bench.seeding import derive
@@ -19,6 +20,7 @@ from bench.training.batches import on_device, random_batches
 from bench.training.data import TrainingData
 from bench.training.evaluation import measure, validation_loss
 from bench.training.method import Method
+from bench.training.needs import takes_layers_for_matrices
 from bench.training.schedule import Plateau
 from bench.training.step import make_optimizer, tensors_of, training_step
 
@@ -114,6 +116,7 @@ class Session:
 
     def _learn(self, first: int) -> Iterator[Event]:
         method, seed = self.method, self.seed
+        self._look_at_layers(self.tasks[first:])
         tests = [on_device(task.test, self.device, task.index) for task in self.tasks]
         ahead = len(self.network.heads) == 1  # a shared head has an answer for tasks still to come
         untrained = measure(method, tests, self.training, seed, -1) if ahead and first == 0 else None
@@ -132,6 +135,16 @@ class Session:
                 yield TaskDone(row + [None] * (len(self.tasks) - len(row)), record)
             if reads_old:
                 seen.append(data)
+
+    def _look_at_layers(self, tasks: Sequence[Task]) -> None:
+        """Raise `UserError` where the method takes layers for matrices that are something else. For another method
+        nothing is passed, and the network refuses later what can be seen without."""
+        concerned = takes_layers_for_matrices(type(self.method))
+        for task in tasks[:1]:
+            x = torch.from_numpy(task.train.x[: SAMPLES if concerned else 0]).to(self.device)
+            self.network.fault = fault_of(self.network, x, task.index)
+            if concerned:
+                self.network.layers()
 
 
 class Stage:

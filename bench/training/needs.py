@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType
 
 from bench.core import Benchmark
 
@@ -21,3 +22,34 @@ def unmet(needs: Iterable[str], benchmark: Benchmark) -> str | None:
         offered.add(TASK_ID)
     missing = [NEEDS[need] for need in needs if need not in offered]
     return "; ".join(missing).format(scenario=benchmark.scenario) or None
+
+
+def takes_layers_for_matrices(method: type) -> bool:
+    """Return whether a method asks the network for its layers or blocks, itself or by functions it calls.
+
+    Seen from the names in its code, so that nobody has to declare it and it is known before training. Where a call
+    escapes this, `Network.layers` still refuses what is to be refused, when it is called.
+    """
+    members = [member for cls in method.__mro__ for member in vars(cls).values()]
+    waiting = [getattr(member, "__func__", member) for member in members]
+    seen: set[FunctionType] = set()
+    while waiting:
+        function = waiting.pop()
+        if not isinstance(function, FunctionType) or function in seen:
+            continue
+        seen.add(function)
+        names = set(_names(function.__code__))
+        if names & {"layers", "blocks"}:
+            return True
+        near = ("bench.", function.__module__)
+        called = [function.__globals__.get(name) for name in names]
+        waiting += [other for other in called if str(getattr(other, "__module__", "")).startswith(near)]
+    return False
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yield the attributes and globals that a function's code names, in functions inside it too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
