@@ -37,7 +37,7 @@ def input_grams(
 
     One pass is made over `batches` of inputs (n, *input_shape) and labels (n,), in evaluation mode. `rows` limits a
     layer, by its path, to the first so many samples of each batch; normalisation still sees all of them. A layer that
-    received no input has no Gram.
+    received no input has no Gram. Raises `FloatingPointError` where inputs, or their squares, are not finite.
     """
     layers = network.layers()
     sums = {name: gram_sum(layer) for name, layer in layers.items()}
@@ -61,6 +61,8 @@ def input_grams(
     for name, layer in layers.items():
         found = sums[name].grams()
         for block, gram in zip(blocks_of(name, layer), found, strict=False):  # an idle layer has none
+            if not bool(gram.diagonal().isfinite().all()):
+                raise FloatingPointError(f"the inputs of {block.name} are not finite")
             grams[block.name] = gram
     return grams
 

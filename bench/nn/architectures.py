@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.config import nearest
 from bench.core import Benchmark
 from bench.nn.activations import evaluating
 from bench.nn.layers import Dropout, LocalResponseNorm
@@ -198,9 +199,12 @@ KAIMING = ("lenet",)  # whose weights start Kaiming-uniform, those of the heads 
 def build(benchmark: Benchmark, bn_mode: str = "batch") -> Network:
     """Return the network of a benchmark, freshly initialised from torch's global generator.
 
-    It maps inputs (n, *input_shape) and their task to logits (n, num_classes). For `bn_mode` see `Training`.
+    It maps inputs (n, *input_shape) and their task to logits (n, num_classes). For `bn_mode` see `Training`. Raises
+    `UserError` for a backbone that nobody knows.
     """
     name = benchmark.backbone
+    if name and name not in BACKBONES:
+        raise nearest(f"backbone of {benchmark.name}", name, BACKBONES)
     backbone = BACKBONES[name](benchmark.input_shape) if name else benchmark.own_backbone()
     probe = torch.zeros(2, *benchmark.input_shape)
     with evaluating(backbone), torch.no_grad():

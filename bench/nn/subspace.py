@@ -23,9 +23,20 @@ class Spectrum(NamedTuple):
 
 def spectrum(gram: Tensor) -> Spectrum:
     """Return the eigen-decomposition of a symmetric positive semi-definite matrix (d, d)."""
-    ascending, vectors = torch.linalg.eigh(gram.double())
+    ascending, vectors = _eigh(gram)
     values = ascending.clamp(min=0)
     return Spectrum(values.flip(0), vectors.flip(1))
+
+
+def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return torch's eigenvalues (d,), ascending, and eigenvectors (d, d). Raises `FloatingPointError`.
+
+    Of NaN, LAPACK says that it did not converge, or gives an answer, as it happens.
+    """
+    if not bool(gram.isfinite().all()):
+        raise FloatingPointError(f"a matrix ({len(gram)}, {len(gram)}) to be decomposed is not finite")
+    values, vectors = torch.linalg.eigh(gram.double())
+    return values, vectors
 
 
 def energy_schedule(start: float, step: float, task: int) -> float:
@@ -163,7 +174,7 @@ def null_basis(
     r = #{i : σ_i <= θ}, with θ = eps * Σσ ("nuclear", NESS's code) or eps * √Σσ² ("frobenius", NESS's Eq. 5).
     "freeze-layer" does as NESS's code, where one eigenvalue below zero by rounding leaves no direction at all.
     """
-    raw, vectors = torch.linalg.eigh(gram.double())
+    raw, vectors = _eigh(gram)
     sigma = raw.clamp(min=0).sqrt()
     size = sigma.sum() if norm == "nuclear" else sigma.square().sum().sqrt()
     threshold = eps * size

@@ -23,7 +23,7 @@ from tabulate import tabulate
 from bench import files
 from bench.execution.runner import Resources, environment, set_arithmetic
 from bench.tools.profile_arms import BARE, Setting, serve
-from bench.training.loop import now
+from bench.training.surroundings import now
 
 YARDSTICK = "finetune"
 Times = dict[str, list[float]]  # seconds of an epoch, by arm and round

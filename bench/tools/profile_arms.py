@@ -26,8 +26,9 @@ from bench.nn import architectures
 from bench.nn.layers import Dropout, LocalResponseNorm
 from bench.training.batches import on_device
 from bench.training.data import Batch
-from bench.training.loop import Session, TaskDone, TaskRecord, now
+from bench.training.loop import Session, TaskDone, TaskRecord
 from bench.training.step import tensors_of, training_step
+from bench.training.surroundings import now
 
 BARE = "bare loop"
 Stage = tuple[Callable[[], object], dict[str, Any]]  # trains an epoch, and what else is known of it

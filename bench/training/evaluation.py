@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from bench.core import Training, slices
 from bench.nn.activations import evaluating
 from bench.seeding import derive
+from bench.training.finite import likely_cause
 from bench.training.method import Method
 
 Data = tuple[int, Tensor, Tensor]  # task, inputs, labels
@@ -36,13 +38,17 @@ def measure(method: Method, tests: Sequence[Data], training: Training, seed: int
     """Return accuracies, each the mean of `n_eval` passes in random orders.
 
     Where normalization uses the test batch, orders are part of the protocol: "fixed", the same after every task, or
-    "shuffled", others each time.
+    "shuffled", others each time. Raises `FloatingPointError` where logits hold NaN.
     """
     row: list[float | None] = []
     for test in tests:
         words = ("evaluation", test[0]) if training.eval_order == "fixed" else ("evaluation", test[0], after)
         orders = torch.Generator().manual_seed(derive(seed, *words))
         passes = [evaluate(method, *_shuffled(test, orders), training.eval_batch_size) for _ in range(training.n_eval)]
+        if any(math.isnan(loss) for loss, _ in passes):  # as it is where one logit of one image is
+            when = f"after task {after}" if after >= 0 else "before any training"
+            where = f"on the test images of task {test[0]}, {when}"
+            raise FloatingPointError(f"logits hold NaN {where}: {likely_cause(method.network, [test])}")
         row.append(sum(accuracy for _, accuracy in passes) / len(passes))
     return row
 

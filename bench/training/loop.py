@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -16,13 +15,16 @@ from bench.nn.guards import SAMPLES, fault_of
 from bench.nn.network import Network
 from bench.nn.normalization import settle_statistics
 from bench.seeding import derive
+from bench.training import finite
 from bench.training.batches import on_device, random_batches
+from bench.training.contract import demand_learnable
 from bench.training.data import TrainingData
 from bench.training.evaluation import measure, validation_loss
 from bench.training.method import Method
 from bench.training.needs import takes_layers_for_matrices
 from bench.training.schedule import Plateau
 from bench.training.step import make_optimizer, tensors_of, training_step
+from bench.training.surroundings import Randomness, Stopwatch, now
 
 Row = list[float | None]  # of the accuracy matrix, (T,); None where not measured
 
@@ -74,6 +76,7 @@ Event = EpochBegun | TaskDone
 class Session:
     """A cell in the making: the place where network, method, tasks, training and seed meet.
 
+    Tasks that cannot be learnt raise `UserError` at once; a number that is none, `FloatingPointError` where it is seen.
     Seeds name the purpose and the task, never the method: every method meets the same batches and dropout masks. No
     random state outlives a task.
     """
@@ -84,6 +87,9 @@ class Session:
     training: Training
     seed: int
     stage: Stage | None = None  # the one being learnt
+
+    def __post_init__(self) -> None:
+        demand_learnable(self.tasks, self.network.head(0).out_features)
 
     def events(self, first: int = 0) -> Iterator[Event]:
         """Learn the tasks in order, those before `first` counting as learnt already; yield what happens.
@@ -168,13 +174,13 @@ class Stage:
         read_before = sum(part.samples_read for part in old)
         foreign = self._open()
         self.method.generator.manual_seed(derive(self.session_seed, "method", self.task))
-        with self._timed("begin"):
-            self.method.begin_task(self.task, self.data)
+        self._hook("begin_task")
         start = now(self.device)
         yield from self._optimize(derive(self.session_seed, "train", self.task))
         self.seconds["train"] = now(self.device) - start
-        with self._timed("end"):
-            self.method.end_task(self.task, self.data)
+        finite.demand_weights(self.network, f"after the training of task {self.task}")
+        self._hook("end_task")
+        finite.demand_memory(self.method, f"after task {self.task}")
         self._demand_unchanged(foreign)
         kept = [*old, self.data] if self.method.old_data(self.method.config) == "all" else []
         if not kept:
@@ -190,7 +196,7 @@ class Stage:
             samples_read=self.data.samples_read,
             old_samples_read=sum(part.samples_read for part in old) - read_before,
             seconds=self.seconds,
-            report=self.method.report(),
+            report=self._report(),
             untrained=untrained,
         )
 
@@ -213,7 +219,9 @@ class Stage:
         learning = tensors_of(parameters)
         self.trainable = sum(tensor.numel() for tensor in learning)
         if not learning:  # a method may find nothing left to learn with
-            self.best = validation_loss(self.method, self.validation, training, math.nan, orders)
+            self.best = validation_loss(self.method, self.validation, training, math.inf, orders)
+            if math.isnan(self.best):
+                self._demand_finite(0.0, self.best, 0)
             return
         self.optimizer = make_optimizer(parameters, training)
         schedule = Plateau(training)
@@ -257,9 +265,13 @@ class Stage:
         return self.training.rho if sharp else 0.0
 
     def _demand_finite(self, loss: float, held_out: float, epoch: int) -> None:
-        if not (math.isfinite(loss) and math.isfinite(held_out)):
-            where = f"task {self.task}, epoch {epoch}"
-            raise FloatingPointError(f"the loss became {loss} in {where}: lower lr, or the penalty")
+        where = f"in task {self.task}, epoch {epoch}"
+        if not math.isfinite(loss):
+            cause = finite.odd_images(self.train) or finite.REMEDY
+            raise FloatingPointError(f"the loss became {loss} {where}: {cause}")
+        if not math.isfinite(held_out):
+            cause = finite.likely_cause(self.network, self.validation)
+            raise FloatingPointError(f"the validation loss became {held_out} {where}: {cause}")
 
     def _demand_unchanged(self, foreign: dict[str, Tensor]) -> None:
         for name, before in foreign.items():
@@ -267,43 +279,17 @@ class Stage:
             if gap != 0:
                 raise ForeignHeadError(f"task {self.task} changed another task's head: heads.{name} by up to {gap:.3g}")
 
-    def _timed(self, name: str) -> Stopwatch:
-        return Stopwatch(self.seconds, name, self.device)
+    def _hook(self, name: str) -> None:
+        """Call `begin_task` or `end_task`, and time it. What it leaves has to be finite."""
+        where, short = f"{name} of task {self.task}", name.partition("_")[0]
+        with finite.placed(self.network, self.train, where), Stopwatch(self.seconds, short, self.device):
+            getattr(self.method, name)(self.task, self.data)
+        finite.demand_weights(self.network, f"after {where}")
 
-
-class Stopwatch:
-    """Inside, time runs; afterwards it stands in a dict, in seconds."""
-
-    def __init__(self, seconds: dict[str, float], name: str, device: torch.device) -> None:
-        self.seconds, self.name, self.device = seconds, name, device
-
-    def __enter__(self) -> None:
-        self.start = now(self.device)
-
-    def __exit__(self, *error: object) -> None:
-        self.seconds[self.name] = now(self.device) - self.start
-
-
-class Randomness:
-    """torch's global random state as it was when this was made: of the CPU, and of a GPU where one is used."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    def restore(self) -> None:
-        """Make it the global state again."""
-        torch.set_rng_state(self.cpu)
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, self.device)
-
-
-def now(device: torch.device) -> float:
-    """Return the time in seconds, once all work handed to the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+    def _report(self) -> dict[str, Any]:
+        report = self.method.report()
+        finite.demand_report(report, f"of task {self.task}")
+        return report
 
 
 def square(rows: Sequence[Row], num_tasks: int) -> list[Row]:

@@ -223,8 +223,9 @@ def step_seconds(net: Bare, resources: Resources, device: str, bf16: bool) -> fl
     import torch
 
     from bench.nn import architectures
-    from bench.training.loop import Session, now
+    from bench.training.loop import Session
     from bench.training.method import Method
+    from bench.training.surroundings import now
 
     benchmark = resources.catalog.benchmark(net.benchmark, json.loads(net.options))
     training, place = Training(lr=1e-9, batch_size=net.batch_size), torch.device(device)

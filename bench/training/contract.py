@@ -1,0 +1,88 @@
+"""What a stream has to be before anything is learnt from it: as its benchmark promises, and such that it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bench.config import nearest
+from bench.core import Benchmark, Split, Task, UserError
+
+PARTS = ("train", "validation", "test")
+SCENARIOS = ("task-il", "domain-il")
+
+
+def demand_network(benchmark: Benchmark) -> None:
+    """Raise `UserError` unless a benchmark says how its network is made; a backbone's name is looked up there."""
+    if benchmark.scenario not in SCENARIOS:
+        raise nearest(f"scenario of {benchmark.name}", str(benchmark.scenario), SCENARIOS)
+    if not benchmark.backbone and type(benchmark).own_backbone is Benchmark.own_backbone:
+        raise UserError(f"{benchmark.name} names no backbone, and has no own_backbone() either")
+
+
+def demand_promised(benchmark: Benchmark, stream: object) -> None:
+    """Raise `UserError` unless a stream is what its benchmark promises: its tasks, their order, images and labels."""
+    for complaint in _broken_promises(benchmark, stream):
+        raise UserError(f"{benchmark.name}: {complaint}")
+
+
+def demand_learnable(tasks: Sequence[Task], num_classes: int) -> None:
+    """Raise `UserError` unless tasks follow one another, have images to learn from and to be tested on, and labels that
+    are outputs of a head: a loss passes over label -100 in silence, and there is no mean over nothing."""
+    for complaint in _unlearnable(tasks, num_classes):
+        raise UserError(complaint)
+
+
+def _broken_promises(benchmark: Benchmark, stream: object) -> Iterator[str]:
+    if not isinstance(stream, list | tuple) or not all(isinstance(task, Task) for task in stream):
+        yield "its stream() gives no list of tasks"
+        return
+    if len(stream) != benchmark.num_tasks:
+        yield f"its stream has {len(stream)} tasks, but num_tasks = {benchmark.num_tasks}"
+    for task in stream:
+        for part in PARTS:
+            yield from _misshapen(getattr(task, part), _named(task, part), benchmark.input_shape)
+    yield from _unlearnable(stream, benchmark.num_classes)
+
+
+def _misshapen(split: Split, name: str, shape: tuple[int, ...]) -> Iterator[str]:
+    for what, array, kind in (("inputs", split.x, np.float32), ("labels", split.y, np.int64)):
+        if not isinstance(array, np.ndarray) or array.dtype != kind:
+            found = getattr(array, "dtype", type(array).__name__)
+            yield f"{name} has {what} of type {found}, not numpy's {kind.__name__}"
+            return
+    wanted = (split.y.size, *shape)
+    if split.x.shape != wanted or split.y.ndim != 1:
+        yield f"{name} has inputs {split.x.shape} and labels {split.y.shape}; inputs would be {wanted}"
+    elif split.x.size and not _finite(split.x):
+        odd = ~np.isfinite(split.x.reshape(len(split.x), -1)).all(axis=1)
+        yield f"{name} has {int(odd.sum())} images that are not finite, number {int(odd.argmax())} first: mend the data"
+
+
+def _finite(x: np.ndarray) -> bool:
+    """Return whether all numbers are finite, without an array of as many answers."""
+    return bool(np.isfinite(x.min()) and np.isfinite(x.max()))  # either is NaN where one number is
+
+
+def _unlearnable(tasks: Sequence[Task], num_classes: int) -> Iterator[str]:
+    indices = [task.index for task in tasks]
+    if indices != list(range(len(tasks))):
+        yield f"tasks are in the order {indices}, not from 0 to {len(tasks) - 1}"
+    for task in tasks:
+        for part in PARTS:
+            split, name = getattr(task, part), _named(task, part)
+            if len(split):
+                yield from _foreign_labels(split.y, name, num_classes)
+            elif part != "validation":  # a benchmark may go without
+                yield f"{name} is empty"
+
+
+def _foreign_labels(y: np.ndarray, name: str, num_classes: int) -> Iterator[str]:
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= num_classes:
+        yield f"{name} has labels from {low} to {high}; within a task they count from 0 to {num_classes - 1}"
+
+
+def _named(task: Task, part: str) -> str:
+    return f"the {part} split of task {task.index}"
