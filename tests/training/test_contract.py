@@ -130,6 +130,6 @@ def test_the_largest_numbers_are_finite_and_infinity_is_not() -> None:
     demand_promised(toy, stream)
     stream[2].test.x[4, 0, 5, 5] = -np.inf
     with pytest.raises(
-        UserError, match="^toy: the test split of task 2 has 1 images that are not finite, number 4 first"
+        UserError, match=r"^toy: the test split of task 2 has 1 images that are not finite, number 4 first"
     ):
         demand_promised(toy, stream)
