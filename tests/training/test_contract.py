@@ -13,7 +13,7 @@ from test_loop import small, tasks_of, trained
 
 from bench.catalog.catalog import Catalog
 from bench.core import Split, Task, UserError
-from bench.training.contract import demand_promised
+from bench.training.contract import demand_splits
 from bench.training.method import Method
 
 
@@ -127,7 +127,7 @@ def test_the_largest_numbers_are_finite_and_infinity_is_not() -> None:
     largest = np.finfo(np.float32).max
     stream[2].test.x[3] = largest
     stream[2].test.x[4] = -largest
-    demand_promised(toy, stream)
+    demand_splits(toy, stream)
     stream[2].test.x[4, 0, 5, 5] = -np.inf
     with pytest.raises(UserError, match=r"^toy: the test split of task 2 has 1 images .*, number 4 first"):
-        demand_promised(toy, stream)
+        demand_splits(toy, stream)
