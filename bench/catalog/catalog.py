@@ -13,6 +13,7 @@ from bench import installation
 from bench.catalog import discovery, loading, recipes
 from bench.catalog.discovery import FOLDERS, Kind
 from bench.catalog.plan import Plan, Request, expand
+from bench.catalog.recipe_form import Known
 from bench.catalog.recipes import RECIPES, Recipe
 from bench.config import build, nearest
 from bench.core import PROTOCOLS, Benchmark, UserError
@@ -84,8 +85,12 @@ class Catalog:
         return benchmark
 
     def recipe(self, benchmark: str) -> Recipe:
-        """Return the settings of a benchmark, those that methods bring with them included, see `recipes.read`."""
-        return recipes.read(benchmark, self.recipe_path(benchmark), self.method_recipes())
+        """Return the settings of a benchmark, those that methods bring with them included, see `recipes.read`.
+
+        Raises `UserError`, with file and line, for a table that means nothing.
+        """
+        known = Known(tuple(self.available("Method")), tuple(self.available("Benchmark")))
+        return recipes.read(benchmark, self.recipe_path(benchmark), self.method_recipes(), known)
 
     def recipe_path(self, benchmark: str) -> Path | None:
         """Return the file with a benchmark's settings, if it has one."""

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.catalog.recipe_form import Known, demand_form
 from bench.config import SettingError, build, describe, names, nearest
 from bench.core import PROTOCOLS, Training, UserError
 
@@ -17,18 +18,22 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 Recipe = dict[str, dict[str, Any]]
 
 
-def read(benchmark: str, path: Path | None, of_methods: Mapping[str, Path]) -> Recipe:
+def read(benchmark: str, path: Path | None, of_methods: Mapping[str, Path], known: Known | None = None) -> Recipe:
     """Return the settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one for each
     method and each variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone.
 
     A method may bring its own in a file beside it, a table for each benchmark, those of a variant under its name; the
-    benchmark's recipe stands above it.
+    benchmark's recipe stands above it. A table that means nothing among what is `known` raises `UserError`.
     """
     if not RECIPES.is_dir():
         raise UserError("this installation is damaged, it has no recipes: install ness-bench again")
     found = _parsed(path) if path else {}
+    if path and known:
+        demand_form(path, found, known)
     for method, file in of_methods.items():
         brought = _parsed(file)
+        if known:
+            demand_form(file, brought, known, method)
         for name, table in _tables(brought, method, benchmark):
             _put_below(found, name, table)
         for protocol in PROTOCOLS:

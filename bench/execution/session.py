@@ -12,7 +12,7 @@ from bench.config import build
 from bench.core import Cell, Task, Training
 from bench.nn import architectures
 from bench.seeding import derive
-from bench.training.contract import demand_network, demand_promised
+from bench.training.contract import demand_network, demand_splits, demand_stream
 from bench.training.loop import Session
 
 View = Callable[[list[Task]], list[Task]]  # what of a stream is learnt
@@ -28,15 +28,16 @@ def session_of(
     """Return what a cell asks for, ready to learn its stream, what a view leaves of it, or other tasks.
 
     Weights depend on benchmark and seed alone: they are the same for every method. A benchmark is held to its contract,
-    and its stream to what it promises, before anything is built. Raises `UserError`.
+    and tasks to what it promises, before anything is built. Raises `UserError`.
     """
     benchmark = catalog.benchmark(cell.benchmark, cell.options)
     demand_network(benchmark)
     method_class = catalog.method(cell.method)
     if not isinstance(tasks, list):
         stream = benchmark.stream(cell.seed, data)
-        demand_promised(benchmark, stream)
+        demand_stream(benchmark, stream)
         tasks = tasks(stream) if tasks else stream
+    demand_splits(benchmark, tasks)  # what a view leaves out, such as test data, is not looked at
     seed = derive(cell.benchmark, cell.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights"))

@@ -102,12 +102,9 @@ def splits_are_disjoint(name: str, catalog: Catalog = BUILT_IN, data: Path = HER
 
 def recipe_is_valid(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """Every setting of the recipe exists and has its type; a misspelt one would leave a default in its place."""
-    recipe = catalog.recipe(name)
+    recipe = catalog.recipe(name)  # refuses a table that means nothing
     benchmark = catalog.benchmark(name)
     methods = [*catalog.available("Method"), *catalog.variants()]
-    for part in (recipe, *(recipe.get(protocol, {}) for protocol in PROTOCOLS)):
-        unknown = sorted(set(part) - {"training", "benchmark", *PROTOCOLS, *methods})
-        assert not unknown, f"the recipe has tables of no method: {unknown}"
     for protocol in PROTOCOLS:
         recipes.resolve_options(benchmark, recipe, {}, protocol)
         for method in methods:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -21,9 +22,15 @@ def demand_network(benchmark: Benchmark) -> None:
         raise UserError(f"{benchmark.name} names no backbone, and has no own_backbone() either")
 
 
-def demand_promised(benchmark: Benchmark, stream: object) -> None:
-    """Raise `UserError` unless a stream is what its benchmark promises: its tasks, their order, images and labels."""
-    for complaint in _broken_promises(benchmark, stream):
+def demand_stream(benchmark: Benchmark, stream: object) -> None:
+    """Raise `UserError` unless a stream has as many tasks as its benchmark promises, in order. Reads no image."""
+    for complaint in _disorder(benchmark, stream):
+        raise UserError(f"{benchmark.name}: {complaint}")
+
+
+def demand_splits(benchmark: Benchmark, tasks: Sequence[Task]) -> None:
+    """Raise `UserError` unless the images and labels of tasks are what their benchmark promises, and can be learnt."""
+    for complaint in chain(_misshapen(benchmark, tasks), _unlearnable(tasks, benchmark.num_classes)):
         raise UserError(f"{benchmark.name}: {complaint}")
 
 
@@ -34,19 +41,22 @@ def demand_learnable(tasks: Sequence[Task], num_classes: int) -> None:
         raise UserError(complaint)
 
 
-def _broken_promises(benchmark: Benchmark, stream: object) -> Iterator[str]:
+def _disorder(benchmark: Benchmark, stream: object) -> Iterator[str]:
     if not isinstance(stream, list | tuple) or not all(isinstance(task, Task) for task in stream):
         yield "its stream() gives no list of tasks"
         return
     if len(stream) != benchmark.num_tasks:
         yield f"its stream has {len(stream)} tasks, but num_tasks = {benchmark.num_tasks}"
-    for task in stream:
+    yield from _out_of_order(stream)
+
+
+def _misshapen(benchmark: Benchmark, tasks: Sequence[Task]) -> Iterator[str]:
+    for task in tasks:
         for part in PARTS:
-            yield from _misshapen(getattr(task, part), _named(task, part), benchmark.input_shape)
-    yield from _unlearnable(stream, benchmark.num_classes)
+            yield from _malformed(getattr(task, part), _named(task, part), benchmark.input_shape)
 
 
-def _misshapen(split: Split, name: str, shape: tuple[int, ...]) -> Iterator[str]:
+def _malformed(split: Split, name: str, shape: tuple[int, ...]) -> Iterator[str]:
     for what, array, kind in (("inputs", split.x, np.float32), ("labels", split.y, np.int64)):
         if not isinstance(array, np.ndarray) or array.dtype != kind:
             found = getattr(array, "dtype", type(array).__name__)
@@ -65,10 +75,14 @@ def _finite(x: np.ndarray) -> bool:
     return bool(np.isfinite(x.min()) and np.isfinite(x.max()))  # either is NaN where one number is
 
 
-def _unlearnable(tasks: Sequence[Task], num_classes: int) -> Iterator[str]:
+def _out_of_order(tasks: Sequence[Task]) -> Iterator[str]:
     indices = [task.index for task in tasks]
     if indices != list(range(len(tasks))):
         yield f"tasks are in the order {indices}, not from 0 to {len(tasks) - 1}"
+
+
+def _unlearnable(tasks: Sequence[Task], num_classes: int) -> Iterator[str]:
+    yield from _out_of_order(tasks)
     for task in tasks:
         for part in PARTS:
             split, name = getattr(task, part), _named(task, part)

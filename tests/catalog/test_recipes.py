@@ -13,7 +13,7 @@ from test_protocols import OPTIONED
 from bench.catalog import describe, recipes
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
-from bench.core import Training
+from bench.core import Training, UserError
 from bench.search_space import Linear
 from bench.settings import setting
 
@@ -154,6 +154,76 @@ def test_a_wrong_value_in_a_recipe_is_told_with_its_file_and_line(
     assert str(path.with_suffix(".toml")) in answer.err and f"line {line}" in answer.err and said in answer.err
 
 
+LOST = {  # a recipe that says something which nobody would hear, the line of it, and what is said
+    "misspelt": (
+        "[training]\nlr = 0.1\n\n[trainng]\nlr = 0.3\n",
+        4,
+        "unknown table 'trainng': did you mean 'training'?",
+    ),
+    "method": ("# [ewcc]\n[ewcc]\nstrength = 1.0\n", 2, "unknown table 'ewcc': did you mean 'ewc'?"),
+    "variant": ('[training]\n["nes+sam"]\nrho = 0.1\n', 2, "unknown table 'nes+sam': did you mean 'ness'?"),
+    "protocol": ("[publishd.training]\nlr = 0.1\n", 1, "unknown table 'publishd': did you mean 'published'?"),
+    "within": ("[sound.training]\n[sound.trainin]\nlr = 0.1\n", 2, "unknown table 'trainin': did you mean 'training'?"),
+    "bare": ("# Ours.\nlr = 3\n[training]\n", 2, "'lr' stands in no table of settings: put it below [training], say"),
+    "bare, misspelt": ("lrr = 3\n", 1, "in no table of settings: did you mean 'lr'? put it below [training], say"),
+    "bare, within": (
+        "[sound]\nlr = 3.0\n",
+        2,
+        "'lr' stands in no table of settings: put it below [sound.training], say",
+    ),
+    "dotted": ("training.lr = 0.1\ntrainng.lr = 3\n", 2, "unknown table 'trainng': did you mean 'training'?"),
+    "inline": ("trainng = { lr = 3 }\n", 1, "unknown table 'trainng': did you mean 'training'?"),
+    "no table": ("sound = 3\n", 1, "'sound' is a table of settings, not 3"),
+    "several": ("[[training]]\nlr = 0.1\n", 1, "'training' is a table of settings, not [{'lr': 0.1}]"),
+    "nested": (
+        "[training]\nlr = 0.1\n[training.sam]\nrho = 1\n",
+        3,
+        "'sam' is a table within the settings of 'training'",
+    ),
+    "after a long value": (
+        "[gpm]\nenergy = [\n  1,\n  2,\n]\n[gppm]\n",
+        6,
+        "unknown table 'gppm': did you mean 'gpm'?",
+    ),
+    "like none": ("[xyzzy]\nlr = 0.1\n", 1, "unknown table 'xyzzy': known: adamnscl, "),
+}
+
+
+@pytest.mark.parametrize(("recipe", "line", "said"), LOST.values(), ids=LOST)
+def test_a_table_that_means_nothing_is_refused(
+    command: Callable[..., Any], tmp_path: Path, recipe: str, line: int, said: str
+) -> None:
+    """They were ignored in silence."""
+    path = tmp_path / "optioned.py"
+    path.write_text(OPTIONED)
+    path.with_suffix(".toml").write_text(recipe)
+    answer = command("--methods", "finetune", "--bench", "optioned", "--plugin", path, "--dry-run")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert f"{path.with_suffix('.toml')}, line {line}: " in answer.err and said in answer.err
+
+
+LOST_BY_A_METHOD = {
+    "benchmark": ("[toy]\nlr = 0.1\n[toi]\nlr = 0.1\n", 3, "unknown table 'toi': did you mean 'toy'?"),
+    "protocol": ("[soud.toy]\nlr = 0.1\n", 1, "unknown table 'soud': did you mean 'sound'?"),
+    "within": ("[sound.digit]\nlr = 0.1\n", 1, "unknown table 'digit': did you mean 'digits'?"),
+    "variant": ('["brings+x".toyy]\nlr = 0.1\n', 1, "unknown table 'toyy': did you mean 'toy'?"),
+    "bare": ("lr = 3\n", 1, "'lr' stands in no table of settings: put it below the name of a benchmark"),
+    "bare in a variant": ('["brings+x"]\nlr = 3\n', 2, "'lr' stands in no table of settings"),
+    "of a benchmark's recipe": ("[training]\nlr = 3\n", 1, "unknown table 'training': "),
+}
+
+
+@pytest.mark.parametrize(("recipe", "line", "said"), LOST_BY_A_METHOD.values(), ids=LOST_BY_A_METHOD)
+def test_a_table_that_a_method_brings_for_nobody(
+    command: Callable[..., Any], plugin: Callable[..., Path], recipe: str, line: int, said: str
+) -> None:
+    path = plugin("brings")
+    path.with_suffix(".toml").write_text(recipe)
+    answer = command("--methods", "brings", "--bench", "toy", "--plugin", path, "--dry-run")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert f"{path.with_suffix('.toml')}, line {line}: " in answer.err and said in answer.err
+
+
 def test_what_the_user_set_is_not_blamed_on_the_recipe(command: Callable[..., Any]) -> None:
     answer = command("--methods", "finetune", "--bench", "toy", "--set", "finetune.lr=fast", "--dry-run")
     assert answer.code == 2 and "finetune.lr is float, not 'fast'" in answer.err and ".toml" not in answer.err
@@ -187,10 +257,16 @@ def test_a_method_brings_variants_of_its_own(plugin: Callable[..., Path], comman
         "    a: int = 1\n    b: int = 1"
     )
     path = plugin("brings", body)
-    tables = '[toy]\na = 2\n["brings+x0.1".toy]\nb = 3\n[sound."brings+x0.1".toy]\na = 4\n["other+x".toy]\na = 9\n'
+    tables = '[toy]\na = 2\n["brings+x0.1".toy]\nb = 3\n[sound."brings+x0.1".toy]\na = 4\n'
     path.with_suffix(".toml").write_text(tables)
     catalog = Catalog.of([path])
     assert "brings+x0.1" in catalog.variants() and "other+x" not in catalog.variants()
+    path.with_suffix(".toml").write_text(tables + '["other+x".toy]\na = 9\n')
+    with pytest.raises(
+        UserError, match=r"line 7: unknown table 'other\+x': a variant of brings is named 'brings\+WORD'"
+    ):
+        catalog.variants()
+    path.with_suffix(".toml").write_text(tables)
     plan = catalog.plan(Request(["brings", "brings+x0.1"], ["toy", "digits"], [0], protocols=["published", "sound"]))
     found = [tuple(cell.config.values()) for cell in plan.cells if cell.benchmark == "toy"]
     assert found == [(2, 1), (2, 3), (2, 1), (4, 3)]
