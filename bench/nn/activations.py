@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.core import UserError
 from bench.nn.grams import gram_sum, unfold_inputs
+from bench.nn.layers import constant_batch_statistics
 from bench.nn.network import Network, blocks_of, groups_of
 
 Batches = Iterable[tuple[Tensor, Tensor]]
+ROUNDING = 0.03  # of a parameter's largest squared gradient: on a GPU convolutions round to ten bits, 0.003 in all
+NOISE = 1e-10  # of the network's largest: what is 0 but for rounding
 
 
 @contextmanager
@@ -111,32 +115,6 @@ def mean_inputs(network: Network) -> Iterator[dict[str, Tensor]]:
         yield means
 
 
-@contextmanager
-def constant_batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Let batch normalisation without running statistics treat those of its batch as constants inside the block.
-
-    Then one sample's loss does not depend on another sample, and gradients per sample are defined.
-    """
-    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is None]
-
-    def hook(layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        x = inputs[0].detach()
-        others = [d for d in range(x.dim()) if d != 1]
-        mean = x.mean(others, keepdim=True)
-        layer.running_mean = mean.flatten()
-        layer.running_var = (x - mean).square_().mean(others)  # a third of the time of torch's var
-
-    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer in layers:
-            layer.running_mean = None
-            layer.running_var = None
-
-
 Size = Callable[..., Tensor]  # of a tensor, element by element, and into `out`
 
 
@@ -164,20 +142,35 @@ def sample_gradients(
     `objective` makes of logits (n, num_classes) a sum of one term a sample; `size` is `torch.square` or `torch.abs`.
     The inputs x (n, *input_shape) pass once, in evaluation mode: layer inputs and the gradients of outputs are kept,
     and the size of their product is taken before the sum. No gradient of a weight is made. Statistics of batch
-    normalization are constants. Raises `NotImplementedError` for a layer of another kind, or one used twice in a pass.
+    normalization are constants. Raises `UserError` for a layer of another kind, one used twice in a pass, and where
+    autograd finds another gradient of a sample: on the first batch that a network is given, two are compared.
     """
+    if not network.samples_told_apart:
+        _demand_own_gradients(network, x[:2], task)
+        network.samples_told_apart = len(x) > 1
+    with _observed(network) as seen:
+        total = objective(network(x, task))
+        return _sums(network, seen, total, size)
+
+
+@contextmanager
+def _observed(network: Network) -> Iterator[dict[str, Passed]]:
+    """Inside, collect what layers with shared parameters receive and give, by path. Samples depend on no other."""
     seen: dict[str, Passed] = {}
     shared = network.shared_parameters()
 
     def observe(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            if not isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm):
+                raise UserError(f"no per-sample gradients for {name}, a {type(layer).__name__}")
             if name in seen:
-                raise NotImplementedError(f"no per-sample gradients for {name}, which is used twice in a pass")
+                raise UserError(f"no per-sample gradients for {name}, which is used twice in a pass")
+            if inputs[0].dim() < layer.weight.dim():
+                raise UserError(f"no per-sample gradients for {name}, whose inputs are of no sample")
             seen[name] = Passed(layer, inputs[0].detach(), output)
 
         return hook
 
-    sizes: dict[str, Tensor] = {}
     with ExitStack() as stack:
         stack.enter_context(evaluating(network))
         stack.enter_context(constant_batch_statistics(network))
@@ -186,15 +179,51 @@ def sample_gradients(
             if any(n in shared for n in own):
                 handle = layer.register_forward_hook(observe(name))
                 stack.callback(handle.remove)
-        total = objective(network(x, task))
-        outputs = [passed.output for passed in seen.values()]
-        grads = torch.autograd.grad(total, outputs, allow_unused=True)  # unlike backward, leaves every .grad alone
-        for (name, passed), grad in zip(seen.items(), grads, strict=True):
-            if grad is None:  # the objective does not depend on it
-                continue
-            for parameter, own_size in _sizes(name, passed, grad, size).items():
-                sizes[f"{name}.{parameter}"] = own_size
+        yield seen
+
+
+def _sums(
+    network: Network, seen: Mapping[str, Passed], total: Tensor, size: Size, again: bool = False
+) -> dict[str, Tensor]:
+    """Return Σ_n size(∂ total_n / ∂θ) of the parameters θ of all layers seen; `again`: the graph is kept."""
+    outputs = [passed.output for passed in seen.values()]
+    # unlike backward, this leaves every .grad alone
+    grads = torch.autograd.grad(total, outputs, allow_unused=True, retain_graph=again)
+    sizes: dict[str, Tensor] = {}
+    for (name, passed), grad in zip(seen.items(), grads, strict=True):
+        if grad is None:  # the total does not depend on it
+            continue
+        for parameter, own_size in _sizes(passed, grad, size).items():
+            sizes[f"{name}.{parameter}"] = own_size
+    shared = network.shared_parameters()
     return {name: own_size for name, own_size in sizes.items() if name in shared}
+
+
+def _demand_own_gradients(network: Network, x: Tensor, task: int) -> None:
+    """Raise `UserError` where the squared gradients of samples x (n, ...), in a sum, are not those of autograd.
+
+    So it is where the batch is not the first dimension of a layer's inputs, or parts of a sample or something that all
+    samples share are there in the place of samples; where a weight acts elsewhere too; where a layer's own forward
+    makes something else of it, or what comes after a layer writes to its outputs.
+    """
+    learning = {n: p for n, p in network.shared_parameters().items() if p.requires_grad}
+    with _observed(network) as seen:
+        logits = network(x, task)
+        factors = torch.arange(1, logits.numel() + 1).to(logits).cos().view_as(logits)  # nothing is drawn
+        terms = (logits * factors).sum(1)
+        found = _sums(network, seen, terms.sum(), torch.square, again=True)
+        true = {name: torch.zeros_like(p) for name, p in learning.items()}
+        for term in terms:
+            grads = torch.autograd.grad(term, list(learning.values()), allow_unused=True, retain_graph=True)
+            for total, grad in zip(true.values(), grads, strict=True):
+                total += 0 if grad is None else grad.square()
+    noise = NOISE * max((float(total.max()) for total in true.values()), default=0.0)
+    for name, total in true.items():
+        gap = (found.get(name, 0) - total).abs().max()
+        if float(gap) > ROUNDING * float(total.max()) + noise:
+            raise UserError(
+                f"no per-sample gradients for {name}: from its layer's inputs and outputs follow others than autograd's"
+            )
 
 
 def sum_of_sizes(grads: Tensor, rows: Tensor, size: Size, samples: int = 8) -> Tensor:
@@ -209,14 +238,13 @@ def sum_of_sizes(grads: Tensor, rows: Tensor, size: Size, samples: int = 8) -> T
     return total
 
 
-def _sizes(name: str, passed: Passed, grad: Tensor, size: Size) -> dict[str, Tensor]:
+def _sizes(passed: Passed, grad: Tensor, size: Size) -> dict[str, Tensor]:
     """Return Σ_n size(g_n) of a layer's own parameters, from its inputs and the gradient of its output."""
     layer = passed.layer
-    if isinstance(layer, nn.Linear | nn.Conv2d):
-        return _sizes_of_products(layer, passed.inputs, grad, size)
     if isinstance(layer, _BatchNorm):
         return _sizes_of_scales(layer, passed.inputs, grad, size)
-    raise NotImplementedError(f"no per-sample gradients for {name}, a {type(layer).__name__}")
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    return _sizes_of_products(layer, passed.inputs, grad, size)
 
 
 def _sizes_of_products(layer: nn.Linear | nn.Conv2d, x: Tensor, grad: Tensor, size: Size) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from bench.nn.layers import is_known
 from bench.nn.network import Network
 
 SAMPLES = 2  # that are passed
-TOLERANCE = 1e-4  # of the largest output
+TOLERANCE = 3e-3  # of the largest output: on a GPU convolutions round to ten bits
 Layers = Mapping[str, nn.Linear | nn.Conv2d]
 
 

@@ -64,6 +64,7 @@ class Network(nn.Module):
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
     fault = ""  # why its layers may not be taken for matrices, see `bench.nn.guards`
+    samples_told_apart = False  # whether `activations.sample_gradients` has been held against autograd
 
     def __init__(self, backbone: nn.Module, features: int, num_classes: int, num_heads: int) -> None:
         super().__init__()

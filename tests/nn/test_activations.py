@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from bench.catalog.catalog import Catalog
+from bench.core import UserError
 from bench.nn import architectures
 from bench.nn.activations import (
     constant_batch_statistics,
@@ -227,8 +229,103 @@ def test_absolute_gradients_are_those_of_each_sample(network):
 
 def test_squared_gradients_refuse_what_they_cannot_do():
     network = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.LayerNorm(4)), 4, 2, 2)
-    with pytest.raises(NotImplementedError, match="LayerNorm"):
+    with pytest.raises(UserError, match="LayerNorm"):
         squared_gradients(network, torch.randn(3, 4), torch.tensor([0, 1, 0]), 0)
+
+
+class Odd(nn.Module):
+    """Two layers of four numbers, and a given function that passes them."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.rule = rule
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.token = torch.ones(4)
+
+    def forward(self, x):
+        return self.rule(self, x)
+
+
+class Tripled(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, 3 * self.weight, self.bias)
+
+
+def tied() -> nn.Module:
+    body = Odd(lambda b, x: b.two(b.one(x.mean(1)).relu()))
+    body.two.weight = body.one.weight
+    return body
+
+
+def attention() -> nn.Module:
+    class Attention(nn.MultiheadAttention):
+        def forward(self, x):
+            return super().forward(x, x, x)[0].mean(1)
+
+    return Attention(4, 2, batch_first=True)
+
+
+def ended_in_place(body: Odd, x: torch.Tensor) -> torch.Tensor:
+    return body.two(F.relu(body.one(x.mean(1)), inplace=True))
+
+
+NOT_TOLD_APART = {  # of inputs (n, 5, 4): a backbone, and whom the refusal names
+    "the batch is second": (lambda: Odd(lambda b, x: b.one(x.transpose(0, 1)).mean(0)), "backbone.one"),
+    "patches in the batch": (lambda: Odd(lambda b, x: b.one(x.flatten(0, 1)).view(-1, 5, 4).mean(1)), "backbone.one"),
+    "a tied weight": (tied, "backbone.one.weight"),
+    "one row for all": (lambda: Odd(lambda b, x: x.mean(1) * b.one(b.token[None])), "backbone.one"),
+    "one vector for all": (lambda: Odd(lambda b, x: x.mean(1) * b.one(b.token)), "backbone.one"),
+    "written over": (lambda: Odd(ended_in_place), "backbone.one"),
+    "past its forward": (lambda: Odd(lambda b, x: b.two(F.linear(x.mean(1), b.one.weight))), "backbone.one.weight"),
+    "a forward of its own": (lambda: nn.Sequential(nn.Flatten(), Tripled(20, 4)), "backbone.1.weight"),
+    "another kind": (attention, "backbone, a Attention"),
+    "weight_norm": (
+        lambda: nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(20, 4))),
+        "backbone.1.parametrizations.weight, a ParametrizationList",
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [torch.square, torch.abs], ids=["EWC", "MAS"])
+@pytest.mark.parametrize(("build", "name"), NOT_TOLD_APART.values(), ids=NOT_TOLD_APART)
+def test_where_samples_are_not_told_apart_no_gradients_are_given(build, name, size):
+    torch.manual_seed(0)
+    network = Network(build(), 4, 2, 2)
+    network.open([0])
+    with pytest.raises(UserError, match=f"no per-sample gradients for {name}"):
+        sample_gradients(network, torch.randn(6, 5, 4), 0, lambda logits: logits.square().sum(), size)
+    assert not network.samples_told_apart
+
+
+@pytest.mark.parametrize("name", ["split_cifar100", "cifar100_superclass", "permuted_mnist", "five_datasets"])
+def test_the_networks_here_tell_samples_apart_and_are_asked_once(name):
+    benchmark = Catalog().benchmark(name)
+    torch.manual_seed(0)
+    network = architectures.build(benchmark)
+    network.open([0])
+    sizes = []
+    network.backbone.register_forward_hook(lambda layer, inputs, output: sizes.append(len(output)))
+    x, drawn = torch.randn(5, *benchmark.input_shape), torch.get_rng_state()
+    first = squared_gradients(network, x, torch.zeros(5).long(), 0)
+    again = squared_gradients(network, x, torch.zeros(5).long(), 0)
+    assert sizes == [2, 5, 5]
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert list(first) == list(again)
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_dead_and_frozen_parameters_are_no_fault():
+    body = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.BatchNorm1d(4))
+    with torch.no_grad():
+        body[0].bias.fill_(-100)
+    body[2].bias.requires_grad_(False)
+    network = Network(body, 4, 2, 2)
+    network.open([0])
+    squares = squared_gradients(network, torch.randn(6, 4), torch.zeros(6).long(), 0)
+    assert network.samples_told_apart
+    assert set(squares) == set(network.shared_parameters())
+    assert float(squares["backbone.0.weight"].abs().max()) == 0
 
 
 def test_batch_estimator_is_smaller_by_the_batch():  # E[(batch mean)²] = F / b for gradients of zero mean
