@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -12,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from bench.core import UserError
 
 T = TypeVar("T")
+LONGEST = 10_000  # characters of a value that is read as Python: what is nested deeper may end the process
+HUGE = 2**63  # no whole number of a setting is beyond what PyTorch can count
 
 
 class SettingError(UserError):
@@ -64,9 +67,12 @@ def parse(text: str) -> Any:
     """The value in NAME=VALUE of a command line: a Python literal, true or false, or else the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if len(text) > LONGEST:
+        return text
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError):
+        with warnings.catch_warnings(action="ignore"):  # of an odd escape in a string
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: nested too deep
         return text
 
 
@@ -96,5 +102,15 @@ def _coerce(value: Any, hint: Any, where: str, name: str) -> Any:
     else:
         fits = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
     if not fits:
-        raise SettingError(f"{where}.{name} is {spell(hint)}, not {value!r}", name)
+        raise SettingError(f"{where}.{name} is {spell(hint)}, not {_spelled(value)}", name)
+    if hint in (int, float) and not -HUGE < value < HUGE:  # nor NaN
+        raise SettingError(f"{where}.{name} is too large or no number: {_spelled(value)}", name)
     return float(value) if hint is float else value
+
+
+def _spelled(value: Any) -> str:
+    """Return a value as Python writes it, if it does."""
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # of thousands of digits, or nested too deep
+        return f"a {type(value).__name__} too large to print"

@@ -56,3 +56,14 @@ def check_writable(folder: Path, option: str = "--out") -> None:
             pass
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another {option}") from error
+
+
+def path_of(text: str) -> Path:
+    """Return a path that the file system can look up. Raises `UserError` for one that it cannot, as with a name that is
+    too long or has a zero byte."""
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            os.lstat(text)
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{text}' cannot be a path: {getattr(error, 'strerror', None) or error}") from error
+    return Path(text)

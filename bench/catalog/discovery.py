@@ -14,6 +14,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal
 
+from bench import files
 from bench.core import UserError
 
 FOLDERS = {"Method": "methods", "Benchmark": "datasets"}  # of this installation
@@ -24,17 +25,17 @@ Kind = Literal["Method", "Benchmark"]
 def offered(kind: Kind, plugin: Path) -> list[tuple[str, Path]]:
     """Return what a plugin holds of a kind: names and files."""
     place = locate(plugin)
-    files = sorted(place.glob("*.py")) if place.is_dir() else [place]
-    if not any(class_in(path, k) for path in files for k in FOLDERS):
+    paths = sorted(place.glob("*.py")) if place.is_dir() else [place]
+    if not any(class_in(path, k) for path in paths for k in FOLDERS):
         raise UserError(f"{place} has no class that derives from Method or Benchmark")
     return [
-        (path.parent.name if path.stem == "__init__" else path.stem, path) for path in files if class_in(path, kind)
+        (path.parent.name if path.stem == "__init__" else path.stem, path) for path in paths if class_in(path, kind)
     ]
 
 
 def locate(plugin: Path) -> Path:
     """Return the file or folder that a plugin means: it is a path, or the dotted name of a module or package."""
-    found = plugin.resolve() if plugin.exists() else place_of(str(plugin))
+    found = plugin.resolve() if files.path_of(str(plugin)).exists() else place_of(str(plugin))
     if found is None:
         raise UserError(f"no plugin at {plugin}: name a Python file, a folder of them or an importable package.module")
     return found
@@ -111,6 +112,10 @@ def _parse_at(path: Path, stamp: tuple[int, int]) -> ast.Module:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
     except ValueError as error:
         raise UserError(f"{path} is no Python: {error}") from error
+    except (MemoryError, RecursionError) as error:
+        raise UserError(f"{path} is nested too deep to be read") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def class_in(path: Path, kind: str) -> ast.ClassDef | None:

@@ -5,11 +5,40 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TypeVar
 
 from bench import installation
 from bench.analysis.columns import METRICS
 from bench.cli.options import PROTOCOL
 from bench.core import PRECISIONS, PROTOCOLS
+from bench.files import path_of
+
+T = TypeVar("T", int, float)
+LIMIT = 2**31  # of numbers on the command line
+
+
+def whole(text: str) -> int:
+    """Return a whole number. Raises `ArgumentTypeError`, which names the option."""
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number, or too large") from error
+    return _within(value, text)
+
+
+def number(text: str) -> float:
+    """Return a finite number. Raises `ArgumentTypeError`, which names the option."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number") from error
+    return _within(value, text)
+
+
+def _within(value: T, text: str) -> T:
+    if not -LIMIT < value < LIMIT:  # nor NaN
+        raise argparse.ArgumentTypeError(f"'{text}' is too large or no number")
+    return value
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +53,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data",
-        type=Path,
-        default=Path(os.environ.get("NESS_BENCH_DATA", "data")),
+        type=path_of,
+        default=os.environ.get("NESS_BENCH_DATA", "data"),
         metavar="DIR",
         help="data sets (default: $NESS_BENCH_DATA, else data)",
     )
@@ -34,7 +63,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_out(parser: argparse.ArgumentParser, what: str = "results") -> None:
     """Add the folder of results."""
     folder = installation.results()
-    parser.add_argument("--out", type=Path, default=folder, metavar="DIR", help=f"{what} (default: results)")
+    parser.add_argument("--out", type=path_of, default=folder, metavar="DIR", help=f"{what} (default: results)")
 
 
 def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
@@ -56,19 +85,19 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     """Add by what cells are run, and what a cell is given."""
     add = parser.add_argument
     add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
-    add("--memory-per-cell", type=float, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
+    add("--memory-per-cell", type=number, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
     add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
-    add("--time-limit", type=float, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    add("--time-limit", type=number, metavar="MIN", help="stop a cell after so many minutes (default: never)")
     add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
 
 
 def add_resources(parser: argparse.ArgumentParser) -> None:
     """Add the budget of a task, and where and how."""
     add = parser.add_argument
-    add("--epochs", type=int, metavar="N", help="another budget than the recipe's; the table will say so")
-    add("--workers", type=int, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
-    add("--threads", type=int, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
-    add("--gpus-per-cell", type=float, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
+    add("--epochs", type=whole, metavar="N", help="another budget than the recipe's; the table will say so")
+    add("--workers", type=whole, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
+    add("--threads", type=whole, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
+    add("--gpus-per-cell", type=number, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
     add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     known = "; ".join(f"{name}: {what}" for name, what in PRECISIONS.items())
     add("--precision", default="fp32", metavar="P", help=f"{known} (default: %(default)s)")

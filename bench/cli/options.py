@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = "published"  # unless told otherwise
 FIGURE_FORMATS = ("pdf", "png")
+MOST_SEEDS = 10_000
 
 
 def make_request(args: argparse.Namespace) -> Request:
@@ -44,8 +46,10 @@ def make_request(args: argparse.Namespace) -> Request:
         name, _, field = place.rpartition(".")  # the name of a variant may have a dot
         if not (name and field and equals):
             raise UserError(f"--set takes METHOD.FIELD=VALUE or BENCHMARK.OPTION=VALUE, not '{item}'")
+        parsed = parse(value)
         own = given.setdefault(name, {})
-        require(own.setdefault(field, parse(value)) == parse(value), f"--set {name}.{field} is given two values")
+        require(own.get(field, parsed) == parsed, f"--set {name}.{field} is given two values")
+        own[field] = parsed
     for name, own in given.items():
         settings.setdefault(name, {}).update(own)
     for name in settings:
@@ -154,17 +158,26 @@ def pick_benchmarks(text: str, catalog: Catalog) -> list[str]:
     return pick("benchmark", text, known)
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from a list like 1,2,3 or 0-4 or both."""
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
+    """Seeds from a list like 1,2,3 or 0-4 or both, as `option` was given."""
     seeds: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UserError(f"--seeds takes a list like 1,2,3 or 0-4, not '{text}'")
-        span = range(int(first), int(last if dash else first) + 1)
-        if span.stop > 2**32 or len(span) > 10_000:
-            raise UserError(f"--seeds '{text}': seeds are below 2**32, and at most 10,000 of them")
-        seeds += span
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise UserError(f"--seeds '{text}' {'repeats a seed' if seeds else 'is empty'}")
+        seeds += _span(part.strip(), text, option)
+        require(len(seeds) <= MOST_SEEDS, f"{option} '{text}': at most {MOST_SEEDS:,} seeds")
+    repeated = [seed for seed, count in Counter(seeds).items() if count > 1]
+    require(not repeated, f"{option} '{text}' repeats seed {(repeated or [0])[0]}")
     return seeds
+
+
+def _span(part: str, text: str, option: str) -> range:
+    """Return the seeds of one part of a list, such as 7 or 0-4."""
+    first, dash, last = part.partition("-")
+    ends = (first, last) if dash else (first, first)
+    if not all(end.isdecimal() for end in ends):
+        which = f"'{text}'" if part == text.strip() else f"'{part}' in '{text}'"
+        raise UserError(f"{option} takes a list like 1,2,3 or 0-4, not {which}")
+    require(all(len(end) <= 10 for end in ends), f"{option} '{text}': seeds are below 2**32")
+    low, high = map(int, ends)
+    require(low <= high, f"{option} '{text}': {part} runs backwards; write {high}-{low}")
+    require(high < 2**32, f"{option} '{text}': seeds are below 2**32, and {high} is not")
+    return range(low, high + 1)

@@ -30,6 +30,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
         """Return what the words mean. Raises `UserError`, with the nearest option for one that is not known."""
+        for word in words:
+            option, equals, value = word.partition("=")
+            if option.startswith("--") and equals and value == "--":  # argparse takes it for the end of options
+                self.error(f"argument {option}: '--' is no value")
         args, unknown = self.parse_known_args(words)
         if unknown:
             option = unknown[0].partition("=")[0]

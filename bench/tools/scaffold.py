@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
+import sys
 from pathlib import Path
 
 from bench.catalog.catalog import Catalog
@@ -14,6 +15,7 @@ from bench.core import UserError
 from bench.installation import program
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+LONGEST = 100  # letters of a name, so that the test's name is short enough for any file system
 KINDS: dict[str, Kind] = {"method": "Method", "benchmark": "Benchmark"}
 
 
@@ -58,5 +60,7 @@ def _demand_free(kind: str, name: str, catalog: Catalog) -> None:
         raise UserError(f"'{name}' cannot name a {kind}: use letters, numbers and _, as in my_idea")
     if taken := catalog.available(KINDS[kind]).get(name):
         raise UserError(f"the name '{name}' is taken by {taken}")
-    if not Path(f"{name}.py").exists() and importlib.util.find_spec(name):
+    if len(name) > LONGEST:
+        raise UserError(f"'{name}' cannot name a {kind}: it is longer than {LONGEST} letters")
+    if not Path(f"{name}.py").exists() and (name in sys.modules or importlib.util.find_spec(name)):
         raise UserError(f"the name '{name}' is taken by a Python module, which {name}.py would hide")

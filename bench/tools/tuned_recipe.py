@@ -96,6 +96,8 @@ def read(
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # of the file, of its text or of its TOML
         raise UserError(f"--recipe {path}: {getattr(error, 'strerror', error)}") from error
+    except RecursionError as error:
+        raise UserError(f"--recipe {path} is nested too deep to be read") from error
     for key, chosen in (("bench", benchmarks), ("protocol", protocols)):
         own = raw.pop(key) if isinstance(raw.get(key), str) else None
         require(

@@ -334,6 +334,13 @@ BAD = {
     "set: type": (["--set", "gpm.samples=many"], ["gpm.samples", "int", "many"]),
     "set: literal": (["--set", "gpm.first_rule=above"], ["gpm.first_rule", "below | reach", "above"]),
     "set: range": (["--set", "gpm.lr=-1"], ["gpm", "lr", "-1"]),
+    "set: deep": (["--set", f"gpm.lr={'[' * 100_000}"], ["gpm.lr", "float", "characters left out"]),
+    "set: minus minus": (["--set", f"gpm.lr={'-' * 9_000}1"], ["gpm.lr", "float"]),
+    "set: huge": (["--set", "gpm.samples=" + "9" * 5000], ["gpm.samples", "int"]),
+    "set: huge in hexadecimal": (["--set", "gpm.samples=0x" + "f" * 5000], ["gpm.samples", "too large"]),
+    "set: huge for a float": (["--set", "gpm.lr=" + "9" * 400], ["gpm.lr", "too large"]),
+    "set: infinite": (["--set", "gpm.lr=1e999"], ["gpm.lr", "too large", "inf"]),
+    "set: NUL": (["--set", "gpm.first_rule=a\0b"], ["gpm.first_rule", "a\\x00b"]),
     "set: odd": (["--set", "gpm.lr={[]: 1}"], ["gpm.lr", "float"]),
     "seeds: empty": (["--seeds", ""], ["--seeds"]),
     "seeds: text": (["--seeds", "a,b"], ["--seeds", "a,b"]),
@@ -342,12 +349,29 @@ BAD = {
     "seeds: backwards": (["--seeds", "3-1"], ["--seeds", "3-1"]),
     "seeds: repeated": (["--seeds", "1,2,1"], ["--seeds", "repeats"]),
     "seeds: overlap": (["--seeds", "0-3,2"], ["--seeds", "repeats"]),
+    "seeds: which is backwards": (["--seeds", "0-9,3-0"], ["'0-9,3-0'", "3-0 runs backwards", "0-3"]),
+    "seeds: which is no number": (["--seeds", "0-9,b"], ["'b' in '0-9,b'"]),
+    "seeds: which repeats": (["--seeds", "0-3,2"], ["repeats seed 2"]),
+    "seeds: 5,000 digits": (["--seeds", "9" * 5000], ["--seeds", "characters left out", "2**32"]),
+    "seeds: beyond": (["--seeds", "4294967296"], ["4294967296"]),
+    "seeds: too many": (["--seeds", "0-5000,6000-12000"], ["at most 10,000"]),
+    "seeds: --": (["--seeds=--"], ["--seeds", "'--'"]),
     "epochs: 0": (["--epochs", "0"], ["--epochs", "0"]),
     "epochs: text": (["--epochs", "few"], ["--epochs", "few"]),
     "workers": (["--executor", "ray", "--workers", "0"], ["--workers", "0"]),
     "serial workers": (["--workers", "2"], ["--workers", "ray"]),
     "threads": (["--threads", "0"], ["--threads", "0"]),
     "no cuda": (["--device", "cuda"], ["--device cuda"]),
+    "epochs: huge": (["--epochs", "9" * 20], ["--epochs", "too large"]),
+    "epochs: 5,000 digits": (["--epochs", "9" * 5000], ["--epochs", "too large"]),
+    "time limit: nan": (["--time-limit", "nan"], ["--time-limit", "nan"]),
+    "name: too long": (["--data", "x" * 256], ["File name too long"]),
+    "name: NUL": (["--data", "a\0b"], ["a\\x00b", "null"]),
+    "name: line break": (["--methods", "a\nb"], ["'a\\nb'"]),
+    "name: escape sequence": (["--bench", "\x1b[2J"], ["'\\x1b[2J'"]),
+    "name: half a character": (["--bench", "\udcff"], ["\\udcff"]),
+    "plugin: too long": (["--plugin", "x" * 256], ["File name too long"]),
+    "plugin: NUL": (["--plugin", "a\0.py"], ["a\\x00.py"]),
     "no plugin": (["--plugin", "/nowhere/x.py"], ["/nowhere/x.py"]),
     "no methods": (["--methods", ""], ["method"]),
     "no benchmark": (["--bench", ","], ["benchmark"]),
@@ -397,6 +421,37 @@ def test_a_broken_plugin_is_one_line(command: Command, plugin: Callable[..., Pat
     assert_refused(command("--plugin", broken, "--out", tmp_path / "out"), str(broken), "line 1")
     raising = plugin("raising", "1 / 0")
     assert_refused(command("--plugin", raising, "--out", tmp_path / "out"), str(raising), "ZeroDivisionError")
+
+
+NESTED = {
+    "deep": ("[gpm]\nlr = " + "[" * 10_000 + "]" * 10_000, ["nested too deep"]),
+    "tables in a table": ("[gpm.lr.a]\nb = 1\n", ["gpm.lr is float", "{'a': {'b': 1}}"]),
+    "a date": ("[gpm]\nlr = 1979-05-27\n", ["gpm.lr is float"]),
+    "huge": (f"[gpm]\nsamples = 0x{'f' * 5000}\n", ["gpm.samples", "too large"]),
+    "infinite": ("[gpm]\nlr = inf\n", ["gpm.lr", "too large"]),
+    "a table for a name": ("[bench]\nx = 1\n", ["'bench'"]),
+}
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(("text", "parts"), NESTED.values(), ids=NESTED)
+def test_an_odd_recipe_is_one_line(command: Command, tmp_path: Path, text: str, parts: list[str]) -> None:
+    (tmp_path / "odd.toml").write_text(text)
+    words = ("--methods", "gpm", "--recipe", tmp_path / "odd.toml", "--out", tmp_path / "out")
+    assert_refused(command(*words), *parts)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_deeply_nested_plugin_is_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "deep.py").write_text("x = " + "-" * 100_000 + "1\n")
+    assert_refused(command("--plugin", tmp_path / "deep.py", "--out", tmp_path / "out"), "deep.py", "nested too deep")
+
+
+def test_a_new_name_is_short_enough_for_a_file(command: Command, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(command("new", "method", "x" * 256), "longer than 100 letters")
+    assert_refused(command("new", "method", "__main__"), "taken by a Python module")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("untouched")

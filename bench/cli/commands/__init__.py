@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.text import one_line
+
 if TYPE_CHECKING:
     from bench.execution.runner import Resources
 
@@ -36,7 +38,7 @@ def announce(
 
 def warn(message: str) -> None:
     """A line for a person; the work goes on."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {one_line(message)}", file=sys.stderr)
 
 
 def warn_if_slower(precision: str, resources: Resources) -> None:

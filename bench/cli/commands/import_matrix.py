@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from bench.cli import options
 from bench.cli.arguments import add_out
 from bench.config import require
+from bench.files import path_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the matrix, and whose it is."""
     add = parser.add_argument
-    add("matrix", type=Path, metavar="matrix.csv", help="line i, column j: accuracy on task j after task i, in [0, 1]")
+    add(
+        "matrix",
+        type=path_of,
+        metavar="matrix.csv",
+        help="line i, column j: accuracy on task j after task i, in [0, 1]",
+    )
     add("--method", required=True, metavar="NAME", help="a name for its row; the row is marked as imported")
     add("--bench", required=True, metavar="NAME", help="the benchmark it was computed on")
     add("--seed", required=True, metavar="N", help="its seed")
@@ -23,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Store the matrix as a result. Return the exit code."""
-    seeds = options.parse_seeds(args.seed)
+    seeds = options.parse_seeds(args.seed, "--seed")
     require(len(seeds) == 1, f"--seed takes one seed, not '{args.seed}'")
     benchmark = args.catalog.benchmark(args.bench)
     from bench.execution import imported as foreign

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from bench import files
 from bench.cli import options
+from bench.cli.arguments import whole
 from bench.config import require
+from bench.files import path_of
 
 METHODS = "default"
 
@@ -18,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bench", default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
     methods = "by name, or NAME:setting=value, or default (default: %(default)s)"
     add("--methods", default=METHODS, metavar="A,B", help=methods)
-    add("--samples", type=int, default=4750, metavar="N", help="training images of a task, at most (default: 4750)")
-    add("--rounds", type=int, default=5, metavar="N", help="epochs of each arm, in turn (default: 5)")
-    add("--task", type=int, default=2, metavar="N", help="the task measured beside the first (default: 2)")
-    add("--threads", type=int, default=2, metavar="N", help="CPU threads (default: 2)")
+    add("--samples", type=whole, default=4750, metavar="N", help="training images of a task, at most (default: 4750)")
+    add("--rounds", type=whole, default=5, metavar="N", help="epochs of each arm, in turn (default: 5)")
+    add("--task", type=whole, default=2, metavar="N", help="the task measured beside the first (default: 2)")
+    add("--threads", type=whole, default=2, metavar="N", help="CPU threads (default: 2)")
     add("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
-    add("--json", type=Path, metavar="FILE", help="also write all numbers there")
+    add("--json", type=path_of, metavar="FILE", help="also write all numbers there")
 
 
 def main(args: argparse.Namespace) -> int:

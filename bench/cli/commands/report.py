@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from bench.analysis.columns import METRICS
 from bench.cli import options
 from bench.cli.arguments import add_selection
 from bench.cli.selection import select
 from bench.config import require
+from bench.files import path_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which results, and where the page goes."""
     add_selection(parser, runs=False)
     where = "the page, which holds its figures (default: OUT/report.html)"
-    parser.add_argument("--to", type=Path, metavar="FILE", help=where)
+    parser.add_argument("--to", type=path_of, metavar="FILE", help=where)
     formats = f"also each figure as a file in figures/ beside the page, of {','.join(options.FIGURE_FORMATS)}"
     parser.add_argument("--figures", metavar="F,G", help=formats)
 

@@ -19,6 +19,7 @@ from bench.cli.arguments import add_execution, add_resources, add_selection
 from bench.cli.commands import announce, warn, warn_if_slower
 from bench.config import nearest
 from bench.core import Cell, Result
+from bench.files import path_of
 
 if TYPE_CHECKING:
     from bench.catalog.plan import Request
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection(parser, runs=True)
     add = parser.add_argument
     add("--set", action="append", default=[], metavar="M.FIELD=V", help="of a method, its training or a benchmark")
-    add("--recipe", type=Path, metavar="FILE", help="settings as `tune` writes them; --set stands above them")
+    add("--recipe", type=path_of, metavar="FILE", help="settings as `tune` writes them; --set stands above them")
     add_execution(parser)
     add_resources(parser)
     add("--rerun", default="", metavar="WHICH", help="changed: run again what was run by other code or another recipe")

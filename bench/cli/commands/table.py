@@ -6,16 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.analysis.columns import METRICS
 from bench.catalog import changes
 from bench.cli import options
-from bench.cli.arguments import add_selection
+from bench.cli.arguments import add_selection, number
 from bench.cli.selection import select, stored_results
 from bench.config import nearest, require
 from bench.core import PROTOCOLS
+from bench.files import path_of
 
 if TYPE_CHECKING:
     from bench.analysis.table import Table
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--caption", default="", metavar="TEXT", help="text to put in front of the caption")
     add("--compare", metavar="METHOD", help="mark what differs from this row, and show the paired tests over seeds")
     add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
-    add("--alpha", type=float, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
-    add("--tensorboard", type=Path, metavar="DIR", help="also write the results there as TensorBoard scalars")
+    add("--alpha", type=number, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
+    add("--tensorboard", type=path_of, metavar="DIR", help="also write the results there as TensorBoard scalars")
     beside = f"a paper's table beside our fp32 runs under a protocol (default: {options.PROTOCOL})"
     add("--paper", metavar="NAME", help=beside)
     add("--paper-table", metavar="T", help="another table of --paper than its main ones, as in 'Table 6'")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench import files
 from bench.cli import options
-from bench.cli.arguments import add_out, add_resources
+from bench.cli.arguments import add_out, add_resources, whole
 from bench.cli.commands import announce, warn, warn_if_slower
 from bench.config import require
 from bench.core import UserError
@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--methods", default="default", metavar="A,B", help="by name, or default, or all (default: %(default)s)")
     add("--bench", default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
     add("--protocol", default=options.PROTOCOL, metavar="P", help="one protocol (default: %(default)s)")
-    add("--trials", type=int, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")
-    add("--tasks", type=int, metavar="N", help="judge by the first tasks of the stream (default: 3)")
+    add("--trials", type=whole, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")
+    add("--tasks", type=whole, metavar="N", help="judge by the first tasks of the stream (default: 3)")
     add("--seeds", default="100", metavar="LIST", help="of data and weights; none that a table uses (default: 100)")
-    add("--search-seed", type=int, default=0, metavar="N", help="of the samples (default: 0)")
+    add("--search-seed", type=whole, default=0, metavar="N", help="of the samples (default: 0)")
     add_out(parser, "trials and recipe go to OUT/tune")
     add_resources(parser)
     parser.set_defaults(executor="ray", recipe=None, set=[], no_checkpoint=True)
