@@ -26,7 +26,7 @@ def declared(path: Path, name: str) -> type | None:
 
     Return None where the file belongs to a package, imports what is not there, or does not run in part.
     """
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_bytes())
     if (path.parent / "__init__.py").exists() or not all(map(_is_there, _modules(tree))):
         return None
     module = ModuleType(f"ness_bench_outline_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}")

@@ -107,7 +107,7 @@ def _parse(path: Path) -> ast.Module:
 @cache
 def _parse_at(path: Path, stamp: tuple[int, int]) -> ast.Module:
     try:
-        return ast.parse(path.read_text())
+        return ast.parse(path.read_bytes())  # as Python reads it, whatever the locale
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
     except ValueError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.catalog.declarations import declared
 from bench.catalog.discovery import Kind, class_in, place_of, stamp_of
+from bench.catalog.helpers import helpers
 from bench.catalog.signature import demand_fit
 from bench.core import Benchmark, UserError
 from bench.training.method import Method
@@ -21,11 +22,11 @@ from bench.training.method import Method
 
 def load(path: Path, kind: Kind) -> Any:
     """Return the class in a file, known to fit. Raises `UserError`, with file and line."""
-    return _load_at(path, kind, stamp_of(path))
+    return _load_at(path, kind, tuple(map(stamp_of, (path, *helpers(path)))))
 
 
 @cache
-def _load_at(path: Path, kind: Kind, stamp: tuple[int, int]) -> Any:
+def _load_at(path: Path, kind: Kind, stamps: tuple[tuple[int, int], ...]) -> Any:
     try:
         module = _import(path)
     except (Exception, SystemExit) as error:
@@ -62,12 +63,25 @@ def _import(path: Path) -> ModuleType:
         parts, folder = [folder.name, *parts], folder.parent
     name = ".".join(parts)
     if path.parent != folder and place_of(name) in (path, path.parent):
-        loaded = sys.modules.get(name)
-        return importlib.reload(loaded) if loaded else importlib.import_module(name)
+        if name in sys.modules:
+            _forget([path, *helpers(path)])
+        return importlib.import_module(name)
     name = f"ness_bench_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    if name in sys.modules:
+        _forget(helpers(path))
     sys.modules[name] = module  # dataclasses look their module up here
     spec.loader.exec_module(module)
     return module
+
+
+def _forget(files: list[Path]) -> None:
+    """Have the modules of these files run again by the next import of them: they may have been edited."""
+    places = {str(file) for file in files}
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) in places:
+            del sys.modules[name]
+            package, _, own = name.rpartition(".")
+            vars(sys.modules.get(package, module)).pop(own, None)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from bench.core import DataError
+from bench.data.readers import Bounded, reading
 from bench.data.source import Archive, Labelled, Source
+
+MOST = 4 + 4 * 3 + 60_000 * 28 * 28  # bytes of the largest of the files, unpacked
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -25,10 +27,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         if not holds:
             raise DataError(f"{path} {what}")
 
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    with reading(path), gzip.open(path) as file:
+        content = Bounded(file, MOST).read()
     start = 4 + 4 * dimensions
     magic = bytes([0, 0, 8, dimensions])
     demand(content[:4] == magic, f"begins with {content[:4].hex()}, not {magic.hex()} as idx files of its kind")

@@ -6,11 +6,15 @@ names the file, for whatever else the file may hold. `bench.data.source` adds wh
 
 from __future__ import annotations
 
+import gzip
 import io
-import pickle
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,9 +22,11 @@ from typing import IO, Any
 import numpy as np
 
 from bench.core import DataError
+from bench.data.pickles import read_pickle
 from bench.data.source import Labelled, one_line
 
 IMAGES = (".jpg", ".jpeg", ".png")
+MOST = 2**28  # bytes that are unpacked of an archive or of an array in it, at most; the largest known has 225 million
 
 
 @contextmanager
@@ -34,18 +40,59 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {one_line(error)}") from error
 
 
+class Bounded:
+    """A file that is read no further than `most` bytes, and no more than that in all, ValueError beyond: a small file
+    may unpack to a thousand times its size, or lead its reader in circles."""
+
+    def __init__(self, file: IO[bytes] | gzip.GzipFile, most: int) -> None:
+        self.file, self.most, self.taken = file, most, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, by default all that are left."""
+        room = self.most - self.taken + 1
+        content = self.file.read(room if size < 0 else min(size, room))
+        self.taken += len(content)
+        self._demand(self.taken)
+        return content
+
+    def seek(self, place: int) -> int:
+        """Go to a byte, counted from the beginning."""
+        self._demand(place)
+        return self.file.seek(place)
+
+    def tell(self) -> int:
+        """Return the number of the next byte."""
+        return self.file.tell()
+
+    def _demand(self, size: int) -> None:
+        if size > self.most:
+            raise ValueError(f"it unpacks to more than {self.most} bytes")
+
+
 def read_mat(path: Path) -> Labelled:
     """Return what MATLAB's .mat holds in the layout of SVHN (Netzer et al. 2011), its label 10 as 0.
 
     The file has X (height, width, 3, n) and y (n, 1).
     """
-    from scipy.io import loadmat
-
     with reading(path):
-        content = loadmat(str(path), variable_names=("X", "y"))
+        content = _mat_content(path, "X", "y")
         upright = content["X"].transpose(3, 0, 1, 2)
         images, labels = _labelled(path, upright, content["y"].ravel())
     return images, np.where(labels == 10, 0, labels)
+
+
+def _mat_content(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Return arrays of a .mat, read in a process of its own, which a damaged file may end. Raises ValueError."""
+    script = Path(__file__).with_name("mat.py")
+    words = [sys.executable, "-P", str(script), str(path), str(MOST), *names]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads would take memory
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, env=alone)
+    if done.returncode < 0:
+        raise ValueError(f"its reader was ended by {signal.Signals(-done.returncode).name}")
+    if done.returncode:
+        raise ValueError(done.stderr.decode(errors="replace").strip().splitlines()[-1])
+    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as file:
+        return {name: file[name] for name in names}
 
 
 def read_batches(path: Path, names: Sequence[str], key: str = "labels") -> Labelled:
@@ -54,10 +101,12 @@ def read_batches(path: Path, names: Sequence[str], key: str = "labels") -> Label
     The archive is a tar.gz of pickles, whose images are flat and channel first, and whose labels are under `key`.
     """
     parts = []
-    with reading(path), tarfile.open(path) as archive:
+    with reading(path), gzip.open(path) as unpacked:
+        bounded: Any = Bounded(unpacked, MOST)
+        archive = tarfile.open(path, "r:", bounded)  # noqa: SIM115  it opens nothing itself
         for name in names:
             content = read_pickle(member(archive, name), f"{path}, {name}")
-            planes = np.asarray(content["data"]).reshape(-1, 3, 32, 32)
+            planes = _numbers(content["data"]).reshape(-1, 3, 32, 32)
             images = planes.transpose(0, 2, 3, 1)
             parts.append(_labelled(path, images, content[key]))
     x = np.concatenate([images for images, _ in parts])
@@ -71,9 +120,10 @@ def read_zip(path: Path, name: str) -> Labelled:
     This is the form of notMNIST in GPM's code.
     """
     with reading(path), zipfile.ZipFile(path) as archive:
-        raw = archive.read(name)  # whole, so that its checksum is verified
+        with archive.open(name) as file:
+            raw = Bounded(file, MOST).read()  # whole, so that its checksum is verified
         content = read_pickle(io.BytesIO(raw), f"{path}, {name}")
-        images = np.asarray(content["features"]).squeeze(1)
+        images = _numbers(content["features"]).squeeze(1)
         return _labelled(path, images, content["labels"])
 
 
@@ -81,7 +131,8 @@ def read_images(path: Path, side: int) -> Labelled:
     """Return what a pickle of `images`, each uint8 (height, width, 3), and `labels` holds, as (n, side, side, 3)."""
     with reading(path), path.open("rb") as file:
         content = read_pickle(file, str(path))
-        images = [np.asarray(image) for image in content["images"]]
+        images = [_numbers(image) for image in content["images"]]
+        _demand_held(images, path.stat().st_size)
         squares = np.stack([_resized(image, side) for image in images])
         return _labelled(path, squares, content["labels"])
 
@@ -124,76 +175,20 @@ def member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     return file
 
 
-class _Number:
-    """A type of plain numbers in a pickle. What else a pickle says of it never reaches numpy's memory."""
-
-    def __init__(self, name: str, *_: object) -> None:
-        self.dtype = np.dtype(name)
-        if self.dtype.kind not in "biuf":
-            raise pickle.UnpicklingError(f"it has an array of {self.dtype}, which are no numbers")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] == ">":
-            self.dtype = self.dtype.newbyteorder(">")
+def _numbers(content: Any) -> np.ndarray:
+    """Return an array of one, or of a flat list of numbers. Raises ValueError for a list of lists: a short pickle may
+    hold one of a billion numbers, a list of the same list, many times over."""
+    nested = isinstance(content, list | tuple) and any(isinstance(part, list | tuple | dict) for part in content)
+    if nested:
+        raise ValueError("it has lists within lists in the place of an array")
+    return np.asarray(content)
 
 
-class _Array:
-    """An array in a pickle, made of its bytes."""
-
-    def __init__(self, *_: object) -> None:
-        self.array = np.zeros(0)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, number, fortran, content = state
-        order = "F" if fortran else "C"
-        self.array = _array(_bytes(content), number, shape, order)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.array)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.array if dtype is None else self.array.astype(dtype)
-
-
-def _bytes(content: bytes | str) -> bytes:
-    """Return bytes, which are a string in a pickle of Python 2."""
-    return content.encode("latin1") if isinstance(content, str) else content
-
-
-def _array(raw: bytes, number: _Number, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    return np.frombuffer(raw, number.dtype).reshape(shape, order=order)
-
-
-def _scalar(number: _Number, raw: bytes | str) -> Any:
-    return np.frombuffer(_bytes(raw), number.dtype)[0]
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """A reader of foreign pickles: of containers, numbers, text and arrays of numbers; anything else is refused."""
-
-    ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
-        ("multiarray", "_reconstruct"): _Array,
-        ("multiarray", "scalar"): _scalar,
-        ("numeric", "_frombuffer"): _array,  # of protocol 5
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Number,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):  # bytes, in protocol 2
-            return lambda text, _: text.encode("latin1")
-        key = module.removeprefix("numpy.core.").removeprefix("numpy._core."), name
-        if key not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
-        return self.ALLOWED[key]
-
-
-def read_pickle(file: IO[bytes], name: str) -> Any:
-    """Return the content of a foreign pickle; `numpy.asarray` makes arrays of its arrays. Raises `DataError`."""
-    try:
-        return ArrayUnpickler(file, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle may raise anything
-        raise DataError(f"{name} is not a pickle of arrays: {one_line(error)}") from error
+def _demand_held(images: Sequence[np.ndarray], size: int) -> None:
+    """Raise ValueError unless a file of that many bytes holds all of the images, each of them once."""
+    needed = sum(image.nbytes for image in images)
+    if needed > size:
+        raise ValueError(f"its images would take {needed} bytes, and it has {size}")
 
 
 def _decoded(path: Path, side: int) -> np.ndarray:
@@ -217,7 +212,7 @@ def _resized(image: np.ndarray, side: int) -> np.ndarray:
 
 def _labelled(path: Path, images: np.ndarray, labels: Any) -> Labelled:
     """Return images and labels that fit together, or raise `DataError`."""
-    labels = np.asarray(labels)
+    labels = _numbers(labels)
     if images.dtype != np.uint8:
         raise DataError(f"{path}: images are {images.dtype}, not uint8")
     fits = np.issubdtype(labels.dtype, np.integer) and labels.shape == images.shape[:1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,8 @@ import numpy as np
 
 from bench import files, locks
 from bench.core import DataError, Split
+from bench.data.arrays import Head, read_content, read_head
 
-UNREADABLE = (  # all that numpy and zip raise on a damaged file
-    OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
 Labelled = tuple[np.ndarray, np.ndarray]  # images, uint8 (n, height, width[, channels]), and labels, int64 (n,)
 CHUNK = 2**20  # bytes of a download at a time
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -126,38 +123,50 @@ class Source:
 
     def load_prepared(self, folder: Path) -> tuple[Split, Split]:
         """Training and test split with global labels, images still uint8. Raises `DataError` where the file is not
-        exactly what it should be."""
+        exactly what it should be. Its sizes are looked at before it is unpacked."""
         path = self.prepared(folder)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {k: file[k] for k in ARRAYS}
-        except UNREADABLE as error:
-            raise DataError(f"{path} cannot be read ({error}); delete it, or {self.wanted(folder)}") from error
+            with zipfile.ZipFile(path) as file:
+                self._demand_form(str(path), {name: read_head(file, name) for name in ARRAYS})
+                arrays = {name: read_content(file, name) for name in ARRAYS}
+        except DataError:
+            raise
+        except Exception as error:  # a damaged file may raise anything
+            remedy = f"delete it, or {self.wanted(folder)}"
+            raise DataError(f"{path} cannot be read ({one_line(error)}); {remedy}") from error
         return self._splits(str(path), arrays)
 
     def _splits(self, where: str, arrays: dict[str, np.ndarray]) -> tuple[Split, Split]:
         """Both splits, known to be of the right sizes, types and labels."""
-        train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
-        return self._checked(where, "train", *train, self.num_train), self._checked(where, "test", *test, self.num_test)
+        self._demand_form(where, {name: Head(array.shape, array.dtype) for name, array in arrays.items()})
+        train, test = (Split(arrays[f"x_{part}"], arrays[f"y_{part}"].astype(np.int64)) for part in ("train", "test"))
+        self._demand_labels(where, "y_train", train.y)
+        self._demand_labels(where, "y_test", test.y)
+        return train, test
 
-    def _checked(self, where: str, part: str, x: np.ndarray, y: np.ndarray, n: int) -> Split:
-        def demand(holds: bool, what: str) -> None:
-            if not holds:
-                raise DataError(f"{where}: {what}")
+    def _demand_form(self, where: str, heads: dict[str, Head]) -> None:
+        """Raise `DataError` unless all arrays have their shapes and types."""
+        for part, n in (("train", self.num_train), ("test", self.num_test)):
+            x, y, shape = heads[f"x_{part}"], heads[f"y_{part}"], (n, *self.image_shape)
+            _demand(x.shape == shape, f"{where}: x_{part} has shape {x.shape}, not {shape}")
+            _demand(x.dtype == np.uint8, f"{where}: x_{part} is {x.dtype}, not uint8")
+            _demand(y.shape == (n,), f"{where}: y_{part} has shape {y.shape}, not {(n,)}")
+            _demand(np.issubdtype(y.dtype, np.integer), f"{where}: y_{part} is {y.dtype}, not integer")
 
-        demand(x.shape == (n, *self.image_shape), f"x_{part} has shape {x.shape}, not {(n, *self.image_shape)}")
-        demand(x.dtype == np.uint8, f"x_{part} is {x.dtype}, not uint8")
-        demand(y.shape == (n,), f"y_{part} has shape {y.shape}, not {(n,)}")
-        demand(np.issubdtype(y.dtype, np.integer), f"y_{part} is {y.dtype}, not integer")
-        y = y.astype(np.int64)
+    def _demand_labels(self, where: str, name: str, y: np.ndarray) -> None:
+        """Raise `DataError` unless every class is there, and as often as the others where that is so."""
         low, high = int(y.min()), int(y.max())
         top = self.num_classes - 1
-        demand(low >= 0 and high <= top, f"y_{part} has labels from {low} to {high}, not from 0 to {top}")
+        _demand(low >= 0 and high <= top, f"{where}: {name} has labels from {low} to {high}, not from 0 to {top}")
         counts = np.bincount(y, minlength=self.num_classes)
-        demand(bool((counts > 0).all()), f"y_{part} has no image of class {int(counts.argmin())}")
-        spread = f"y_{part} has from {counts.min()} to {counts.max()} images of a class, not as many of each"
-        demand(not self.balanced or counts.min() == counts.max(), spread)
-        return Split(x, y)
+        _demand(bool((counts > 0).all()), f"{where}: {name} has no image of class {int(counts.argmin())}")
+        spread = f"{name} has from {counts.min()} to {counts.max()} images of a class, not as many of each"
+        _demand(not self.balanced or counts.min() == counts.max(), f"{where}: {spread}")
+
+
+def _demand(holds: bool, what: str) -> None:
+    if not holds:
+        raise DataError(what)
 
 
 def save_prepared(path: Path, arrays: dict[str, Any]) -> None:

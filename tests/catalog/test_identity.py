@@ -1,9 +1,10 @@
 """A result keeps its name whatever moves; what has changed since is told; nothing different is averaged."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bench import installation
 from bench.catalog import discovery, identity, plan
 from bench.catalog.catalog import Catalog
 from bench.catalog.changes import Today, tell_apart
+from bench.catalog.helpers import helpers
 from bench.core import SCHEMA, SUITE_VERSION, Cell, Result, UserError
 from bench.execution import runner, store
 from bench.tools import rekey
@@ -141,6 +143,134 @@ def test_the_librarys_digest_covers_every_file(tmp_path: Path, monkeypatch: pyte
         path.write_text(path.read_text() + "\n")
         seen.add(digest())
     assert len(seen) == len(chosen) + 1
+
+
+# What a plugin is made of
+
+
+@pytest.fixture
+def made_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A method in a package, with a helper that has a helper, a module that it does not import, and a neighbour."""
+    folder = tmp_path / "lab" / "ideas"
+    (folder / "deep").mkdir(parents=True)
+    for place in (folder.parent, folder, folder / "deep"):
+        (place / "__init__.py").touch()
+    (folder / "_tool.py").write_text("from lab.far import SHARE\nSTRENGTH = 3.0 * SHARE\n")
+    (folder / "deep" / "more.py").write_text("STEPS = 5\n")
+    (folder / "unused.py").write_text("x = 1\n")
+    (folder.parent / "far.py").write_text("SHARE = 1.0\n")
+    head = "from bench.training.method import Method\nfrom . import _tool\nfrom .deep.more import STEPS\n"
+    (folder / "pull.py").write_text(f"{head}\n\nclass Own(Method):\n    strength = _tool.STRENGTH * STEPS\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it is known by its second alone
+    yield folder
+    for name in [name for name in sys.modules if name.split(".")[0] == "lab"]:
+        del sys.modules[name]
+
+
+def digest_now(folder: Path) -> str:
+    return identity.digest_of_file(folder / "pull.py")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("_tool.py", "from lab.far import SHARE\nSTRENGTH = 30.0 * SHARE\n"),
+        ("../far.py", "SHARE = 2.0\n"),
+        ("deep/more.py", "STEPS = 6\n"),
+        ("deep/__init__.py", "import math\nmath.pi = 3\n"),
+    ],
+)
+def test_an_edited_helper_is_a_change_of_the_method(made_of_parts: Path, file: str, text: str) -> None:
+    """Its results are shown as changed, and what runs in the same process is the edited one."""
+    plugins = (made_of_parts / "pull.py",)
+    before, strength = cell_of("pull", plugins), Catalog.of(plugins).method("pull").strength
+    assert Today(Catalog.of(plugins)).changes(before) == ()
+    (made_of_parts / file).write_text(text)
+    assert Today(Catalog.of(plugins)).changes(before) == ("the method's code",)
+    after = cell_of("pull", plugins)
+    assert after.key == before.key and after.source != before.source
+    wanted = {"_tool.py": 10, "../far.py": 2, "deep/more.py": 6 / 5, "deep/__init__.py": 1}[file]
+    assert Catalog.of(plugins).method("pull").strength == pytest.approx(strength * wanted)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("unused.py", "x = 2\n"),
+        ("_tool.py", '"""A docstring."""\n\nfrom lab.far import SHARE  # a comment\n\nSTRENGTH = (3.0 * SHARE)\n'),
+        ("__init__.py", '"""Only a docstring."""\n'),
+    ],
+)
+def test_what_decides_nothing_is_no_change(made_of_parts: Path, file: str, text: str) -> None:
+    before = digest_now(made_of_parts)
+    (made_of_parts / file).write_text(text)
+    assert digest_now(made_of_parts) == before
+
+
+def test_a_helper_beside_a_file_that_is_in_no_package(plugin: Callable[..., Path]) -> None:
+    path = plugin("mine")
+    alone = identity.digest_of_file(path)
+    assert alone == identity.digest_of(path.read_text())
+    path.write_text(path.read_text() + "import tool\n")
+    assert identity.digest_of_file(path) == alone, "there is no such file: it is installed"
+    (path.parent / "tool.py").write_text("import mine, tool\nx = 1\n")  # in a circle
+    first = identity.digest_of_file(path)
+    (path.parent / "tool.py").write_text("import mine, tool\nx = 2\n")
+    assert len({alone, first, identity.digest_of_file(path)}) == 3
+
+
+def test_a_package_that_moves_does_not_change(made_of_parts: Path, tmp_path: Path) -> None:
+    before = digest_now(made_of_parts)
+    (tmp_path / "elsewhere").mkdir()
+    made_of_parts.parent.rename(tmp_path / "elsewhere" / "lab")
+    assert digest_now(tmp_path / "elsewhere" / "lab" / "ideas") == before
+
+
+def test_the_suite_is_no_helper_of_a_plugin_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "bench").symlink_to(installation.PACKAGE)
+    path = tmp_path / "mine.py"
+    path.write_text("import bench.core\nfrom bench.training.method import Method\nclass Own(Method): ...\n")
+    assert helpers(path) == []
+
+
+def test_bundled_methods_and_benchmarks_have_no_helpers() -> None:
+    catalog = Catalog()
+    paths = [path for kind in discovery.FOLDERS for path in catalog.available(kind).values()]
+    assert len(paths) > 20
+    for path in paths:
+        assert helpers(path) == []
+        assert identity.digest_of_file(path) == identity.digest_of(path.read_text(encoding="utf-8"))
+
+
+def test_digests_do_not_depend_on_the_locale(plugin: Callable[..., Path]) -> None:
+    """A method with letters beyond ASCII, its helper, and one in another coding that says so."""
+    path = plugin("mine", "label = 'ε ≤ 1'")
+    path.write_text(path.read_text(encoding="utf-8") + "import tool\n", encoding="utf-8")
+    (path.parent / "tool.py").write_bytes("# coding: latin-1\nname = 'é'\n".encode("latin-1"))
+    code = (
+        "import sys; from pathlib import Path; from bench.catalog import discovery, identity\n"
+        "path = Path(sys.argv[1])\n"
+        "print(identity.digest_of_file(path), discovery.version(path, 'Method'))"
+    )
+    found = set()
+    for locale in ({"PYTHONUTF8": "1"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}):
+        words = [sys.executable, "-c", code, str(path)]
+        environment = {**os.environ, **locale}
+        done = subprocess.run(words, cwd=installation.ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert found == {f"{identity.digest_of_file(path)} 1\n"}
+
+
+@pytest.mark.parametrize("content", [b"x = (\n", b"x = '\xff'\n", b"\0"])
+def test_a_helper_that_is_no_python_is_one_line(plugin: Callable[..., Path], content: bytes) -> None:
+    path = plugin("mine")
+    path.write_text(path.read_text() + "import tool\n")
+    (path.parent / "tool.py").write_bytes(content)
+    with pytest.raises(UserError, match=r"mine\.py, or a module of its own") as caught:
+        identity.digest_of_file(path)
+    assert "\n" not in str(caught.value)
 
 
 # From schema 1

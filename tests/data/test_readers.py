@@ -1,11 +1,19 @@
 """Files of foreign origin, written here as their authors write them: whole ones, and damaged, wrong or hostile ones."""
 
+import gzip
+import io
 import os
 import pickle
 import re
+import signal
+import struct
+import subprocess
+import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,15 +191,18 @@ def test_a_truncated_file(tmp_path: Path, write: Callable[[Path], Reader], share
     refused(path, read)
 
 
-@pytest.mark.parametrize("write", [mat, tar, zipped])
-def test_a_damaged_byte_raises_nothing_but_data_errors(tmp_path: Path, write: Callable[[Path], Reader]) -> None:
+@pytest.mark.parametrize(("write", "step"), [(mat, 10), (tar, 1), (zipped, 1)])
+def test_a_damaged_byte_raises_nothing_but_data_errors(
+    tmp_path: Path, write: Callable[[Path], Reader], step: int
+) -> None:
+    """A .mat takes a process each, so that not all places are tried."""
     path = tmp_path / "file"
     read = write(path)
     good = path.read_bytes()
     refusals = 0
     head = range(min(300, len(good)))
     somewhere = RNG.integers(0, len(good), 100).tolist()
-    for place in sorted({*head, *somewhere}):
+    for place in sorted({*head, *somewhere})[::step]:
         damaged = bytes([good[place] ^ 0x5A])
         path.write_bytes(good[:place] + damaged + good[place + 1 :])
         try:
@@ -246,6 +257,106 @@ def test_pickles_of_something_else(tmp_path: Path, content: object, says: str) -
     path = tmp_path / "train.pkl"
     path.write_bytes(pickle.dumps(content))
     assert says in refused(path, lambda p: readers.read_images(p, 8))
+
+
+def test_a_short_pickle_of_a_billion_numbers(tmp_path: Path) -> None:
+    """Lists of the same list, thirty deep; and one image, many times over."""
+    many: list[object] = [0, 0]
+    for _ in range(30):
+        many = [many, many]
+    content = {"data": pixels(4, 3072), "features": many, "labels": many, "images": [pixels(1, 800, 800, 3)[0]] * 9000}
+    path = tmp_path / "file"
+    write_tar(path, {"b": pickle.dumps(content)})
+    assert "lists within lists" in refused(path, lambda p: readers.read_batches(p, ["b"]))
+    write_zip(path, {"a.pkl": pickle.dumps(content)})
+    assert "lists within lists" in refused(path, lambda p: readers.read_zip(p, "a.pkl"))
+    path.write_bytes(pickle.dumps(content))
+    assert "its images would take 17280000000 bytes" in refused(path, lambda p: readers.read_images(p, 84))
+
+
+@pytest.mark.parametrize("operation", [b"\x8e" + struct.pack("<Q", 10**13), b"\x96" + struct.pack("<Q", 10**13)])
+def test_a_pickle_that_promises_more_bytes_than_there_is_memory(tmp_path: Path, operation: bytes) -> None:
+    path = tmp_path / "train.pkl"
+    path.write_bytes(b"\x80\x05" + operation + b"abc.")
+    refused(path, lambda p: readers.read_images(p, 84))
+
+
+def test_a_pickle_that_numbers_an_object_highly_takes_no_memory() -> None:
+    content = b"\x80\x02N" + b"r" + struct.pack("<I", 2**24) + b"."
+    tracemalloc.start()
+    try:
+        assert readers.read_pickle(io.BytesIO(content), "train.pkl") is None
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+# Bombs: files that unpack to more than they may
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives may unpack to a million bytes."""
+    monkeypatch.setattr(readers, "MOST", 10**6)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_bomb_is_unpacked_no_further_than_it_may(tmp_path: Path) -> None:
+    """As the file that is wanted, as one before it, and as what stands behind everything."""
+    good = pickle.dumps({"data": pixels(20, 3072), "labels": [i % 10 for i in range(20)]})
+    path = tmp_path / "file"
+    bomb = bytes(3 * 10**7)
+    for members in ({"b": bomb}, {"a": bomb, "b": good}, {"b": good, "c": bomb}):
+        write_tar(path, members)
+        assert path.stat().st_size < 200_000
+        tracemalloc.start()
+        try:
+            assert "unpacks to more than 1000000 bytes" in refused(path, lambda p: readers.read_batches(p, ["b"]))
+            assert tracemalloc.get_traced_memory()[1] < 10**7
+        finally:
+            tracemalloc.stop()
+    write_zip(path, {"a.pkl": bomb})
+    assert "unpacks to more than 1000000 bytes" in refused(path, lambda p: readers.read_zip(p, "a.pkl"))
+    write_mat(path, np.zeros((32, 32, 3, 4000), np.uint8), np.zeros((4000, 1)))
+    assert path.stat().st_size < 200_000
+    assert "more than 1000000 numbers" in refused(path, readers.read_mat)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_tar_that_leads_back_to_its_beginning_ends(tmp_path: Path) -> None:
+    """A member of a negative size: the next one is the first."""
+    head = bytearray(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT))
+    head[124:136] = (2**96 - 512).to_bytes(12, "big")
+    head[148:156] = b"        "
+    head[148:156] = b"%06o\0 " % sum(head)
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(bytes(head)))
+    refused(path, lambda p: readers.read_batches(p, ["b"]))
+
+
+def test_a_mat_that_ends_its_reader_ends_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    read = mat(path)
+    run = subprocess.run
+
+    def dies(words: list[str], **more: Any) -> object:
+        return run([words[0], "-c", "import os; os.kill(os.getpid(), 11)"], **more)
+
+    monkeypatch.setattr(subprocess, "run", dies)
+    assert f"its reader was ended by {signal.SIGSEGV.name}" in refused(path, read)
+
+
+def test_a_mat_that_promises_more_than_there_is_memory(tmp_path: Path) -> None:
+    """In the sizes of its array, and in the number of bytes of its element."""
+    path = tmp_path / "file"
+    savemat(path, {"X": pixels(20, 32, 32, 3).transpose(1, 2, 3, 0), "y": np.ones((20, 1))})
+    good = path.read_bytes()
+    shape = good.index(struct.pack("<4i", 32, 32, 3, 20))
+    path.write_bytes(good[:shape] + struct.pack("<4i", 32, 32, 3, 2**30) + good[shape + 16 :])
+    assert "more than" in refused(path, readers.read_mat)
+    content = good.index(struct.pack("<II", 2, 20 * 3072))
+    path.write_bytes(good[:content] + struct.pack("<II", 2, 2**32 - 8) + good[content + 8 :])
+    refused(path, readers.read_mat)
 
 
 def test_a_mat_of_something_else(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Data on disk that may be damaged, foreign or missing; and the splits of every bundled benchmark."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -7,6 +8,8 @@ import pickle
 import re
 import struct
 import sys
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,7 @@ from sklearn.utils import shuffle
 from bench.catalog.catalog import Catalog
 from bench.core import DataError, Split, Task, slices
 from bench.data.cifar import read_cifar100
+from bench.data.mnist import read_idx
 from bench.data.readers import read_pickle
 from bench.data.source import Archive, Source, legacy_shuffle
 
@@ -131,6 +135,94 @@ def test_a_file_of_another_kind(tmp_path: Path, arrays: dict[str, np.ndarray]) -
     with path.open("wb") as file:
         np.save(file, arrays["x_train"])
     refused(tmp_path)
+
+
+def npy(shape: str, dtype: str = "|u1", content: bytes = b"", more: str = "") -> bytes:
+    """Return an array as a file, with a head that need not be true."""
+    head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}{more}".encode()
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + content
+
+
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "of 10 GB": (npy("(10000000000,)"), "has 0 bytes, not the 10000000000 of its head"),
+    "of large numbers": (npy("(6, 2, 2, 3)", "|V400000000"), "not the 28800000000 of its head"),
+    "of more than can be counted": (npy(f"({'9' * 400},)"), "has 0 bytes"),
+    "of a bomb": (npy("(30000000,)", content=bytes(30_000_000)), "has shape (30000000,), not"),
+    "of a negative size": (npy("(-6, 2, -2, 3)", content=bytes(72)), "(-6, 2, -2, 3)"),
+    "that opens a string": (npy("(6, 2, 2, 3)", content=bytes(72), more=' """'), "cannot be read"),
+    "that opens brackets": (npy("(" * 3000, content=bytes(72)), "cannot be read"),
+    "of many minus signs": (npy("(" + "-" * 9000 + "6,)", content=bytes(72)), "cannot be read"),
+    "of 4 GB": (b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + bytes(10**7), "version (2, 0)"),
+    "of objects": (npy("(6, 2, 2, 3)", "|O", bytes(576)), "holds objects"),
+    "of nothing": (b"", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", ["x_train", "y_test"])
+@pytest.mark.parametrize(("content", "says"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_head(tmp_path: Path, arrays: dict[str, np.ndarray], name: str, content: bytes, says: str) -> None:
+    """It takes no memory, whatever it promises."""
+    path = tmp_path / "tiny.npz"
+    np.savez(path, **{key: array for key, array in arrays.items() if key != name})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", content)
+    assert path.stat().st_size < 10**5
+    tracemalloc.start()
+    try:
+        assert says in refused(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_that_lies_about_its_sizes(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Its list of files says what is expected, and there are thirty megabytes."""
+    path = tmp_path / "tiny.npz"
+    size = 128 + arrays["x_train"].size
+    more = 3 * 10**7
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.save(content, array)
+            tail = bytes(more) if name == "x_train" else b""
+            archive.writestr(f"{name}.npy", content.getvalue() + tail)
+    said = path.read_bytes()
+    assert said.count(struct.pack("<I", size + more)) == 2
+    path.write_bytes(said.replace(struct.pack("<I", size + more), struct.pack("<I", size)))
+    tracemalloc.start()
+    try:
+        assert "cannot be read" in refused(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_with_a_password(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path = tmp_path / "tiny.npz"
+    np.savez(path, **arrays)
+    listed = path.read_bytes()
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flags of a file, there and in the list
+        flags = listed.index(mark) + place
+        listed = listed[:flags] + b"\x01" + listed[flags + 1 :]
+    path.write_bytes(listed)
+    assert "encrypted" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (bytes(5 * 10**7), "unpacks to more than"),
+        (b"\0\0\x08\x03" + struct.pack(">3I", 60_000, 2**31, 2**31), "holds 0 bytes of content, not the"),
+        (b"\0\0\x08\x03" + bytes(5), "ends within its head"),
+    ],
+)
+def test_a_hostile_idx_file(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(DataError, match=re.escape(str(path))) as caught:
+        read_idx(path, 3)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 # The archive as published
