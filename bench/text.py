@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
+FEW = 5  # numbers in a row that are still told one by one
 LONGEST = 400  # characters of a word; paths are rarely longer
 
 
@@ -22,3 +24,17 @@ def one_line(text: str) -> str:
 def _cut(word: re.Match[str]) -> str:
     left_out = len(word[0]) - LONGEST // 2
     return f"{word[0][: LONGEST // 4]}[{left_out} characters left out]{word[0][-LONGEST // 4 :]}"
+
+
+def spans(numbers: Iterable[int], dash: str) -> list[str]:
+    """Return whole numbers in words: more than FEW in a row as their ends with a dash between, others one by one."""
+    rows: list[list[int]] = []
+    for number in numbers:
+        if rows and number == rows[-1][-1] + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    words: list[str] = []
+    for row in rows:
+        words += [f"{row[0]}{dash}{row[-1]}"] if len(row) > FEW else map(str, row)
+    return words

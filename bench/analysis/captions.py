@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from bench.analysis.columns import METRICS
 from bench.analysis.labels import CHANGED, MARKS, column_label, epochs_of
 from bench.core import PRECISIONS, PROTOCOLS, Cell, Result
+from bench.text import spans
 
 Pair = tuple[Cell, Result | None]
 
@@ -20,7 +21,7 @@ def caption(pairs: Sequence[Pair], seeds: Sequence[int], chosen: Sequence[str], 
     what = "; ".join(f"{METRICS[name].label}: {METRICS[name].meaning}" for name in chosen)
     spread = "Mean ± sample sd" if len(seeds) > 1 else "One run, no spread"
     plural = "s" if len(seeds) > 1 else ""
-    numbers = ", ".join(map(str, seeds))
+    numbers = ", ".join(spans(seeds, "–"))
     sentences = [f"{what}. {spread}, n = {len(seeds)} (seed{plural} {numbers}); best in bold."]
     sentences += [*_budgets(cells), *_streams(cells, streams), *_protocols(cells), *_precisions(cells)]
     return " ".join(sentences)

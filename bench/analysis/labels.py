@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bench.core import Cell
+from bench.text import printable
 
 MARKS = {
     "reads_old_data": ("†", "reads earlier tasks' training data, which counts as state"),
@@ -25,7 +26,7 @@ def row_label(cell: Cell) -> str:
     if "other" in cell.traits:
         label += f" [{cell.traits['other']}]"
     marks = [mark for trait, (mark, _) in MARKS.items() if cell.traits.get(trait)]
-    return " ".join([label, *marks])
+    return " ".join([printable(label), *marks])
 
 
 def bare(row: str) -> str:
@@ -46,7 +47,7 @@ def column_label(cell: Cell) -> str:
         facts.append(cell.protocol)
     if cell.precision != "fp32":
         facts.append(cell.precision)
-    return f"{cell.benchmark} ({', '.join(facts)})" if facts else cell.benchmark
+    return printable(f"{cell.benchmark} ({', '.join(facts)})" if facts else cell.benchmark)
 
 
 def epochs_of(cells: Iterable[Cell]) -> str:

@@ -18,6 +18,7 @@ from bench.analysis.compare import Listing
 from bench.analysis.labels import CHANGED
 from bench.analysis.table import Column, Entry, Table
 from bench.core import Result
+from bench.text import printable
 
 
 def show(entry: Entry, metric: Metric, pm: str) -> str:
@@ -54,7 +55,7 @@ def to_markdown(table: Table) -> str:
     for row in table.rows:
         body.append([row, *(_markdown_cell(table.entries[row, column], column) for column in table.columns)])
     notes = [f"{note}." for note in table.notes]
-    return "\n".join([_pipes(header, body, 1), "", table.caption, *notes])
+    return "\n".join([_pipes(header, body, 1), "", *map(printable, [table.caption, *notes])])
 
 
 def _markdown_cell(entry: Entry, column: Column) -> str:
@@ -64,26 +65,31 @@ def _markdown_cell(entry: Entry, column: Column) -> str:
     return text + _after(entry)
 
 
+def _markdown(word: str) -> str:
+    """Return a text as it stands in a cell: on one line, its pipes no borders; backslashes before one are doubled."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", printable(word))
+
+
 def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:
     """Return a GitHub table, its first `left` columns aligned left."""
-    escaped = []
-    for row in body:
-        escaped.append([word.replace("|", "\\|") for word in row])
+    escaped = [[_markdown(word) for word in row] for row in body]
     align = ["left"] * left + ["right"] * (len(header) - left)
     colalign = align if escaped else None
-    return tabulate(escaped, list(header), tablefmt="pipe", colalign=colalign, disable_numparse=True)
+    return tabulate(
+        escaped, [_markdown(word) for word in header], tablefmt="pipe", colalign=colalign, disable_numparse=True
+    )
 
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}", "|": r"\textbar{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "¶": r"\P{}",
     "°": r"$^{\circ}$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
 
 
 def escape(text: str) -> str:
-    """Return plain text as LaTeX."""
-    escaped = "".join(_ESCAPES.get(c, c) for c in text)
+    """Return plain text as LaTeX, on one line."""
+    escaped = "".join(_ESCAPES.get(c, c) for c in printable(text))
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)  # a sign, not a hyphen
 
 
@@ -134,7 +140,8 @@ def _latex_row(cells: Sequence[str]) -> str:
 def _environment(
     caption: str, layout: str, header: Sequence[str], body: Sequence[str], setup: Sequence[str] = ()
 ) -> str:
-    start = [r"\begin{table}", r"\centering", *setup, rf"\caption{{{escape(caption)}}}"]
+    text = "\n".join(escape(line) for line in caption.split("\n") if line)  # an empty line would end the caption
+    start = [r"\begin{table}", r"\centering", *setup, rf"\caption{{{text}}}"]
     start += [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", *header, r"\midrule"]
     return "\n".join([*start, *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
@@ -183,10 +190,21 @@ def _bare(value: float | str) -> str:
     return "" if isinstance(value, float) and math.isnan(value) else str(value)
 
 
+_HARMLESS = re.compile(r"[-+\N{MINUS SIGN}\d.,;e%± ()\[\]]*")  # what numbers and their spreads are written with
+
+
 def _comma_separated(lines: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
+    writer = csv.writer(text, lineterminator="\n")
+    for line in lines:
+        writer.writerow([_no_formula(printable(word)) for word in line])
     return text.getvalue().rstrip("\n")
+
+
+def _no_formula(word: str) -> str:
+    """Return a text with an apostrophe before what a spreadsheet would compute."""
+    formula = word.startswith(("=", "+", "-", "@")) and not _HARMLESS.fullmatch(word)
+    return f"'{word}" if formula else word
 
 
 FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
@@ -197,7 +215,8 @@ def show_listing(listing: Listing, form: str) -> str:
     if form == "csv":
         return _comma_separated([listing.header, *listing.rows])
     if form == "md":
-        return "\n".join([_pipes(listing.header, listing.rows, listing.left), "", listing.caption])
+        caption = map(printable, listing.caption.split("\n"))
+        return "\n".join([_pipes(listing.header, listing.rows, listing.left), "", *caption])
     header, *body = [_latex_row([escape(word) for word in row]) for row in (listing.header, *listing.rows)]
     layout = "l" * listing.left + "r" * (len(listing.header) - listing.left)
     return _environment(listing.caption, layout, [header], body)

@@ -19,6 +19,7 @@ from bench.analysis.table import Table, summarize
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.core import Cell, Result
+from bench.text import spans
 
 Pair = tuple[Cell, Result | None]
 
@@ -176,10 +177,10 @@ def _missing(wanted: Sequence[int], there: Collection[int]) -> str:
     """Return which of the wanted seeds are not there, in words; '' if all are."""
     if not there:
         return "every seed"
-    missing = [str(seed) for seed in wanted if seed not in there]
+    missing = [seed for seed in wanted if seed not in there]
     if not missing:
         return ""
-    return f"seed{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+    return f"seed{'s' if len(missing) > 1 else ''} {', '.join(spans(missing, '–'))}"
 
 
 def _manifest(results: Sequence[Result], commands: Sequence[str]) -> page.Manifest:

@@ -13,6 +13,7 @@ from bench.cli.main import command_of, parser_of
 from bench.cli.options import PROTOCOL
 from bench.core import Cell
 from bench.installation import program
+from bench.text import spans
 
 if TYPE_CHECKING:
     from bench.tools.tuning_search import Search
@@ -40,7 +41,7 @@ def again(args: argparse.Namespace, request: Request, failed: Sequence[Cell]) ->
 def command_line(request: Request) -> str:
     """The command that asks for the same cells."""
     words = [program(), f"--methods {','.join(request.methods)}", f"--bench {','.join(request.benchmarks)}"]
-    words.append(f"--seeds {','.join(map(str, request.seeds))}")
+    words.append(f"--seeds {','.join(spans(request.seeds, '-'))}")
     words += [f"--protocol {','.join(request.protocols)}"] if list(request.protocols) != [PROTOCOL] else []
     words += [f"--epochs {request.epochs}"] if request.epochs else []
     words += [f"--precision {request.precision}"] if request.precision != "fp32" else []

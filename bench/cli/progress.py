@@ -11,13 +11,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.core import Cell, Result
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event
 from bench.execution.status import duration
+from bench.text import printable
 
 
 class Display:
     """A bar for the grid and one for each running cell on a terminal; else a line for each finished cell."""
 
     def __init__(self, total: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         console = Console(stderr=True)
         self.bars = Progress(*columns, console=console, disable=not (total and console.is_terminal), transient=True)
         self.total, self.count = total, 0
@@ -44,7 +50,7 @@ class Display:
         epochs = cell.training["epochs"]
         if cell.key not in self.running:
             self.running[cell.key] = self.bars.add_task("", total=epochs)
-        text = f"{cell}: task {task + 1}, epoch {epoch + 1}"
+        text = printable(f"{cell}: task {task + 1}, epoch {epoch + 1}")
         self.bars.update(self.running[cell.key], description=text, completed=epoch)
 
     def _ended(self, result: Result, left: float | None) -> None:
@@ -60,6 +66,6 @@ class Display:
             line += f"; about {duration(left)} left"
             self.bars.update(self.grid, description=f"cells, about {duration(left)} left")
         if self.bars.disable:
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
         else:
-            self.bars.console.print(line, highlight=False, markup=False)
+            self.bars.console.print(printable(line), highlight=False, markup=False)

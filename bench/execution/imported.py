@@ -76,7 +76,10 @@ def import_matrix(
     """
     legal = re.fullmatch(r"[A-Za-z0-9][\w.+-]*", method)
     require(legal is not None, f"--method '{method}': a name has letters, numbers and _ . + - and no space")
-    require(method not in taken, f"--method {method}: that method runs here; choose a name such as {method}-imported")
+    require(len(method) <= 100, f"--method '{method}': a name has at most 100 letters")
+    base = method.partition("+")[0]
+    wrong = f"--method {method}: {base} runs here or is a word of the command line; choose a name such as "
+    require(base not in taken, f"{wrong}{base}-imported")
     result = as_result(read_matrix(path, percent), method, benchmark, seed, path.name)
     place = out / result.cell.path
     for other in sorted(place.parent.glob(f"seed{seed}-*.json")):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config import nearest, require
 from bench.core import PROTOCOLS, UserError
 from bench.installation import program
+from bench.text import spans
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Listing
@@ -112,7 +113,7 @@ def read(
 
 
 def _basis(request: Request, search: Search) -> str:
-    seeds = ", ".join(map(str, request.seeds))
+    seeds = ", ".join(spans(request.seeds, "–"))
     precision = f"; precision: {request.precision}" if request.precision != "fp32" else ""
     tasks = f"the first {search.tasks} tasks, after the last of them"
     return f"ACC on the validation data of {tasks}; seeds: {seeds}{precision}."

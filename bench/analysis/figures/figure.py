@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.core import Result
+from bench.text import spans
 
 INK = "#1b1f24"  # whatever has this colour takes that of the page's text in an SVG
 STYLE: Any = {  # Any: matplotlib's stubs want a dict of literal keys
@@ -72,7 +73,7 @@ class Runs:
         counts = [f"{row} n = {len(self.results[row])}" for row in rows if 0 < len(self.results[row]) < n]
         without = [row for row in rows if not self.results[row]]
         counts += [f"without a result: {', '.join(without)}"] if without else []
-        seeds = f"n = {n} (seed{'s' if n > 1 else ''} {', '.join(map(str, self.seeds))})"
+        seeds = f"n = {n} (seed{'s' if n > 1 else ''} {', '.join(spans(self.seeds, '–'))})"
         ending = "; ".join([seeds, *counts])
         return Plot(slug(f"{self.name}-{what}"), f"{caption} {self.name}: {self.protocol}; {ending}.", figure)
 

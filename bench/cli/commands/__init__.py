@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.text import one_line
+from bench.text import one_line, printable
 
 if TYPE_CHECKING:
     from bench.execution.runner import Resources
@@ -33,12 +33,17 @@ def announce(
     said = time()
     print(f": {said}" if said else "", flush=True)
     for item in items if listed else ():
-        print(f"  {'done  ' if item.key in done else 'to run'}  {item}")
+        print(f"  {'done  ' if item.key in done else 'to run'}  {printable(str(item))}")
 
 
 def warn(message: str) -> None:
     """A line for a person; the work goes on."""
-    print(f"warning: {one_line(message)}", file=sys.stderr)
+    tell(f"warning: {message}")
+
+
+def tell(message: str) -> None:
+    """A line on standard error, whatever names it holds."""
+    print(one_line(message), file=sys.stderr, flush=True)
 
 
 def warn_if_slower(precision: str, resources: Resources) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from bench.text import printable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the words of `check`."""
@@ -19,6 +21,6 @@ def main(args: argparse.Namespace) -> int:
 
     passed = True
     for line, fine in conformance.report(args.what, args.catalog, args.data):
-        print(line, flush=True)
+        print(printable(line), flush=True)
         passed &= fine
     return 0 if passed else 1

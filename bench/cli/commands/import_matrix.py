@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from bench.catalog.catalog import RESERVED
 from bench.cli import options
 from bench.cli.arguments import add_out
 from bench.config import require
@@ -33,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     benchmark = args.catalog.benchmark(args.bench)
     from bench.execution import imported as foreign
 
-    taken = args.catalog.available("Method")
+    taken = [*args.catalog.available("Method"), *RESERVED]
     path = foreign.import_matrix(args.matrix, args.method, benchmark, seeds[0], args.out, args.percent, taken)
     print(f"imported: {path}")
     return 0

@@ -7,6 +7,7 @@ import argparse
 from bench.catalog import discovery
 from bench.cli import options
 from bench.config import require
+from bench.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +30,10 @@ def main(args: argparse.Namespace) -> int:
     width = max(map(len, [*methods, *benchmarks]))
     print("methods")
     for name, path in methods.items():
-        print(f"  {name:{width}}  {discovery.summary(path)}")
+        print(f"  {name:{width}}  {printable(discovery.summary(path))}")
     print("benchmarks")
     for name, path in benchmarks.items():
         benchmark = args.catalog.benchmark(name)
         facts = f"{benchmark.scenario}; {benchmark.num_tasks} tasks; data {benchmark.data_state(args.data)}"
-        print(f"  {name:{width}}  {discovery.summary(path)} [{facts}]")
+        print(f"  {name:{width}}  {printable(discovery.summary(path))} [{facts}]")
     return 0

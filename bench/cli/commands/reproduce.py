@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bench import files
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_out, add_resources
-from bench.cli.commands import announce, warn
+from bench.cli.commands import announce, tell, warn
 from bench.cli.commands.run import Grid, learn, look_up, report_failures
 from bench.config import nearest, require
 from bench.core import Cell, Result
@@ -96,7 +96,7 @@ def run(
         return 130
     present(args, table, part, items, grid)
     for result in grid.unsaved:
-        print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
+        tell(f"not saved: {result.cell}: make room in {args.out} and run it again")
     failed = [result for result in grid.results.values() if result.error]
     again = f"{program()} reproduce {args.table}, with the same options" if failed or grid.unsaved else ""
     return report_failures(failed, args.out, again)

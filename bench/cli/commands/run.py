@@ -16,7 +16,7 @@ from bench.analysis.columns import METRICS
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_resources, add_selection
-from bench.cli.commands import announce, warn, warn_if_slower
+from bench.cli.commands import announce, tell, warn, warn_if_slower
 from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
@@ -152,7 +152,7 @@ def present(
         warn(f"the table was not saved in {args.out / 'tables'}: {error.strerror}")
     failed = [result for _, result in pairs if result and result.error]
     for result in grid.unsaved:
-        print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
+        tell(f"not saved: {result.cell}: make room in {args.out} and run it again")
     lost = [*failed, *grid.unsaved]
     return report_failures(failed, args.out, command_line.again(args, request, [r.cell for r in lost]) if lost else "")
 
@@ -165,7 +165,7 @@ def report_failures(failed: Sequence[Result], out: Path, command: str) -> int:
     for error, results in alike.items():
         which = f"{results[0].cell}" + (f" and {len(results) - 1} more" if len(results) > 1 else "")
         where = f" (traceback in {out / results[0].cell.path})" if results[0].traceback else ""
-        print(f"failed: {which}: {error}{where}", file=sys.stderr)
+        tell(f"failed: {which}: {error}{where}")
     if command:
         print(f"to run just these again: {command}", file=sys.stderr)
     return 1 if command else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench.cli.arguments import add_out
+from bench.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def main(args: argparse.Namespace) -> int:
 
     alive = list(journal.grids(args.out))
     for process, note in alive:
-        print("\n".join(journal.describe(process, note)))
+        print("\n".join(map(printable, journal.describe(process, note))))
     stored = sum(1 for _ in args.out.glob("*/*/seed*-*.json"))
     print(f"{args.out}: {stored} results, {len(alive) or 'no'} grid{'s are' if len(alive) > 1 else ' is'} running")
     return 0

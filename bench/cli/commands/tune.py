@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench import files
 from bench.cli import options
 from bench.cli.arguments import add_out, add_resources, whole
-from bench.cli.commands import announce, warn, warn_if_slower
+from bench.cli.commands import announce, tell, warn, warn_if_slower
 from bench.config import require
 from bench.core import UserError
 
@@ -74,14 +74,14 @@ def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict
     files.check_writable(out)
     outcomes: dict[str, Outcome] = {}
 
-    def tell(outcome: Outcome) -> None:
+    def keep(outcome: Outcome) -> None:
         outcomes[outcome.trial.key] = outcome
-        print(f"[{len(outcomes)}/{len(trials)}] {outcome}", file=sys.stderr, flush=True)
+        tell(f"[{len(outcomes)}/{len(trials)}] {outcome}")
 
     if trials:
         for lost in grid.prepare([cell for trial in trials for cell in trial.cells], resources)[1]:
             raise UserError(str(lost.error))
-        tuner.run(trials, resources, out, tell)
+        tuner.run(trials, resources, out, keep)
     return outcomes
 
 
@@ -101,5 +101,5 @@ def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out
     print(f"\nrecipe: {path}")
     failed = [outcome for outcome in outcomes if not outcome.final]
     for outcome in failed:
-        print(f"failed: {outcome} (traceback in {out / outcome.trial.path})", file=sys.stderr)
+        tell(f"failed: {outcome} (traceback in {out / outcome.trial.path})")
     return 1 if failed else 0
