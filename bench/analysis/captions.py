@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from bench.analysis.columns import METRICS
 from bench.analysis.labels import CHANGED, MARKS, column_label, epochs_of
+from bench.catalog import same_data
 from bench.core import PRECISIONS, PROTOCOLS, Cell, Result
 from bench.text import spans
 
@@ -77,7 +78,7 @@ def notes(
     if _lacks_joint(pairs, joint) and any(METRICS[name].against_joint for name in chosen):
         lines.append("I lacks a finished run of joint training on some benchmark and seed, under the same budget")
     lines += [f"{row} does not apply to {benchmark}: {why}" for (row, benchmark), why in unsupported.items()]
-    return [*lines, *_changes(pairs, changed), *_set_apart(pairs)]
+    return [*lines, *_changes(pairs, changed), *_set_apart(pairs), *_other_data(pairs)]
 
 
 def _lacks_joint(pairs: Sequence[Pair], joint: Collection[tuple[str, int]]) -> bool:
@@ -96,9 +97,24 @@ def _changes(pairs: Sequence[Pair], changed: Mapping[str, Sequence[str]]) -> lis
 
 
 def _set_apart(pairs: Sequence[Pair]) -> list[str]:
-    """Return a line on the rows that may not be averaged with the row of their name, if there are any."""
-    others = {cell.traits["other"] for cell, _ in pairs if "other" in cell.traits}
-    if not others:
+    """Return lines on the rows that may not be averaged with the row of their name, if there are any."""
+    reasons = {"under other settings or an older version": False, "on other data": True}
+    lines = []
+    for reason, of_data in reasons.items():
+        traits = [cell.traits for cell, _ in pairs if cell.traits.get("other_data", False) == of_data]
+        others = sorted({own["other"] for own in traits if "other" in own})
+        if others:
+            rows = ", ".join(f"[{name}]" for name in others)
+            lines.append(f"{rows}: run {reason} than the row of that name")
+    return lines
+
+
+def _other_data(pairs: Sequence[Pair]) -> list[str]:
+    """Return a line on the benchmarks and seeds that were not run on the same data throughout, if there are any."""
+    seeds: dict[str, list[str]] = {}
+    for benchmark, seed in same_data.differing(result for _, result in pairs if result is not None):
+        seeds.setdefault(benchmark, []).append(str(seed))
+    if not seeds:
         return []
-    rows = ", ".join(f"[{name}]" for name in sorted(others))
-    return [f"{rows}: run under other settings or an older version than the row of that name"]
+    places = [f"{name}, seed{'s' if len(own) > 1 else ''} {', '.join(own)}" for name, own in seeds.items()]
+    return [f"not all rows rest on the same data: {'; '.join(places)}"]

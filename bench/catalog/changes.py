@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bench.catalog import discovery, identity
+from bench.catalog import discovery, identity, same_data
 from bench.catalog.catalog import Catalog
 from bench.core import SUITE_VERSION, Cell, Result, UserError
 
@@ -64,7 +64,7 @@ def tell_apart(results: Iterable[Result], label: Callable[[Cell], object], today
 
     Results that share a `label` (row and column of a table) but not their `Cell.group` were run under other settings or
     versions. The group without changes keeps its place, or else the one with the most results; each other one becomes a
-    row of its own.
+    row of its own. So do results on other data than the rest, see `data_apart`.
     """
     kept = list(results)
     labels: dict[object, dict[str, list[Result]]] = {}
@@ -73,7 +73,20 @@ def tell_apart(results: Iterable[Result], label: Callable[[Cell], object], today
     others: set[str] = set()
     for groups in labels.values():
         others.update(sorted(groups, key=partial(_standing, groups, today))[1:])
-    return [_marked(result) if result.cell.group in others else result for result in kept]
+    kept = [_marked(result, other=result.cell.group[:4]) if result.cell.group in others else result for result in kept]
+    return data_apart(kept, label)
+
+
+def data_apart(results: Iterable[Result], label: Callable[[Cell], object]) -> list[Result]:
+    """The results, in order, with the traits `other` and `other_data` on those whose data are not those of the others
+    of the same label."""
+    kept = list(results)
+    apart = same_data.mixed(kept, lambda cell: (label(cell), cell.group))
+    found = []
+    for result in kept:
+        data = same_data.print_of(result)
+        found.append(_marked(result, other=data[2][:4], other_data=True) if data and data in apart else result)
+    return found
 
 
 def _standing(groups: dict[str, list[Result]], today: Today, group: str) -> tuple[int, int]:
@@ -82,6 +95,6 @@ def _standing(groups: dict[str, list[Result]], today: Today, group: str) -> tupl
     return len(today.changes(results[0].cell)), -len(results)
 
 
-def _marked(result: Result) -> Result:
-    traits = {**result.cell.traits, "other": result.cell.group[:4]}
+def _marked(result: Result, **more: Any) -> Result:
+    traits = {**result.cell.traits, **more}
     return replace(result, cell=replace(result.cell, traits=traits))

@@ -138,7 +138,12 @@ def present(
     from bench.analysis import table as tables
     from bench.cli import command_line
 
-    pairs = [(cell, grid.results.get(cell.key)) for cell in grid.cells]
+    apart = changes.data_apart(grid.results.values(), lambda cell: (tables.row_label(cell), tables.column_label(cell)))
+    results = {result.cell.key: result for result in apart}
+    pairs: list[tuple[Cell, Result | None]] = []
+    for cell in grid.cells:
+        result = results.get(cell.key)
+        pairs.append((result.cell if result else cell, result))
     streams = tables.streams(args.catalog.benchmark(name) for name in request.benchmarks)
     table = tables.summarize(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
     facts = [f"{request.epochs}epochs"] if request.epochs else []

@@ -1,0 +1,80 @@
+"""Results on different data are not averaged, and it is said."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.analysis import table as tables
+from bench.catalog import same_data
+from bench.catalog.catalog import Catalog
+from bench.catalog.changes import Today, tell_apart
+from bench.core import Cell, Result
+
+Runs = dict[str, str]  # method -> a fingerprint a seed; "-" where there is no result
+
+
+def run_on(runs: Runs, **more: Any) -> list[Result]:
+    """Results on data whose fingerprints are a letter and the seed, for a stream's fingerprint depends on the seed."""
+    found = []
+    for method, letters in runs.items():
+        for seed, letter in enumerate(letters):
+            cell = Cell("toy", method, seed, {}, {}, **more)
+            if letter != "-":
+                found.append(Result(cell, [[0.5]], environment={"data": f"{letter}{seed}00"} if letter != "?" else {}))
+    return found
+
+
+def rows_of(results: list[Result]) -> dict[str, list[str]]:
+    """What is averaged: the data of each row."""
+    rows: dict[str, list[str]] = {}
+    for result in tell_apart(results, lambda cell: cell.method, Today(Catalog())):
+        row = f"{result.cell.method} {result.cell.traits.get('other', '')}".strip()
+        rows.setdefault(row, []).append(result.environment.get("data", "?")[:2])
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("runs", "rows"),
+    [
+        ({"gpm": "aaa", "ewc": "aaa"}, {"gpm": ["a0", "a1", "a2"], "ewc": ["a0", "a1", "a2"]}),
+        ({"gpm": "aaa", "ewc": "bbb"}, {"gpm": ["a0", "a1", "a2"], "ewc": ["b0", "b1", "b2"]}),  # each is one thing
+        (
+            {"gpm": "abb", "ewc": "bbb", "si": "bbb"},
+            {"gpm a000": ["a0"], "gpm": ["b1", "b2"], "ewc": ["b0", "b1", "b2"], "si": ["b0", "b1", "b2"]},
+        ),
+        (  # one of them is a mixture, and nothing tells which
+            {"gpm": "ab", "ewc": "bb"},
+            {"gpm a000": ["a0"], "gpm": ["b1"], "ewc b000": ["b0"], "ewc": ["b1"]},
+        ),
+        (  # through a third
+            {"gpm": "aa-", "ewc": "-bb", "si": "a-b", "er": "aab", "mas": "aab"},
+            {"gpm": ["a0", "a1"], "ewc b100": ["b1"], "ewc": ["b2"], "si": ["a0", "b2"]}
+            | {"er": ["a0", "a1", "b2"], "mas": ["a0", "a1", "b2"]},
+        ),
+        ({"gpm": "?ab", "ewc": "bab"}, {"gpm": ["?", "a1", "b2"], "ewc": ["b0", "a1", "b2"]}),  # imported, or old
+    ],
+)
+def test_results_on_different_data_are_not_averaged(runs: Runs, rows: dict[str, list[str]]) -> None:
+    assert rows_of(run_on(runs)) == rows
+
+
+def test_data_differ_only_within_one_stream() -> None:
+    """With another option or version of the benchmark they are other data by right; a failed run has none."""
+    results = run_on({"gpm": "aa"}) + run_on({"ewc": "bb"}, options={"n": 2})
+    results += run_on({"si": "cc"}, versions={"benchmark": 2})
+    failed = [replace(result, matrix=[], error="broken") for result in run_on({"er": "dd"})]
+    assert same_data.differing([*results, *failed]) == []
+    assert same_data.differing([*results, *run_on({"er": "-b"})]) == [("toy", 1)]
+
+
+def test_different_data_are_said_below_the_table() -> None:
+    apart = tell_apart(run_on({"gpm": "abb", "ewc": "bbb", "si": "bbb"}), lambda cell: cell.method, Today(Catalog()))
+    table = tables.summarise([(result.cell, result) for result in apart], ["acc"])
+    assert table.rows == ["gpm [a000]", "gpm", "ewc", "si"]
+    assert table.entries["gpm", ("toy", "acc")].n == 2
+    assert "[a000]: run on other data than the row of that name" in table.notes
+    assert "not all rows rest on the same data: toy, seed 0" in table.notes
+    assert not any("older version" in note for note in table.notes)
+    alike = tables.summarise([(result.cell, result) for result in run_on({"gpm": "aa", "ewc": "aa"})], ["acc"])
+    assert not any("data" in note for note in alike.notes)
