@@ -1,59 +1,136 @@
-"""An accuracy matrix computed elsewhere, from CSV: checked to the cell, then a result like any other, but marked."""
+"""An accuracy matrix computed elsewhere: checked to the cell, then a result like any other, but marked."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import files
-from bench.config import require
+from bench.config import nearest, require
 from bench.core import Benchmark, Cell, Result, UserError
 from bench.execution import store
+from bench.execution.matrix_file import Grid, number, read_grid
 
 Matrix = list[list[float | None]]
+ZEROS = ("measured", "unmeasured")  # what zeros above the diagonal are
 
 
-def read_matrix(path: Path, percent: bool = False) -> Matrix:
-    """R from CSV: line i, column j is the accuracy on task j after task i, in [0, 1], or in percent.
+@dataclass(frozen=True)
+class Reading:
+    """What a file does not tell of itself."""
 
-    What lies above the diagonal, tasks not yet learnt, may be empty. Raises `UserError` naming file and line.
+    percent: bool = False
+    zeros: str = ""  # one of ZEROS; where it is empty, nothing but zeros above the diagonal is refused
+    transpose: bool = False  # column j of the file is after task j
+
+    def __post_init__(self) -> None:
+        if self.zeros and self.zeros not in ZEROS:
+            raise nearest("--zeros", self.zeros, ZEROS)
+
+
+def read_matrix(path: Path, reading: Reading = Reading()) -> Matrix:
+    """R from a text file: line i, column j is the accuracy on task j after task i, in [0, 1], or in percent.
+
+    What lies above the diagonal, tasks not yet learnt, may be missing, and so may all lines but the last. Raises
+    `UserError` naming file and line.
     """
-    try:
-        lines = [(n, row) for n, row in enumerate(csv.reader(path.read_text("utf-8-sig").splitlines()), 1) if row]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV: {error}") from error
-    require(bool(lines), f"{path} is empty")
-    for n, row in lines:
-        if len(row) != len(lines):
-            raise UserError(f"{path}, line {n}: {len(row)} columns for {len(lines)} rows: R is square, comma-separated")
-    top = 100.0 if percent else 1.0
-    matrix = [
-        [_accuracy(word.strip(), top, j > i, f"{path}, line {n}, column {j + 1}") for j, word in enumerate(row)]
-        for i, (n, row) in enumerate(lines)
-    ]
-    largest = max(a for row in matrix for a in row if a is not None)
-    require(not percent or largest == 0 or largest > 0.01, f"{path}: no value is above 1: leave --percent out")
-    return matrix
+    grid = read_grid(path)
+    if reading.transpose:
+        grid.words = [list(column) for column in zip(*grid.words, strict=True)]
+        grid.places = [list(column) for column in zip(*grid.places, strict=True)]
+    matrix: Matrix = []
+    for words, places in zip(grid.words, grid.places, strict=True):
+        matrix.append([number(word, place) for word, place in zip(words, places, strict=True)])
+    if reading.zeros == "unmeasured":
+        _forget_zeros(matrix)
+    _demand_direction(matrix, reading, path)
+    _demand_one_unit(matrix, grid)
+    top = 100.0 if reading.percent else 1.0
+    _demand_accuracies(matrix, grid, top)
+    known = [value for row in matrix for value in row if value is not None]
+    require(
+        not reading.percent or max(known) == 0 or max(known) > 1, f"{path}: no value is above 1: leave --percent out"
+    )
+    _demand_meaning_of_zeros(matrix, reading, path)
+    return [[None if value is None else value / top for value in row] for row in matrix]
 
 
-def _accuracy(word: str, top: float, optional: bool, where: str) -> float | None:
-    if optional and word.lower() in ("", "nan"):
-        return None
-    try:
-        value = float(word)
-    except ValueError as error:
-        what = "an empty cell on or below the diagonal" if not word else f"'{word}' is no number"
-        raise UserError(f"{where}: {what}") from error
-    if not 0 <= value <= top:  # nor NaN
-        hint = "; --percent reads percent" if top < value <= 100 else ""
-        raise UserError(f"{where}: {value:g} is no accuracy between 0 and {top:g}{hint}")
-    return value / top
+def _forget_zeros(matrix: Matrix) -> None:
+    """Take zeros above the diagonal, and lines of zeros before the last, as not measured."""
+    for i, row in enumerate(matrix):
+        empty = i < len(matrix) - 1 and not any(row)
+        for j, value in enumerate(row):
+            if value == 0 and (empty or j > i):
+                row[j] = None
+
+
+def _triangles(matrix: Matrix) -> tuple[list[float | None], list[float | None]]:
+    """Return what lies below the diagonal, and what lies above it."""
+    below = [value for i, row in enumerate(matrix) for value in row[:i]]
+    above = [value for i, row in enumerate(matrix) for value in row[i + 1 :]]
+    return below, above
+
+
+def _demand_direction(matrix: Matrix, reading: Reading, path: Path) -> None:
+    """Refuse a matrix whose lines and columns are exchanged: earlier tasks lost, later ones known."""
+    below, above = _triangles(matrix)
+    known = bool(above) and None not in above
+    lost = all(value is None for value in below) or (not any(below) and reading.zeros != "measured")
+    if known and any(above) and lost:
+        other = (
+            "leave --transpose out"
+            if reading.transpose
+            else "if line i is task i, and column j after task j, add --transpose"
+        )
+        raise UserError(
+            f"{path}: all is above the diagonal and nothing below it, as if the matrix were transposed: {other}"
+        )
+
+
+def _demand_one_unit(matrix: Matrix, grid: Grid) -> None:
+    """Refuse percent and fractions in one file. What lies above the diagonal may be as small as chance has it."""
+    learnt = [(value, grid.places[i][j]) for i, j, value in _learnt(matrix) if value is not None]
+    percent = [(value, place) for value, place in learnt if 1 < value <= 100]
+    fractions = [(value, place) for value, place in learnt if 0 < value <= 1]
+    if percent and fractions:
+        small = f"{fractions[0][1]}: {fractions[0][0]:g} looks like a fraction"
+        large = f"{percent[0][0]:g} in {percent[0][1].removeprefix(str(grid.path) + ', ')} like percent"
+        raise UserError(f"{small}, but {large}: write all as fractions, or all in percent above 1")
+
+
+def _learnt(matrix: Matrix) -> Iterator[tuple[int, int, float | None]]:
+    """Yield line, column and value on and below the diagonal."""
+    for i, row in enumerate(matrix):
+        for j, value in enumerate(row[: i + 1]):
+            yield i, j, value
+
+
+def _demand_accuracies(matrix: Matrix, grid: Grid, top: float) -> None:
+    """Refuse gaps in what was learnt, and what is no accuracy."""
+    last = len(matrix) - 1
+    for i, row in enumerate(matrix):
+        skipped = i < last and not any(value is not None for value in row)
+        for j, value in enumerate(row):
+            if value is None and j <= i and not skipped:
+                word = grid.words[i][j]
+                what = f"{word} is no accuracy" if word else "an empty cell on or below the diagonal"
+                raise UserError(f"{grid.places[i][j]}: {what}")
+            if value is not None and not 0 <= value <= top:
+                hint = "; --percent reads percent" if top < value <= 100 else ""
+                raise UserError(f"{grid.places[i][j]}: {value:g} is no accuracy between 0 and {top:g}{hint}")
+
+
+def _demand_meaning_of_zeros(matrix: Matrix, reading: Reading, path: Path) -> None:
+    """Refuse a matrix with nothing but zeros above the diagonal, unless it is told what they are."""
+    _, above = _triangles(matrix)
+    if above and not reading.zeros and all(value == 0 for value in above):
+        raise UserError(
+            f"{path}: all zeros above the diagonal: say --zeros unmeasured, or --zeros measured if they were"
+        )
 
 
 def as_result(matrix: Matrix, method: str, benchmark: Benchmark, seed: int, origin: str) -> Result:
@@ -68,7 +145,7 @@ def as_result(matrix: Matrix, method: str, benchmark: Benchmark, seed: int, orig
 
 
 def import_matrix(
-    path: Path, method: str, benchmark: Benchmark, seed: int, out: Path, percent: bool, taken: Iterable[str]
+    path: Path, method: str, benchmark: Benchmark, seed: int, out: Path, reading: Reading, taken: Iterable[str]
 ) -> Path:
     """Read, check and store under a name that is not `taken`. Returns the result's file.
 
@@ -80,7 +157,7 @@ def import_matrix(
     base = method.partition("+")[0]
     wrong = f"--method {method}: {base} runs here or is a word of the command line; choose a name such as "
     require(base not in taken, f"{wrong}{base}-imported")
-    result = as_result(read_matrix(path, percent), method, benchmark, seed, path.name)
+    result = as_result(read_matrix(path, reading), method, benchmark, seed, path.name)
     place = out / result.cell.path
     for other in sorted(place.parent.glob(f"seed{seed}-*.json")):
         require(other == place, f"{method} on {benchmark.name}, seed {seed}, is there already: remove {other} first")

@@ -183,10 +183,9 @@ def test_a_cell_of_an_imported_matrix_can_win(command: Command, tmp_path: Path, 
 
 BAD = {
     "empty": ("", (), ["is empty"]),
-    "header": ("a,b,c\n" + TOY, (), ["line 1: 3 columns for 4 rows"]),
+    "two headers": ("a,b,c\nd,e,f\n" + TOY, (), ["line 5: 3 columns for 4 rows"]),
     "text": (TOY.replace("0.85", "good"), (), ["line 2, column 2", "'good' is no number"]),
-    "semicolons": (TOY.replace(",", ";"), (), ["line 1: 1 columns for 3 rows", "comma"]),
-    "ragged": ("0.9\n0.8,0.85\n0.7,0.88,0.95\n", (), ["line 1: 1 columns for 3 rows", "square"]),
+    "ragged": ("0.9\n0.8\n0.7,0.88,0.95\n", (), ["line 2: 1 columns for 3 rows", "square"]),
     "not square": ("0.9,0.8,0.7\n0.9,0.8,0.7\n", (), ["line 1: 3 columns for 2 rows"]),
     "gap": (TOY.replace("0.88", ""), (), ["line 3, column 2", "empty cell on or below the diagonal"]),
     "nan below": (TOY.replace("0.88", "nan"), (), ["line 3, column 2", "nan is no accuracy"]),

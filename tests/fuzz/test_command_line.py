@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.cli.main import main
+from bench.cli.main import command_of, main, parser_of
 
 LONG = ["x" * 256, "é" * 200, "x" * 5000, "a/" * 3000, "9" * 5000, "0x" + "f" * 5000, "," * 3000]
 DEEP = ["[" * 150, "[" * 100_000, "(" * 80 + ")" * 80, "-" * 100_000 + "1", "{1:" * 60, "1" + "+1" * 20_000]
@@ -25,7 +25,7 @@ BENCHMARKS = ["toy", "digits", "permuted_digits", "toy,digits", "all", "default"
 FIELDS = ["lr", "epochs", "energy", "first_rule", "samples", "optimizer", "restore_best", "batch_size", "seed", ""]
 COUNTS = ["1", "2", "3", "1000"]
 SEEDS = ["0", "0-2", "1,5,9", "0-9,3-0", "0-0", "4294967295", "0-9999", "0-99999999999", "-1", "1-", "2-1"]
-FILES = ["m.csv", "deep.toml", "nested.toml", "huge.toml", "plugin.py", "deep.py", "nowhere", ".", "out"]
+FILES = ["m.csv", "wild.csv", "deep.toml", "nested.toml", "huge.toml", "plugin.py", "deep.py", "nowhere", ".", "out"]
 TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=12))
 
 
@@ -71,6 +71,7 @@ OPTIONS = {
     "--format": or_hostile("md", "csv", "latex"),
     "--caption": TEXTS,
     "--compare": or_hostile("theirs", "gpm"),
+    "--zeros": or_hostile("measured", "unmeasured"),
     "--alpha": or_hostile("0.05", "1"),
     "--paper": or_hostile("gpm", "ness"),
     "--paper-table": or_hostile("Table 2"),
@@ -90,6 +91,9 @@ FIRST = {  # what a command may begin with; what trains, fetches or measures is 
     "data": st.just([]),
     "check": st.sampled_from([word for word in HOSTILE if word not in ("", ".", "..", "/")]).map(lambda word: [word]),
 }
+OWN = {  # of the options, those that a command takes
+    name: [option for option in OPTIONS if option in parser_of(name, command_of(name)).format_help()] for name in FIRST
+}
 WORTH = ["run"] * 4 + ["table", "import"] * 2  # of more tries than the others
 
 
@@ -98,10 +102,12 @@ def commands(draw: Any) -> list[str]:
     """Draw the words of a command: its own first, some options with values, now and then a stray word."""
     name = draw(st.sampled_from([*FIRST, *WORTH]))
     words = [*draw(FIRST[name])]
-    for option in draw(st.lists(st.sampled_from([*OPTIONS]), max_size=4)):
+    known = [*OPTIONS] if draw(st.integers(0, 9)) == 0 else OWN[name]
+    for option in draw(st.lists(st.sampled_from(known), max_size=4, unique=True)):
         value = draw(OPTIONS[option])
         words += draw(st.sampled_from([[option, value], [f"{option}={value}"]]))
-    words += draw(st.lists(st.one_of(st.sampled_from(FLAGS), TEXTS), max_size=1))
+    if draw(st.integers(0, 4)) == 0:
+        words.append(draw(st.one_of(st.sampled_from(FLAGS), TEXTS)))
     first = draw(or_hostile(name)) if draw(st.integers(0, 19)) == 0 else name
     return [first, *words]
 
@@ -114,6 +120,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("bench.cli.commands.run.warn_if_slower", lambda *_: None)
     monkeypatch.setattr("bench.cli.commands.tune.warn_if_slower", lambda *_: None)
     (tmp_path / "m.csv").write_text("0.9,,\n0.8,0.85,\n0.7,0.88,0.95\n")
+    (tmp_path / "wild.csv").write_text("[;\0\t1e999 -\n,,é\n\x1b[2J;nan\n")
     (tmp_path / "deep.toml").write_text("[gpm]\nlr = " + "[" * 10_000 + "]" * 10_000)
     (tmp_path / "nested.toml").write_text("[gpm.lr.a.b]\nc = 1\n[toy.x]\ny = 1979-05-27\n")
     (tmp_path / "huge.toml").write_text(f"[gpm]\nsamples = 0x{'f' * 5000}\nlr = inf\n")

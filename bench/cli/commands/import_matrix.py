@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bench", required=True, metavar="NAME", help="the benchmark it was computed on")
     add("--seed", required=True, metavar="N", help="its seed")
     add("--percent", action="store_true", help="accuracies are in percent")
+    zeros = "what zeros above the diagonal are: measured, or unmeasured, and lines of zeros before the last too"
+    add("--zeros", default="", metavar="WHAT", help=zeros)
+    add("--transpose", action="store_true", help="line i, column j: accuracy on task i after task j")
     add_out(parser)
 
 
@@ -35,6 +38,7 @@ def main(args: argparse.Namespace) -> int:
     from bench.execution import imported as foreign
 
     taken = [*args.catalog.available("Method"), *RESERVED]
-    path = foreign.import_matrix(args.matrix, args.method, benchmark, seeds[0], args.out, args.percent, taken)
+    reading = foreign.Reading(args.percent, args.zeros, args.transpose)
+    path = foreign.import_matrix(args.matrix, args.method, benchmark, seeds[0], args.out, reading, taken)
     print(f"imported: {path}")
     return 0
