@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,10 +43,15 @@ class Catalog:
         for name, path in (offer for place in offers for offer in place):
             if found.setdefault(name, path) != path:
                 raise UserError(f"{path}: the name '{name}' is taken by {found[name]}; rename the file")
-            if name in RESERVED or not re.fullmatch(r"[\w-]+", name):
+            if name in RESERVED or not discovery.NAME.fullmatch(name):
                 words = ", ".join(RESERVED)
                 raise UserError(f"{path}: '{name}' cannot be a name: use letters, numbers and _, and none of {words}")
         return dict(sorted(found.items()))
+
+    def left_aside(self) -> list[Path]:
+        """Return the files in the folders of the catalog that are taken for no method and no benchmark."""
+        folders = [*map(installation.extensions, FOLDERS.values()), *self.plugins]
+        return [path for folder in folders for path in discovery.left_aside(folder)]
 
     def path(self, kind: Kind, name: str) -> Path:
         """Return the file behind a name; of a variant, `method+word`, that of the method. Raises `UserError`."""

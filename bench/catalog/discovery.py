@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from functools import cache
 from importlib import metadata
 from importlib.machinery import PathFinder
@@ -19,18 +20,32 @@ from bench.core import UserError
 
 FOLDERS = {"Method": "methods", "Benchmark": "datasets"}  # of this installation
 GROUPS = {"Method": "ness_bench.methods", "Benchmark": "ness_bench.benchmarks"}  # of entry points
+NAME = re.compile(r"[\w-]+")  # of a method or a benchmark
 Kind = Literal["Method", "Benchmark"]
 
 
 def offered(kind: Kind, plugin: Path) -> list[tuple[str, Path]]:
     """Return what a plugin holds of a kind: names and files."""
     place = locate(plugin)
-    paths = sorted(place.glob("*.py")) if place.is_dir() else [place]
+    paths = _files(place)[0] if place.is_dir() else [place]
     if not any(class_in(path, k) for path in paths for k in FOLDERS):
         raise UserError(f"{place} has no class that derives from Method or Benchmark")
     return [
         (path.parent.name if path.stem == "__init__" else path.stem, path) for path in paths if class_in(path, kind)
     ]
+
+
+def left_aside(plugin: Path) -> list[Path]:
+    """Return the files of a plugin's folder that are none of its own: what editors, mergers and systems leave there,
+    such as `.#ewc.py`, `._ewc.py` and `ewc (1).py`."""
+    return _files(plugin)[1] if plugin.is_dir() else []
+
+
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the Python files in a folder, and what is only called like one."""
+    everything = sorted(folder.glob("*.py"))
+    own = [path for path in everything if NAME.fullmatch(path.stem) and path.is_file()]
+    return own, [path for path in everything if path not in own]
 
 
 def locate(plugin: Path) -> Path:

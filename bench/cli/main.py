@@ -29,6 +29,7 @@ from types import ModuleType
 
 from bench.catalog.catalog import Catalog
 from bench.cli.arguments import add_common
+from bench.cli.commands import warn
 from bench.cli.parser import Parser
 from bench.config import nearest
 from bench.core import UserError
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = command_of(words[0])
         args = parser_of(words[0], command).parse_all(words[1:])
         args.catalog = Catalog.of(args.plugin)
+        for path in args.catalog.left_aside():
+            warn(f"{path} is ignored: its name is that of no method or benchmark, but of a copy or of an editor's file")
         code: int = command.main(args)
         return code
     except UserError as error:

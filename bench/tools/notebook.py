@@ -13,6 +13,7 @@ from bench.analysis import page, render
 from bench.analysis import report as reports
 from bench.analysis import table as tables
 from bench.catalog.catalog import Catalog
+from bench.catalog.changes import data_apart
 from bench.catalog.plan import Request
 from bench.core import Result, UserError
 from bench.execution import grid, store
@@ -113,7 +114,8 @@ def load(path: str | Path | None = None, catalog: Catalog = BUILT_IN) -> Results
 def table(results: Results, metrics: Sequence[str] = ("acc", "bwt", "state")) -> Shown:
     """Return the table of results: mean and sample standard deviation over seeds, of each metric."""
     streams = tables.streams(results.catalog.benchmark(name) for name in {r.cell.benchmark for r in results})
-    return Shown(tables.summarize([(result.cell, result) for result in results], metrics, streams=streams))
+    apart = data_apart(results, lambda cell: (tables.row_label(cell), tables.column_label(cell)))
+    return Shown(tables.summarize([(result.cell, result) for result in apart], metrics, streams=streams))
 
 
 def figures(results: Results) -> list[Plot]:

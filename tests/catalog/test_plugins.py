@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driving import executed
@@ -167,6 +168,52 @@ def test_two_classes_in_one_file(plugin: Callable[..., Path], base: str) -> None
 def test_a_file_whose_stem_is_no_name(plugin: Callable[..., Path], name: str) -> None:
     with pytest.raises(UserError, match="cannot be a name"):
         Catalog.of([plugin(name)]).available("Method")
+
+
+LEFT = [
+    ".#mine.py",
+    "._mine.py",
+    "mine (1).py",
+    "mine copy.py",
+    "Copy of mine.py",
+    "mine.sync-conflict-2026.py",
+    "sub.py",
+]
+
+
+@pytest.fixture
+def littered(plugin: Callable[..., Path]) -> Path:
+    """A folder with a method, and what editors, systems and copying leave beside it."""
+    path = plugin("mine")
+    folder = path.parent
+    (folder / ".#mine.py").symlink_to("user@host.4711:1700000000")  # Emacs: it leads nowhere
+    (folder / "._mine.py").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X\0\xff")
+    for name in LEFT[2:-1]:
+        (folder / name).write_bytes(path.read_bytes())
+    (folder / "sub.py").mkdir()
+    return folder
+
+
+def test_what_editors_leave_in_a_folder_is_no_method(littered: Path) -> None:
+    catalog = Catalog.of([littered])
+    assert set(catalog.available("Method")) - set(Catalog().available("Method")) == {"mine"}
+    assert catalog.method("mine").__name__ == "Own"
+    assert sorted(path.name for path in catalog.left_aside()) == sorted(LEFT)
+    assert Catalog().left_aside() == []
+
+
+def test_each_of_them_is_said_in_a_line(littered: Path, command: Any) -> None:
+    answer = command("list", "--plugin", littered)
+    assert answer.code == 0 and " mine " in answer.out
+    assert answer.err.count("is ignored") == len(LEFT)
+    assert f"warning: {littered / 'mine (1).py'} is ignored" in answer.err
+
+
+def test_in_the_folder_of_methods_too(littered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = installation.extensions
+    monkeypatch.setattr(installation, "extensions", lambda name: littered if name == "methods" else place(name))
+    assert list(Catalog().available("Method")) == ["mine"]
+    assert len(Catalog().left_aside()) == len(LEFT)
 
 
 def test_a_plugin_without_a_method(tmp_path: Path) -> None:

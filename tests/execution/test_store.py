@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,58 @@ def test_a_file_that_cannot_be_read_is_a_warning(
     kinds = {type(found) for found in store.load_all(tmp_path)}
     assert kinds == {str, Result}
     assert store.load(other) == make_result(seed=1)
+
+
+def copied(path: Path, folder: Path) -> list[Path]:
+    """Copies of a result as people and systems make them, in the results folder `folder`."""
+    method, benchmark = path.parent, path.parent.parent
+    places = [
+        path.with_name(f"{path.stem} (1).json"),
+        path.with_name(f"{path.stem} copy.json"),
+        path.with_name(path.name.replace("seed0", "seed7")),
+        path.with_name("seed0-000000000000.json"),
+        method.with_name("a-old") / path.name,
+        method.with_name("b") / path.name,
+        benchmark.with_name("bench (2)") / "a" / path.name,
+        folder / "backup" / "bench" / "a" / path.name,
+        path.with_name(f".#{path.name}"),
+        path.with_name(f"Copy of {path.name}"),
+        path.with_name(f"{path.name}.bak"),
+    ]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())
+    return places
+
+
+def test_copies_are_never_counted_nor_preferred(
+    tmp_path: Path, make_result: Callable[..., Result], command: Any
+) -> None:
+    """Not even where their content is another's: what its name says is what is read."""
+    result = make_result(acc=61.7)
+    path = store.save(result, tmp_path)
+    places = copied(path, tmp_path)
+    (tmp_path / "bench" / "linked").symlink_to(path.parent, target_is_directory=True)
+    found = list(store.load_all(tmp_path))
+    assert [one for one in found if isinstance(one, Result)] == [result]
+    warnings = [one for one in found if isinstance(one, str)]
+    for place in places[:7]:
+        [warning] = [one for one in warnings if one.startswith(f"{place} is damaged, or a copy")]
+        assert warning.endswith(f"it holds {result.cell.path}") and "\n" not in warning
+    assert store.stored(result.cell, tmp_path) == result
+    assert f"{tmp_path}: 1 results" in command("status", "--out", tmp_path).out
+    path.unlink()
+    assert store.stored(result.cell, tmp_path) is None, "a copy does not stand for what was deleted"
+    assert not any(isinstance(one, Result) for one in store.load_all(tmp_path))
+
+
+def test_a_copy_under_the_name_of_another_cell_is_not_its_result(
+    tmp_path: Path, make_result: Callable[..., Result]
+) -> None:
+    result, other = make_result(seed=0), make_result(seed=1).cell
+    (tmp_path / other.path).parent.mkdir(parents=True)
+    (tmp_path / other.path).write_bytes(store.save(result, tmp_path).read_bytes())
+    assert "a copy under another name" in str(store.stored(other, tmp_path))
 
 
 def test_the_key_covers_what_decides_a_number_and_nothing_else(make_result: Callable[..., Result]) -> None:

@@ -15,11 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the grids that run, and the number of results. Return the exit code."""
+    from bench.core import Result
     from bench.execution import status as journal
+    from bench.execution import store
 
     alive = list(journal.grids(args.out))
     for process, note in alive:
         print("\n".join(map(printable, journal.describe(process, note))))
-    stored = sum(1 for _ in args.out.glob("*/*/seed*-*.json"))
+    stored = sum(isinstance(found, Result) for found in store.load_all(args.out))  # no copy, and nothing damaged
     print(f"{args.out}: {stored} results, {len(alive) or 'no'} grid{'s are' if len(alive) > 1 else ' is'} running")
     return 0
