@@ -156,7 +156,7 @@ def present(
         warn(f"the table was not saved in {args.out / 'tables'}: {error.strerror}")
     failed = [result for _, result in pairs if result and result.error]
     for result in grid.unsaved:
-        print(f"not saved: {result.cell}: make room in {args.out} and run it again", file=sys.stderr)
+        print(f"not saved: {result.cell}: make room in {args.out}, or let it be written to", file=sys.stderr)
     lost = [*failed, *grid.unsaved]
     return report_failures(failed, args.out, command_line.again(args, request, [r.cell for r in lost]) if lost else "")
 
