@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from bench import same_data
 from bench.analysis.columns import METRICS
 from bench.analysis.labels import CHANGED, MARKS, column_label, epochs_of
-from bench.catalog import same_data
 from bench.core import PRECISIONS, PROTOCOLS, Cell, Result
 from bench.text import spans
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from bench.catalog import discovery, identity, same_data
+from bench import same_data
+from bench.catalog import discovery, identity
 from bench.catalog.catalog import Catalog
 from bench.core import SUITE_VERSION, Cell, Result, UserError
 

@@ -106,8 +106,8 @@ class Checkpoint:
         return about, arrays
 
     def remove(self) -> None:
-        """Delete it: the cell is done."""
-        self.path.unlink(missing_ok=True)
+        """Delete it, if the folder lets it go: the cell is done."""
+        files.remove(self.path)
 
 
 def _demand_fit(about: About, arrays: Arrays, session: Session) -> None:

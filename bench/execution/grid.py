@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import errno
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from bench import files
 from bench.core import Cell, DataError, Result
 from bench.execution import store
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
@@ -14,13 +17,16 @@ from bench.execution.queue import Agenda, Claims, Estimate
 from bench.execution.runner import Resources, environment
 from bench.execution.status import Journal
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class Keeper:
     """Puts results into the results folder. What cannot be written, because the disk is full, is held and tried again
-    with every later result."""
+    with every later result. `kept` are results that are on disk already, by key."""
 
-    def __init__(self, folder: Path, claims: Claims) -> None:
+    def __init__(self, folder: Path, claims: Claims, kept: Iterable[Result] = ()) -> None:
         self.folder, self.claims = folder, claims
+        self.kept = {result.cell.key: result for result in kept}
         self.unsaved: list[Result] = []
 
     def keep(self, *results: Result) -> list[Trouble]:
@@ -29,17 +35,41 @@ class Keeper:
         held, troubles = [], []
         for waiting in self.unsaved:
             try:
-                store.save(waiting, self.folder)
+                self._save(waiting)
             except OSError as error:
                 held.append(waiting)
                 what = f"cannot write {self.folder / waiting.cell.path}: {error.strerror}; held, and tried again"
                 troubles.append(Trouble(what))
                 continue
-            if waiting.error is None:
-                store.checkpoint(store.checkpoints(self.folder), waiting.cell).unlink(missing_ok=True)
+            self.kept[waiting.cell.key] = waiting
             self.claims.release(waiting.cell.key)
         self.unsaved = held
         return troubles
+
+    def _save(self, result: Result) -> None:
+        """Write a result, and remove the checkpoint of a finished cell: before it, where that makes the room."""
+        checkpoint = store.checkpoint(store.checkpoints(self.folder), result.cell)
+        try:
+            store.save(result, self.folder)
+        except OSError as error:
+            in_the_way = error.errno in FULL and result.error is None and checkpoint.exists()
+            if not in_the_way:
+                raise
+            files.remove(checkpoint)
+            store.save(result, self.folder)
+        if result.error is None:
+            files.remove(checkpoint)
+
+    def restore(self) -> list[Trouble]:
+        """Write what was on disk and is not now, because the folder was removed, once more. Return a line on that."""
+        gone = [result for result in self.kept.values() if not os.path.lexists(self.folder / result.cell.path)]
+        if not gone:
+            return []
+        self.keep(*gone)
+        lost = {result.cell.key for result in self.unsaved}
+        again = sum(result.cell.key not in lost for result in gone)
+        what = f"{len(gone)} results were gone from {self.folder} at the end; {again} were written again"
+        return [Trouble(what)]
 
 
 def succeeded(result: Result) -> bool:
@@ -66,7 +96,7 @@ def run(
     with Claims(folder) as claims, Journal(folder, total, len(done), resources.workers, estimate) as journal:
         if claims.trouble:
             yield Trouble(claims.trouble)
-        keeper = Keeper(folder, claims)
+        keeper = Keeper(folder, claims, done)
         ready, failed = (list(pending), []) if resources.address else prepare(pending, resources)
         agenda = Agenda(estimate.longest_first(ready), folder, claims, answers)
         journal.agenda = agenda
@@ -83,6 +113,7 @@ def run(
             yield from _found(agenda, journal)
         finally:  # interrupted or done: there may be room now
             keeper.keep()
+        yield from keeper.restore()
         yield from map(Unsaved, keeper.unsaved)
 
 

@@ -39,8 +39,8 @@ class Journal:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._path.unlink(missing_ok=True)
-        self._path.with_suffix(".lock").unlink(missing_ok=True)
+        files.remove(self._path)
+        files.remove(self._path.with_suffix(".lock"))
         self._lock.close()
 
     def progress(self, cell: Cell, task: int, epoch: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bench.analysis import render
 from bench.analysis.compare import Listing
-from bench.analysis.table import Table, summarise
+from bench.analysis.table import Table, summarize
 from bench.cli import options
 from bench.core import Result
 from bench.execution import store
@@ -34,7 +34,7 @@ NAMES = [
 
 
 def table_of(*results: Result, **options: Any) -> Table:
-    return summarise([(r.cell, r) for r in results], **{"chosen": ("acc",), **options})  # type: ignore[arg-type]
+    return summarize([(r.cell, r) for r in results], **{"chosen": ("acc",), **options})  # type: ignore[arg-type]
 
 
 def cells_of(line: str) -> list[str]:

@@ -191,7 +191,7 @@ def test_a_truncated_file(tmp_path: Path, write: Callable[[Path], Reader], share
     refused(path, read)
 
 
-@pytest.mark.parametrize(("write", "step"), [(mat, 10), (tar, 1), (zipped, 1)])
+@pytest.mark.parametrize(("write", "step"), [pytest.param(mat, 10, marks=pytest.mark.slow), (tar, 1), (zipped, 1)])
 def test_a_damaged_byte_raises_nothing_but_data_errors(
     tmp_path: Path, write: Callable[[Path], Reader], step: int
 ) -> None:

@@ -24,6 +24,7 @@ from bench.core import Cell, Result, UserError
 from bench.execution import grid, runner, store
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
 from bench.execution.executors import ray as cluster
+from bench.execution.queue import Claims
 from bench.execution.runner import Resources
 
 Plugin = Callable[..., Path]
@@ -131,13 +132,14 @@ def test_a_method_that_prints_does_not_get_into_the_table(command: Any, plugin: 
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first two results cannot be written when they come; they are, once there is room."""
+    """The first two results cannot be written when they come, nor when their checkpoints have made room; they are, once
+    there is more."""
     tries = []
     write = files.write_text
 
     def full_at_first(path: Path, text: str) -> None:
         tries.append(path)
-        if "toy" in str(path) and sum("toy" in str(p) for p in tries) <= 3:
+        if "toy" in str(path) and sum("toy" in str(p) for p in tries) <= 5:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, text)
 
@@ -166,6 +168,134 @@ def test_a_disk_that_stays_full_is_told_and_exits_1(
     assert "| finetune" in answer.out, "the number is shown all the same"
     monkeypatch.undo()
     assert command(*words).code == 0
+
+
+def words_for(plugin: Path, methods: str, out: Path) -> tuple[object, ...]:
+    return "--plugin", plugin, "--methods", methods, "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", out
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_checkpoint_does_not_keep_its_own_result_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Beside it there is no room for the result, nor below the user's quota."""
+    [cell] = cells_of("gpm")
+    checkpoint = store.checkpoint(store.checkpoints(tmp_path), cell)
+    write, there = files.write_bytes, []
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name.startswith("seed"):
+            there.append(checkpoint.exists())
+            if there[-1]:
+                raise OSError(number, os.strerror(number))
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    watch, unsaved = driven([cell], tmp_path)
+    assert there == [True, False] and not unsaved and not watch.warnings
+    assert store.load(tmp_path / cell.path).matrix == watch.results["gpm"].matrix
+
+
+def test_the_checkpoint_of_a_failed_cell_is_not_given_for_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell that ran out of time goes on from there, and the result only says so."""
+    folder = store.checkpoints(tmp_path)
+    result = Result(cells_of("gpm")[0], error="stopped after 1 minutes")
+    files.write_bytes(store.checkpoint(folder, result.cell), b"reached")
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    with Claims(tmp_path) as claims:
+        assert len(grid.Keeper(tmp_path, claims).keep(result)) == 1
+    assert store.checkpoint(folder, result.cell).exists()
+
+
+def test_a_checkpoint_stays_where_the_disk_is_not_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the right to write, it would be lost for nothing."""
+
+    def refused(result: Result, where: Path) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(store, "save", refused)
+    [cell] = cells_of("gpm")
+    watch, unsaved = driven([cell], tmp_path)
+    assert [result.cell for result in unsaved] == [cell]
+    assert len(watch.warnings) == 1 and "Permission denied" in watch.warnings[0]
+    assert store.checkpoint(store.checkpoints(tmp_path), cell).exists()
+
+
+REMOVES = """def begin_task(self, task, data):
+    import pathlib, shutil
+    out = pathlib.Path(OUT)
+    if task == 1:
+        shutil.rmtree(out)
+        INSTEAD"""
+
+
+@pytest.fixture
+def removing(plugin: Plugin, tmp_path: Path) -> Callable[[str], Path]:
+    """`removing(code)` is a method that removes the results folder on its way, and runs the code."""
+
+    def write(code: str) -> Path:
+        return plugin("zz", REMOVES.replace("OUT", repr(str(tmp_path / "out"))).replace("INSTEAD", code))
+
+    return write
+
+
+def test_a_removed_folder_is_made_again_with_all_results(
+    command: Any, removing: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Those of this run, and those of an earlier one that the table shows."""
+    out, path = tmp_path / "out", removing("pass")
+    assert command(*words_for(path, "ewc", out)).code == 0
+    answer = command(*words_for(path, "finetune,ewc,zz", out))
+    assert answer.code == 0 and all(f"| {name} " in answer.out for name in ("finetune", "ewc", "zz"))
+    assert f"2 results were gone from {out} at the end; 2 were written again" in answer.err
+    found = [result for result in store.load_all(out) if isinstance(result, Result)]
+    assert sorted(result.cell.method for result in found) == ["ewc", "finetune", "zz"]
+
+
+@pytest.mark.parametrize("error", ["", "ValueError"])
+def test_a_folder_that_is_gone_for_good_is_told(
+    command: Any, removing: Callable[[str], Path], tmp_path: Path, error: str
+) -> None:
+    """A file stands in its place. What was not saved is shown and named; the failing cell as well."""
+    out, path = tmp_path / "out", removing("out.touch()")
+    if error:
+        path.write_text(path.read_text() + f"            raise {error}('on purpose')\n")
+    answer = command(*words_for(path, "finetune,ewc,zz", out))
+    assert answer.code == 1 and "| finetune" in answer.out and "Traceback" not in answer.err
+    for name in ("finetune", "ewc", "zz"):
+        assert f"not saved: {name} on toy, seed 0" in answer.err
+    assert ("on purpose" in answer.err) == bool(error)
+
+
+def test_a_folder_that_becomes_read_only_is_told(
+    command: Any, plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated, for root may write everywhere: nothing in it can be made, renamed or removed."""
+    out, flag = tmp_path / "out", tmp_path / "flag"
+    body = f"def begin_task(self, task, data):\n    import pathlib\n    pathlib.Path({str(flag)!r}).touch()"
+    for name in ("open", "unlink", "mkdir", "replace"):
+        usual = getattr(Path, name)
+
+        def guarded(self: Path, *words: Any, usual: Any = usual, name: str = name, **more: Any) -> Any:
+            writes = name != "open" or (words or ("r",))[0] not in ("r", "rb")
+            if flag.exists() and self.is_relative_to(out) and writes:
+                raise OSError(errno.EROFS, "Read-only file system")
+            return usual(self, *words, **more)
+
+        monkeypatch.setattr(Path, name, guarded)
+    answer = command(*words_for(plugin("zz", body), "finetune,zz,ewc", out))
+    assert answer.code == 1 and all(f"| {name} " in answer.out for name in ("finetune", "ewc", "zz"))
+    assert "Read-only file system" in answer.err and "Traceback" not in answer.err
+    on_disk = {result.cell.method for result in store.load_all(out) if isinstance(result, Result)}
+    for name in ("finetune", "ewc", "zz"):
+        assert (f"not saved: {name} on toy, seed 0" in answer.err) == (name not in on_disk)
+    assert "zz" not in on_disk
 
 
 def test_a_truncated_result_is_run_again(command: Any, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def present(
         warn(f"the table was not saved in {args.out / 'tables'}: {error.strerror}")
     failed = [result for _, result in pairs if result and result.error]
     for result in grid.unsaved:
-        tell(f"not saved: {result.cell}: make room in {args.out} and run it again")
+        tell(f"not saved: {result.cell}: make room in {args.out}, or let it be written to")
     lost = [*failed, *grid.unsaved]
     return report_failures(failed, args.out, command_line.again(args, request, [r.cell for r in lost]) if lost else "")
 

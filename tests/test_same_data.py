@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from bench import same_data
 from bench.analysis import table as tables
-from bench.catalog import same_data
 from bench.catalog.catalog import Catalog
 from bench.catalog.changes import Today, tell_apart
 from bench.core import Cell, Result
@@ -70,11 +70,11 @@ def test_data_differ_only_within_one_stream() -> None:
 
 def test_different_data_are_said_below_the_table() -> None:
     apart = tell_apart(run_on({"gpm": "abb", "ewc": "bbb", "si": "bbb"}), lambda cell: cell.method, Today(Catalog()))
-    table = tables.summarise([(result.cell, result) for result in apart], ["acc"])
+    table = tables.summarize([(result.cell, result) for result in apart], ["acc"])
     assert table.rows == ["gpm [a000]", "gpm", "ewc", "si"]
     assert table.entries["gpm", ("toy", "acc")].n == 2
     assert "[a000]: run on other data than the row of that name" in table.notes
     assert "not all rows rest on the same data: toy, seed 0" in table.notes
     assert not any("older version" in note for note in table.notes)
-    alike = tables.summarise([(result.cell, result) for result in run_on({"gpm": "aa", "ewc": "aa"})], ["acc"])
+    alike = tables.summarize([(result.cell, result) for result in run_on({"gpm": "aa", "ewc": "aa"})], ["acc"])
     assert not any("data" in note for note in alike.notes)
