@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,15 @@ FIRST = {  # what a command may begin with; what trains, fetches or measures is 
     "data": st.just([]),
     "check": st.sampled_from([word for word in HOSTILE if word not in ("", ".", "..", "/")]).map(lambda word: [word]),
 }
-OWN = {  # of the options, those that a command takes
-    name: [option for option in OPTIONS if option in parser_of(name, command_of(name)).format_help()] for name in FIRST
-}
+
+
+def own_options(name: str) -> list[str]:
+    """Return those of the options that a command takes."""
+    told = re.findall(r"--[\w-]+", parser_of(name, command_of(name)).format_usage())
+    return [option for option in OPTIONS if option in told]
+
+
+OWN = {name: own_options(name) for name in FIRST}
 WORTH = ["run"] * 4 + ["table", "import"] * 2  # of more tries than the others
 
 
