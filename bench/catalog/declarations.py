@@ -71,7 +71,7 @@ def _reached(
     certain += [node for node in cls.body if node not in hooks]
     for hook in hooks:
         defaults = [*hook.args.defaults, *filter(None, hook.args.kw_defaults)]
-        certain += [*hook.decorator_list, *defaults]
+        certain += [*filter(_stays, hook.decorator_list), *defaults]
     used = {*PLANNED, *_names(certain)}
     waiting = [*hooks, *helpers]
     while found := [node for node in waiting if getattr(node, "name", "") in used]:
@@ -86,8 +86,14 @@ def _names(nodes: Iterable[ast.AST]) -> set[str]:
     return plain | {part.attr for part in parts if isinstance(part, ast.Attribute)}
 
 
+def _stays(decorator: ast.expr) -> bool:
+    """Return whether a decorator is none of torch's, which are for training alone."""
+    return not any(isinstance(part, ast.Name) and part.id == "torch" for part in ast.walk(decorator))
+
+
 def _hollow(hook: ast.FunctionDef) -> None:
     """Leave a function its signature alone."""
+    hook.decorator_list = list(filter(_stays, hook.decorator_list))
     hook.body = ast.parse("raise NotImplementedError('the whole file was not imported')").body
     hook.returns = None
     arguments = hook.args

@@ -167,6 +167,11 @@ def test_a_used_import_a_decorator_and_a_star_stay(tmp_path: Path) -> None:
     assert "@cache" in left and "x=sqrt(4)" in left
 
 
+def test_a_decorator_of_torch_goes() -> None:
+    source = "import torch\n\n\nclass Own(Method):\n    @torch.no_grad()\n    def edit_grads(self):\n        pass\n"
+    assert "torch" not in ast.unparse(outline(ast.parse(source), "Own"))
+
+
 def test_a_misfit_has_its_line_without_torch(plugin: Callable[..., Path]) -> None:
     path = plugin("bad", "x = 1\ndef end_task(self, task, data, more): ...")
     code = (
