@@ -147,11 +147,12 @@ def run_by_recipe(narrow: None) -> Callable[..., list[list[float | None]]]:
 
 
 def every_method(benchmark: str) -> list[str]:
-    """All methods, and their variants in the benchmark's recipe."""
+    """All methods that apply to a benchmark, and their variants in its recipe."""
+    from bench.catalog import plan
     from bench.catalog.catalog import Catalog
 
-    recipe = Catalog().recipe(benchmark)
-    return [*Catalog().available("Method"), *(name for name in Catalog().variants() if name in recipe)]
+    everything = [*Catalog().available("Method"), *Catalog().variants()]
+    return [cell.method for cell in Catalog().plan(plan.Request(everything, [benchmark], [0])).cells]
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
