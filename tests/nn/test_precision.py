@@ -129,7 +129,7 @@ def test_every_method_learns_toy_tasks(method: str) -> None:
     learnt = [R[i][i] for i in range(3) if R[i][i] is not None]
     assert learnt
     assert min(learnt) > 0.8
-    assert all(0 < record.validation_loss < 10 for record in records)
+    assert all(0 <= record.validation_loss < 10 for record in records)
     tensors = {**run.network.state_dict(), **run.method.state()}
     assert torch.bfloat16 not in {tensor.dtype for tensor in tensors.values()}
 
@@ -137,7 +137,8 @@ def test_every_method_learns_toy_tasks(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.slow
 def test_every_method_is_as_good_on_digits(method: str) -> None:
-    """Two tasks of the recipe, in four epochs: losses within 5 %, accuracies within 3 points."""
+    """Two tasks of the recipe, in four epochs: losses within 5 % or 0.03, where they come near 0, accuracies within 3
+    points."""
     benchmark = Catalog().benchmark("digits")
     cls = Catalog().method(method)
     tasks = benchmark.stream(0, Path())[:2]
@@ -152,7 +153,7 @@ def test_every_method_is_as_good_on_digits(method: str) -> None:
         accuracies.append(sum(R[-1]) / 2)  # type: ignore[arg-type]
         losses.append([record.validation_loss for record in records])
     assert losses[0] != losses[1], "both computed the same"
-    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] == pytest.approx(losses[0], rel=0.05, abs=0.03)
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.03)
 
 
