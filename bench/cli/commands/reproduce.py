@@ -181,8 +181,13 @@ def time_left(pending: Sequence[Cell], resources: Resources, args: argparse.Name
 
     if not pending:
         return "--"
-    guesses = [budget.measured(cell, resources, args.out) for cell in pending]
-    known = [guess.seconds for guess in guesses if guess is not None]
+    kinds: dict[tuple[str, str], list[Cell]] = {}  # whose cells take as long, and are looked up once
+    for cell in pending:
+        kinds.setdefault((cell.benchmark, cell.method), []).append(cell)
+    known: list[float] = []
+    for cells in kinds.values():
+        guess = budget.measured(cells[0], resources, args.out)
+        known += [guess.seconds] * len(cells) if guess else []
     if not known:
         return "unknown"
     part = f" for {len(known)} of them" if len(known) < len(pending) else ""
