@@ -37,6 +37,7 @@ class EWC(Method):
         )
         half: bool = setting(True, "λ/2, as in the paper, or λ")
 
+    capturable = True
     config: Config
 
     def penalty(self) -> Tensor | float:

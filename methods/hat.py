@@ -44,6 +44,7 @@ class HAT(Method):
     protocols = {"published": {"validate_all": True}}
     needs = (TASK_ID,)
     by_default = False
+    capturable = True
     config: Config
 
     @classmethod

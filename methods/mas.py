@@ -37,6 +37,7 @@ class MAS(Method):
 
     protocols = {"published": {"absolute": "batch"}}
     by_default = False
+    capturable = True
     config: Config
 
     def penalty(self) -> Tensor | float:

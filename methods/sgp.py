@@ -33,6 +33,7 @@ class SGP(Method):
 
     protocols = {"sound": {"first_rule": "reach"}}
     by_default = False
+    capturable = True
     config: Config
 
     @classmethod

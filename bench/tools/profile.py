@@ -27,42 +27,46 @@ from bench.training.surroundings import now
 
 YARDSTICK = "finetune"
 Times = dict[str, list[float]]  # seconds of an epoch, by arm and round
+Pipes = list[Connection]  # to the copies of an arm, which run at the same time
 
 
 @contextmanager
-def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Connection]]:
-    """A pipe to each arm, in a process that ends with the block."""
+def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Pipes]]:
+    """Pipes to the copies of each arm, in processes that end with the block."""
     context = multiprocessing.get_context("spawn")
-    pipes = {}
-    for arm in arms:
-        pipes[arm], other = context.Pipe()
-        context.Process(target=serve, args=(other, arm, setting), daemon=True).start()
-        other.close()  # so that its death is heard
+    pipes: dict[str, Pipes] = {arm: [] for arm in arms}
+    for arm in pipes:
+        for _ in range(setting.copies):
+            pipe, other = context.Pipe()
+            context.Process(target=serve, args=(other, arm, setting), daemon=True).start()
+            other.close()  # so that its death is heard
+            pipes[arm].append(pipe)
     try:
         yield pipes
     finally:
-        for pipe in pipes.values():
+        for pipe in [pipe for copies in pipes.values() for pipe in copies]:
             with suppress(OSError):  # where the arm has died, and has said of what
                 pipe.send("stop")
             pipe.close()
 
 
-def ask(pipe: Connection, order: str) -> Any:
-    """The arm's answer. Raises EOFError where it has died; it says itself of what."""
-    pipe.send(order)
-    return pipe.recv()
+def ask(copies: Pipes, order: str) -> list[Any]:
+    """The answers of an arm's copies, all asked at once. Raises EOFError where one has died; it says itself of what."""
+    for pipe in copies:
+        pipe.send(order)
+    return [pipe.recv() for pipe in copies]
 
 
-def measure(pipes: dict[str, Connection], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
-    """The next stage: what is known of each arm, made ready one after the other; and seconds per arm and round. A first
-    round is not counted."""
-    facts = {arm: ask(pipe, "next") for arm, pipe in pipes.items()}
+def measure(pipes: dict[str, Pipes], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
+    """The next stage: what is known of each arm, made ready one after the other; and seconds per arm and round, of its
+    slowest copy. A first round is not counted."""
+    facts = {arm: ask(copies, "next")[0] for arm, copies in pipes.items()}
     seconds: Times = {arm: [] for arm in pipes}
     for _ in range(rounds + 1):
-        for arm, pipe in pipes.items():
-            seconds[arm].append(ask(pipe, "run"))
-    for arm, pipe in pipes.items():
-        facts[arm]["peak_bytes"] = ask(pipe, "peak")
+        for arm, copies in pipes.items():
+            seconds[arm].append(max(ask(copies, "run")))
+    for arm, copies in pipes.items():
+        facts[arm]["peak_bytes"] = max(ask(copies, "peak"))
     return facts, {arm: own[1:] for arm, own in seconds.items()}
 
 
@@ -139,11 +143,17 @@ def table(numbers: dict[str, Any]) -> str:
     conditions = [
         f"{numbers['benchmark']}, {numbers['images']}",
         f"{numbers['rounds']} rounds",
-        f"{facts['threads']} threads on {facts['device']}",
+        f"{facts['threads']} threads on {facts['device']}{how(numbers)}",
         f"torch {facts['packages']['torch']}",
         f"{rates['flops_per_s'] / 1e9:.0f} GFLOP/s, {rates['bytes_per_s'] / 1e9:.1f} GB/s",
     ]
     return tabulate(rows, headers="keys", floatfmt=".2f") + "\n" + "; ".join(conditions)
+
+
+def how(numbers: dict[str, Any]) -> str:
+    """Return in words what is unusual of a measurement: copies at once, steps that are not captured."""
+    copies = f", {numbers['copies']} copies of each arm at once" if numbers["copies"] > 1 else ""
+    return copies + (", without CUDA graphs" if numbers["eager"] else "")
 
 
 def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
@@ -156,6 +166,8 @@ def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
         "benchmark": setting.benchmark,
         "images": f"{setting.samples} a task, {facts[0][BARE]['images']}",
         "rounds": rounds,
+        "copies": setting.copies,
+        "eager": setting.eager,
         "task": setting.later,
         "machine": rates,
         "environment": environment(Resources(device=setting.device, threads=setting.threads)),

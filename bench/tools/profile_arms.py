@@ -44,6 +44,8 @@ class Setting:
     later: int = 2  # the task measured beside the first, counted from 1
     threads: int = 2
     device: str = "cpu"
+    copies: int = 1  # of each arm, at the same time
+    eager: bool = False  # on a GPU: whether each kernel of a step is launched by itself, instead of a CUDA graph
     catalog: Catalog = field(default_factory=Catalog)
 
 
@@ -77,6 +79,7 @@ def harness(name: str, setting: Setting) -> Iterator[Stage]:
     _, tasks, _ = tasks_of(setting)
     for t in (0, setting.later - 1):
         session = session_of(cell, setting.catalog, device=setting.device, tasks=tasks[: t + 1])
+        session.captured = not setting.eager
         records = learn_before(session, t) if t else []
         next(session.events(first=t))  # all is ready for an epoch of the task
         stage, training = session.stage, session.training

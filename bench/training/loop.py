@@ -23,7 +23,7 @@ from bench.training.evaluation import measure, validation_loss
 from bench.training.method import Method
 from bench.training.needs import takes_layers_for_matrices
 from bench.training.schedule import Plateau
-from bench.training.step import make_optimizer, tensors_of, training_step
+from bench.training.step import CapturedUpdate, Update, is_capturable, make_optimizer, tensors_of, training_step
 from bench.training.surroundings import Randomness, Stopwatch, now
 
 Row = list[float | None]  # of the accuracy matrix, (T,); None where not measured
@@ -86,6 +86,7 @@ class Session:
     tasks: Sequence[Task]
     training: Training
     seed: int
+    captured: bool = True  # on a GPU: whether steps are replayed as a CUDA graph, where the method allows it
     stage: Stage | None = None  # the one being learnt
 
     def __post_init__(self) -> None:
@@ -167,6 +168,8 @@ class Stage:
         self.seconds: dict[str, float] = {}
         self.epochs, self.trainable, self.best = 0, 0, math.nan
         self.optimizer: torch.optim.Optimizer | None = None
+        self.captured = session.captured
+        self.update: Update | None = None
 
     def learn(self, untrained: Row | None) -> Generator[EpochBegun, None, TaskRecord]:
         """Call the hooks and train. Yield before every epoch, and return the record."""
@@ -224,6 +227,8 @@ class Stage:
                 self._demand_finite(0.0, self.best, 0)
             return
         self.optimizer = make_optimizer(parameters, training)
+        if self.captured and is_capturable(self.method, self.optimizer):
+            self.update = CapturedUpdate()
         schedule = Plateau(training)
         learnt = [*learning, *network.buffers()]
         snapshot = [tensor.detach().clone() for tensor in learnt]
@@ -253,7 +258,7 @@ class Stage:
         self.network.train()
         losses, sizes = [], []
         for batch in random_batches(self.train, self.training.batch_size, self.generator, epoch):
-            losses.append(training_step(self.method, self.optimizer, batch, self.rho))
+            losses.append(training_step(self.method, self.optimizer, batch, self.rho, self.update))
             sizes.append(len(batch.y))
         together = torch.stack(losses)
         return float(together @ torch.tensor(sizes).to(together)) / sum(sizes)  # the device is waited for here alone

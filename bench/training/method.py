@@ -42,6 +42,8 @@ class Method:
     stage: ClassVar[Literal["task", "all"]] = "task"  # trains task after task; or once, on all of them: an upper bound
     trains_old_heads: ClassVar[bool] = False  # whether heads of earlier tasks go on learning
     needs: ClassVar[tuple[str, ...]] = ()  # of NEEDS in `bench.training.needs`: what a benchmark has to offer
+    capturable: ClassVar[bool] = False  # whether a GPU may replay a step: its own `forward`, `loss`, `penalty` and
+    # `edit_grads` do the same in every step of a task, with the same tensors, and look at no number
     by_default: ClassVar[bool] = True  # whether a command that names no method runs this one
     config: Config
 

@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--task", type=whole, default=2, metavar="N", help="the task measured beside the first (default: 2)")
     add("--threads", type=whole, default=2, metavar="N", help="CPU threads (default: 2)")
     add("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    add("--copies", type=whole, default=1, metavar="N", help="processes of each arm at the same time (default: 1)")
+    add("--eager", action="store_true", help="on a GPU: launch each kernel of a step by itself, without CUDA graphs")
     add("--json", type=path_of, metavar="FILE", help="also write all numbers there")
 
 
@@ -31,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
     """Measure, print a table, and write the numbers where that was asked for. Return the exit code."""
     benchmarks = options.pick_benchmarks(args.bench, args.catalog)
     require(len(benchmarks) == 1, f"profile takes one --bench at a time, not {','.join(benchmarks)}")
-    for option in ("samples", "rounds", "threads"):
+    for option in ("samples", "rounds", "threads", "copies"):
         require(getattr(args, option) >= 1, f"--{option} must be at least 1, not {getattr(args, option)}")
     there = args.catalog.benchmark(benchmarks[0]).num_tasks
     require(2 <= args.task <= there, f"--task must be between 2 and {there}, the tasks of {benchmarks[0]}")
@@ -48,8 +50,8 @@ def main(args: argparse.Namespace) -> int:
 
     if args.json:
         files.check_writable(args.json.resolve().parent, "--json")
-    where = args.threads, args.device, args.catalog
-    setting = profile.Setting(benchmarks[0], args.data, args.samples, args.task, *where)
+    how = args.threads, args.device, args.copies, args.eager
+    setting = profile.Setting(benchmarks[0], args.data, args.samples, args.task, *how, args.catalog)
     numbers = profile.run(arms, setting, args.rounds)
     print(profile.table(numbers))
     if args.json:
