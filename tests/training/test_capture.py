@@ -77,7 +77,7 @@ class TestOnAGPU:
         assert torch.equal(replayed[1], alone[1])
 
     @pytest.mark.parametrize(
-        ("benchmark", "training"),
+        ("name", "training"),
         [
             ("split_cifar100", {"sam": "all"}),
             ("split_cifar100", {"momentum": 0.9, "weight_decay": 1e-4}),
@@ -85,8 +85,8 @@ class TestOnAGPU:
             ("five_datasets", {}),
         ],
     )
-    def test_networks_and_optimizers(self, benchmark, training):
-        made = [session("ness", benchmark, captured=captured, **training) for captured in (True, False)]
+    def test_networks_and_optimizers(self, name, training):
+        made = [session("ness", name, captured=captured, **training) for captured in (True, False)]
         replayed, alone = map(weights_after, made)
         assert replayed[0] == alone[0]
         assert torch.equal(replayed[1], alone[1])
