@@ -81,6 +81,7 @@ EMPTY = _digest_of_helper(b"")
 DECLARED = (
     "version",
     "by_default",
+    "capturable",
     "protocols",
     "stage",
     "needs",
