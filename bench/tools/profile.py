@@ -53,7 +53,7 @@ def ask(pipe: Connection, order: str) -> Any:
     return pipe.recv()
 
 
-def measure(pipes: dict[str, Connection], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
+def measure_stage(pipes: dict[str, Connection], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
     """The next stage: what is known of each arm, made ready one after the other; and seconds per arm and round. A first
     round is not counted."""
     facts = {arm: ask(pipe, "next") for arm, pipe in pipes.items()}
@@ -91,7 +91,7 @@ def over(seconds: Times, arm: str, yardstick: str) -> dict[str, float]:
     return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
-def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
+def describe_arm(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
     """All that is known of an arm in one stage."""
     epoch, records = statistics.median(seconds[arm]), facts.get("records", [])
     floor = max(facts["flops"] / rates["flops_per_s"], facts["bytes"] / rates["bytes_per_s"]) * facts["steps"]
@@ -113,7 +113,7 @@ def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, f
     }
 
 
-def table(numbers: dict[str, Any]) -> str:
+def profile_table(numbers: dict[str, Any]) -> str:
     """Return a measurement for a terminal: a line per arm, and under what conditions."""
     first, later, task = numbers["first"], numbers["later"], numbers["task"]
     rows = []
@@ -146,12 +146,12 @@ def table(numbers: dict[str, Any]) -> str:
     return tabulate(rows, headers="keys", floatfmt=".2f") + "\n" + "; ".join(conditions)
 
 
-def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
+def measure_arms(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
     """The whole measurement, as it is written."""
     rates = machine(setting)
     with processes(list(dict.fromkeys([BARE, YARDSTICK, *arms])), setting) as pipes:
-        facts, seconds = zip(*(measure(pipes, rounds) for _ in range(2)), strict=True)
-    stages = [{arm: describe(arm, f[arm], s, rates) for arm in s} for f, s in zip(facts, seconds, strict=True)]
+        facts, seconds = zip(*(measure_stage(pipes, rounds) for _ in range(2)), strict=True)
+    stages = [{arm: describe_arm(arm, f[arm], s, rates) for arm in s} for f, s in zip(facts, seconds, strict=True)]
     return {
         "benchmark": setting.benchmark,
         "images": f"{setting.samples} a task, {facts[0][BARE]['images']}",
@@ -165,6 +165,6 @@ def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
     }
 
 
-def write(numbers: dict[str, Any], path: Path) -> None:
+def write_measurement(numbers: dict[str, Any], path: Path) -> None:
     """Write a measurement as JSON."""
     files.write_text(path, json.dumps(numbers, indent=1) + "\n")

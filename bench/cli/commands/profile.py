@@ -50,8 +50,8 @@ def main(args: argparse.Namespace) -> int:
         files.check_writable(args.json.resolve().parent, "--json")
     where = args.threads, args.device, args.catalog
     setting = profile.Setting(benchmarks[0], args.data, args.samples, args.task, *where)
-    numbers = profile.run(arms, setting, args.rounds)
-    print(profile.table(numbers))
+    numbers = profile.measure_arms(arms, setting, args.rounds)
+    print(profile.profile_table(numbers))
     if args.json:
-        profile.write(numbers, args.json)
+        profile.write_measurement(numbers, args.json)
     return 0
