@@ -39,7 +39,7 @@ def require(holds: bool, message: str) -> None:
         raise UserError(message)
 
 
-def describe(cls: type) -> str:
+def describe_fields(cls: type) -> str:
     """The fields of a settings class with their types, on one line."""
     return ", ".join(f"{name} ({spell(hint)})" for name, hint in _hints(cls).items())
 
@@ -49,7 +49,7 @@ def names(cls: type) -> set[str]:
     return {f.name for f in fields(cls)}
 
 
-def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+def make_settings(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """A settings object from defaults and `values`, whose types are checked. `where` names their origin in errors."""
     hints = _hints(cls)
     for name in values:
@@ -63,7 +63,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         raise SettingError(f"{where}: {error}", named[0] if named else "") from error
 
 
-def parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """The value in NAME=VALUE of a command line: a Python literal, true or false, or else the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"

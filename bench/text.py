@@ -16,7 +16,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def one_line(text: str) -> str:
+def for_terminal(text: str) -> str:
     """Return a text on one line for a terminal: printable, and without the rest of words that go on and on."""
     return re.sub(rf"\S{{{LONGEST},}}", _cut, printable(text))
 

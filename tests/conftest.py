@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,6 +80,11 @@ def make_result() -> Callable[..., Result]:
         return Result(cell, matrix, [{"task": 0}, {"task": 1}], error, environment={"seconds": 1.0})
 
     return make
+
+
+def first_quick(values: Iterable[Any], quick: int = 1) -> list[Any]:
+    """Return the values of a parametrization, those after the first `quick` ones marked as slow."""
+    return [pytest.param(value, marks=pytest.mark.slow if i >= quick else ()) for i, value in enumerate(values)]
 
 
 def narrow_resnet_of(shape: tuple[int, ...]) -> Any:

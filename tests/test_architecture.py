@@ -31,6 +31,9 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path) for path in LIBRARY}
 
 
+FAMILIES = {"add_arguments", "main"}  # the two functions of every command
+
+
 @cache
 def imports(path: Path) -> tuple[str, ...]:
     return tuple(_imports(path))
@@ -99,6 +102,17 @@ def test_heavy_packages_have_few_users(package: str, users: set[str]) -> None:
 def test_a_folder_is_looked_through_at_a_glance() -> None:
     files = Counter(path.parent.relative_to(ROOT).as_posix() for path in LIBRARY if path.name != "__init__.py")
     assert max(files.values()) <= 12, files
+
+
+def test_the_name_of_a_public_function_means_one_thing_in_the_house() -> None:
+    places: dict[str, list[str]] = {}
+    for path in LIBRARY:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name_of(path))
+    assert len(places) > 300
+    assert {name: where for name, where in places.items() if len(where) > 1 and name not in FAMILIES} == {}
+    assert min(len(places[name]) for name in FAMILIES) > 10, "a family has members"
 
 
 def prints(path: Path) -> bool:

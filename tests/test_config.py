@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from bench.config import build, describe, nearest, parse
+from bench.config import describe_fields, make_settings, nearest, parse_value
 from bench.core import Training, UserError
 
 
@@ -33,13 +33,13 @@ class Settings:
     ],
 )
 def test_parse(text: str, value: Any) -> None:
-    assert parse(text) == value
-    assert type(parse(text)) is type(value)
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
 
 
 @pytest.mark.parametrize("text", ["", "{[]: 1}", "{[1]}", "__import__('os')", "1 +", "nan", "\0", "-" * 9 + "'a'"])
 def test_parse_never_fails_and_never_runs_code(text: str) -> None:
-    assert parse(text) == text
+    assert parse_value(text) == text
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_parse_never_fails_and_never_runs_code(text: str) -> None:
     ],
 )
 def test_values_become_the_declared_type(name: str, given: Any, value: Any) -> None:
-    built = getattr(build(Settings, {name: given}, "m"), name)
+    built = getattr(make_settings(Settings, {name: given}, "m"), name)
     assert built == value
     assert type(built) is type(value)
 
@@ -76,13 +76,13 @@ def test_values_become_the_declared_type(name: str, given: Any, value: Any) -> N
 )
 def test_a_wrong_type_is_refused_by_name(name: str, given: Any, spelling: str) -> None:
     with pytest.raises(UserError) as caught:
-        build(Settings, {name: given}, "m")
+        make_settings(Settings, {name: given}, "m")
     assert f"m.{name} is {spelling}" in str(caught.value)
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown setting of m 'enregy': did you mean 'energy'"):
-        build(Settings, {"enregy": 1}, "m")
+        make_settings(Settings, {"enregy": 1}, "m")
     far = str(nearest("method", "xyz", ["gpm", "ewc"]))
     assert "did you mean" not in far
     assert far.endswith("known: ewc, gpm")
@@ -90,7 +90,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
 
 def test_describe_names_every_field_with_its_type() -> None:
     expected = "energy (float), samples (int), online (bool), rule (below | reach), layers (int, ...)"
-    assert describe(Settings) == expected
+    assert describe_fields(Settings) == expected
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ def test_describe_names_every_field_with_its_type() -> None:
 )
 def test_training_refuses_what_makes_no_sense(name: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"finetune.*{name}") as caught:
-        build(Training, {name: value}, "finetune")
+        make_settings(Training, {name: value}, "finetune")
     assert "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ import pytest
 from bench import locks
 from bench.core import Result
 from bench.execution.events import Trouble
-from bench.execution.grid import run
+from bench.execution.grid import run_grid
 from bench.execution.queue import Claims
 from bench.execution.runner import Resources
 
@@ -99,7 +99,7 @@ def test_a_file_system_without_locks(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_locks")
 def test_a_grid_says_so_once_and_goes_on(make_result: Callable[..., Result], tmp_path: Path) -> None:
-    [event] = run([], [], Resources(), "serial", tmp_path)
+    [event] = run_grid([], [], Resources(), "serial", tmp_path)
     assert isinstance(event, Trouble) and str(tmp_path) in event.text
 
 

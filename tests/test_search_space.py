@@ -9,7 +9,7 @@ import pytest
 
 from bench.catalog import identity
 from bench.catalog.catalog import Catalog
-from bench.config import build, names
+from bench.config import make_settings, names
 from bench.core import Settings, Training, UserError
 from bench.search_space import Choice, Integers, Linear, Log, Range
 from bench.settings import Declared, setting, space_of
@@ -51,7 +51,7 @@ def test_spaces_hold_settings_that_the_method_takes(name: str) -> None:
     assert set(space) <= names(config) and "lr" in space_of(Training, config)
     for seed in range(20):
         sample = {field: values.sample(np.random.default_rng(seed)) for field, values in space.items()}
-        assert build(config, sample, name)
+        assert make_settings(config, sample, name)
 
 
 @pytest.mark.parametrize("benchmark", Catalog().available("Benchmark"))
@@ -130,6 +130,6 @@ def test_bounds_hold_for_every_number_of_a_tuple_and_however_settings_are_made()
         shares: tuple[float, ...] = setting((), "of it", above=0, at_most=1)
 
     assert Own((0.5, 1.0)).shares == (0.5, 1.0)
-    for make in (lambda: Own((0.5, 1.5)), lambda: build(Own, {"shares": [0.5, 1.5]}, "own")):
+    for make in (lambda: Own((0.5, 1.5)), lambda: make_settings(Own, {"shares": [0.5, 1.5]}, "own")):
         with pytest.raises(UserError, match=r"shares must be in \(0, 1\], not 1.5"):
             make()

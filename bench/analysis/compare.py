@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.analysis import stats
 from bench.analysis.columns import METRICS
-from bench.analysis.labels import bare
+from bench.analysis.labels import without_marks
 from bench.analysis.table import Column, Entry, Table
 from bench.config import nearest, require
 from bench.seeding import derive
@@ -31,20 +31,22 @@ class Listing:
     left: int = 1  # columns of text, aligned left
 
 
-def examine(table: Table, reference: str | None, ranked: Sequence[str], alpha: float) -> tuple[Table, list[Listing]]:
+def compare_and_rank(
+    table: Table, reference: str | None, ranked: Sequence[str], alpha: float
+) -> tuple[Table, list[Listing]]:
     """Compare with a reference row, if there is one, and rank by each of the metrics `ranked` that is a quality.
 
     Return the table, with marks where it was compared, and the listings.
     """
     listings = []
     if reference is not None:
-        table, comparison = compare(table, reference, alpha)
+        table, comparison = mark_differences(table, reference, alpha)
         listings.append(comparison)
     qualities = [metric for metric in ranked if METRICS[metric].quality]
-    return table, listings + [rank(table, metric, alpha) for metric in qualities]
+    return table, listings + [rank_rows(table, metric, alpha) for metric in qualities]
 
 
-def compare(table: Table, reference: str, alpha: float, seed: int = 0) -> tuple[Table, Listing]:
+def mark_differences(table: Table, reference: str, alpha: float, seed: int = 0) -> tuple[Table, Listing]:
     """Return the table with what differs from the `reference` row marked, and the comparisons behind the marks.
 
     Only qualities are compared, over the seeds that both rows have. `seed` is of the bootstrap. An unknown row, or an
@@ -57,8 +59,8 @@ def compare(table: Table, reference: str, alpha: float, seed: int = 0) -> tuple[
     for key, pair in pairs.items():
         if pair.sign_flip <= alpha:
             entries[key] = replace(entries[key], differs="↑" if pair.mean > 0 else "↓")
-    note = _verdict(bare(base), [pair.n for pair in pairs.values()], alpha)
-    return replace(table, entries=entries, notes=[*table.notes, note]), _comparison(bare(base), pairs)
+    note = _verdict(without_marks(base), [pair.n for pair in pairs.values()], alpha)
+    return replace(table, entries=entries, notes=[*table.notes, note]), _comparison(without_marks(base), pairs)
 
 
 def _compared(table: Table, base: str, generator: np.random.Generator) -> dict[tuple[str, Column], stats.Paired]:
@@ -75,7 +77,7 @@ def _compared(table: Table, base: str, generator: np.random.Generator) -> dict[t
 
 def _row(table: Table, name: str) -> str:
     """Return the row of that name, marks left aside. An unknown one is a `UserError`."""
-    known = {bare(row): row for row in table.rows}
+    known = {without_marks(row): row for row in table.rows}
     if name not in known:
         raise nearest("row in --compare", name, known)
     return known[name]
@@ -126,7 +128,7 @@ def _comparison_line(row: str, column: Column, pair: stats.Paired) -> list[str]:
     return [benchmark, METRICS[metric].label, row, _number(pair.mean, "+.2f"), interval, *tests, str(pair.n)]
 
 
-def rank(table: Table, metric: str, alpha: float) -> Listing:
+def rank_rows(table: Table, metric: str, alpha: float) -> Listing:
     """Return methods by their mean rank over benchmarks, with the critical difference or the reason why there is none.
 
     Only rows with every seed on every benchmark are ranked, and no upper bound. An alpha that is no probability is a
@@ -138,7 +140,7 @@ def rank(table: Table, metric: str, alpha: float) -> Listing:
     rows = [row for row in competing if _complete(table, row, columns)]
     left_out = [row for row in competing if row not in rows]
     scores = _scores(table, rows, columns)
-    ranks = stats.ranks(scores) if rows else scores
+    ranks = stats.rank_scores(scores) if rows else scores
     means = dict(zip(rows, ranks.mean(axis=0), strict=True))
     body = []
     for row in sorted(rows, key=means.__getitem__):

@@ -29,7 +29,7 @@ def row_label(cell: Cell) -> str:
     return " ".join([printable(label), *marks])
 
 
-def bare(row: str) -> str:
+def without_marks(row: str) -> str:
     """Return the label of a row without its marks."""
     marks = "".join(mark for mark, _ in MARKS.values())
     return row.rstrip(" " + marks)

@@ -68,16 +68,17 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.update(METRICS=METRICS, CHANGED=CHANGED)
-    environment.filters.update(number=number, reason=reason, spans=spans, svg=figure.to_svg)
+    shown = (mean_and_spread, why_empty, column_spans)
+    environment.filters.update({function.__name__: function for function in shown}, svg=figure.to_svg)
     return environment
 
 
-def number(entry: Entry, metric: str) -> str:
+def mean_and_spread(entry: Entry, metric: str) -> str:
     """Return an entry's mean and spread as text, with a true minus sign."""
     return render.show(entry, METRICS[metric], "±").replace("-", "\N{MINUS SIGN}")
 
 
-def reason(entry: Entry) -> str:
+def why_empty(entry: Entry) -> str:
     """Return why an entry has no number, in a word."""
     if entry.undefined:
         return "n/a"
@@ -86,6 +87,6 @@ def reason(entry: Entry) -> str:
     return "missing" if entry.wanted else "--"
 
 
-def spans(table: Table) -> Counter[str]:
+def column_spans(table: Table) -> Counter[str]:
     """Return how many columns each benchmark has, in the order of the table."""
     return Counter(benchmark for benchmark, _ in table.columns)

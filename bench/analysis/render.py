@@ -222,7 +222,7 @@ def show_listing(listing: Listing, form: str) -> str:
     return _environment(listing.caption, layout, [header], body)
 
 
-def save(table: Table, stem: str, command: str, results: Sequence[Result], folder: Path) -> None:
+def save_table(table: Table, stem: str, command: str, results: Sequence[Result], folder: Path) -> None:
     """Write the table in every format, and its manifest: the command, and what the numbers depend on."""
     for suffix, render in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv)):
         files.write_text(folder / f"{stem}.{suffix}", render(table) + "\n")

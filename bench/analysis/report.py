@@ -24,7 +24,7 @@ from bench.text import spans
 Pair = tuple[Cell, Result | None]
 
 
-def write(
+def write_report(
     path: Path,
     pairs: Sequence[Pair],
     seeds: Sequence[int],
@@ -145,7 +145,7 @@ def _export(drawn: Sequence[Plot], folder: Path, formats: Sequence[str]) -> None
     """Write each figure as a file of its own, and a file of all captions."""
     files.check_writable(folder)
     for plot in drawn:
-        figure.save(plot, folder, formats)
+        figure.save_figure(plot, folder, formats)
     captions = [f"**{plot.name}**: {plot.caption}\n" for plot in drawn]
     files.write_text(folder / "captions.md", "\n".join(captions))
 

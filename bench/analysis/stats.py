@@ -99,7 +99,7 @@ def bootstrap(
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def ranks(scores: np.ndarray) -> np.ndarray:
+def rank_scores(scores: np.ndarray) -> np.ndarray:
     """Return ranks (benchmarks, methods) of scores of that shape: 1 for the highest; ties share their mean rank."""
     from scipy import stats
 

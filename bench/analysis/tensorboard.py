@@ -9,7 +9,7 @@ import numpy as np
 
 from bench import files
 from bench.analysis.columns import METRICS
-from bench.analysis.labels import bare, row_label
+from bench.analysis.labels import row_label, without_marks
 from bench.core import Result, UserError
 
 
@@ -34,7 +34,7 @@ def write_scalars(results: Iterable[Result], folder: Path) -> int:
 
 def _write(result: Result, folder: Path, writer_class: type) -> None:
     cell = result.cell
-    run = folder / cell.benchmark / bare(row_label(cell)).replace("/", "_") / cell.path.stem
+    run = folder / cell.benchmark / without_marks(row_label(cell)).replace("/", "_") / cell.path.stem
     for old in run.glob("events.out.tfevents.*"):
         old.unlink()
     R = result.R

@@ -14,7 +14,7 @@ from bench.catalog.discovery import FOLDERS, Kind
 from bench.catalog.plan import Plan, Request, expand
 from bench.catalog.recipe_form import Known
 from bench.catalog.recipes import RECIPES, Recipe
-from bench.config import build, nearest
+from bench.config import make_settings, nearest
 from bench.core import PROTOCOLS, Benchmark, UserError
 
 RESERVED = ("all", "default", "training", "benchmark", *PROTOCOLS)  # words of the command line and of recipes
@@ -64,14 +64,14 @@ class Catalog:
 
     def method(self, name: str) -> Any:
         """Return the method's class. Raises `UserError`."""
-        return loading.load(self.path("Method", name), "Method")
+        return loading.load_class(self.path("Method", name), "Method")
 
     def declaration(self, name: str) -> Any:
         """Return the method's class for planning alone: without torch, where torch is not imported yet, if that can
         be. Raises `UserError`."""
         path = self.path("Method", name)
         outlined = None if "torch" in sys.modules else loading.outlined(path)
-        return outlined or loading.load(path, "Method")
+        return outlined or loading.load_class(path, "Method")
 
     def import_methods(self, names: Sequence[str]) -> None:
         """Import the whole files of methods that are about to run, and torch with them: plans are then made with them.
@@ -83,18 +83,18 @@ class Catalog:
 
     def benchmark(self, name: str, options: Mapping[str, Any] | None = None) -> Benchmark:
         """Return the benchmark, with `options` of its data; by default those of its `Config`. Raises `UserError`."""
-        benchmark: Benchmark = loading.load(self.path("Benchmark", name), "Benchmark")()
+        benchmark: Benchmark = loading.load_class(self.path("Benchmark", name), "Benchmark")()
         benchmark.name = name
-        benchmark.config = build(benchmark.Config, options or {}, name)
+        benchmark.config = make_settings(benchmark.Config, options or {}, name)
         return benchmark
 
     def recipe(self, benchmark: str) -> Recipe:
-        """Return the settings of a benchmark, those that methods bring with them included, see `recipes.read`.
+        """Return the settings of a benchmark, those that methods bring with them included, see `recipes.read_recipe`.
 
         Raises `UserError`, with file and line, for a table that means nothing.
         """
         known = Known(tuple(self.available("Method")), tuple(self.available("Benchmark")))
-        return recipes.read(benchmark, self.recipe_path(benchmark), self.method_recipes(), known)
+        return recipes.read_recipe(benchmark, self.recipe_path(benchmark), self.method_recipes(), known)
 
     def recipe_path(self, benchmark: str) -> Path | None:
         """Return the file with a benchmark's settings, if it has one."""

@@ -21,7 +21,7 @@ PLANNED = ("unsupported", "old_data")  # the hooks that a plan calls
 IMPORTS = (ast.Import, ast.ImportFrom)
 
 
-def declared(path: Path, name: str) -> type | None:
+def declared_class(path: Path, name: str) -> type | None:
     """Return the class `name` of the file at `path`, with those of its functions that a plan calls.
 
     Return None where the file belongs to a package, imports what is not there, or does not run in part.

@@ -20,7 +20,7 @@ what the trainer, the method or the benchmark sets under a protocol; the method'
 [METHOD+WORD]; the same under [PROTOCOL.training] and so on; --set and --epochs."""
 
 
-def describe(benchmarks: Sequence[str], catalog: Catalog) -> Iterator[str]:
+def describe_recipes(benchmarks: Sequence[str], catalog: Catalog) -> Iterator[str]:
     """Sections of text: the recipe of each benchmark, their order, the defaults of training, methods and data."""
     for name in benchmarks:
         path = catalog.recipe_path(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.catalog.declarations import declared
+from bench.catalog.declarations import declared_class
 from bench.catalog.discovery import Kind, class_in, place_of, stamp_of
 from bench.catalog.helpers import helpers
 from bench.catalog.signature import demand_fit
@@ -20,7 +20,7 @@ from bench.core import Benchmark, UserError
 from bench.training.method import Method
 
 
-def load(path: Path, kind: Kind) -> Any:
+def load_class(path: Path, kind: Kind) -> Any:
     """Return the class in a file, known to fit. Raises `UserError`, with file and line."""
     return _load_at(path, kind, tuple(map(stamp_of, (path, *helpers(path)))))
 
@@ -30,7 +30,7 @@ def _load_at(path: Path, kind: Kind, stamps: tuple[tuple[int, int], ...]) -> Any
     try:
         module = _import(path)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path} does not import: {reason(error, path)}") from error
+        raise UserError(f"{path} does not import: {error_with_line(error, path)}") from error
     node = class_in(path, kind)
     assert node is not None
     cls = getattr(module, node.name)
@@ -43,13 +43,13 @@ def outlined(path: Path) -> Any:
     """Return the class in a method's file with what it declares, known to fit; None where the whole file is needed."""
     node = class_in(path, "Method")
     assert node is not None
-    cls = declared(path, node.name)
+    cls = declared_class(path, node.name)
     if cls is not None:
         demand_fit(cls, Method, path, node)
     return cls
 
 
-def reason(error: BaseException, path: Path) -> str:
+def error_with_line(error: BaseException, path: Path) -> str:
     """Return an error on one line, with the line of `path` it came from."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

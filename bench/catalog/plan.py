@@ -78,7 +78,7 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
     files = [catalog.method_recipes().get(base), catalog.recipe_path(benchmark_name)]
     tables = ["training", "benchmark", benchmark_name, base, name, f"{name}.{benchmark_name}"]
     tables += [f"{protocol}.{table}" for table in tables]
-    with recipes.placed({**user, **changes}, [file for file in files if file], tables):
+    with recipes.locate_errors({**user, **changes}, [file for file in files if file], tables):
         bare = catalog.benchmark(benchmark_name)
         options = recipes.resolve_options(bare, recipe, changes, protocol)
         training, config = recipes.resolve(name, method, recipe, user, protocol)

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.catalog.recipe_form import Known, demand_form
-from bench.config import SettingError, build, describe, names, nearest
+from bench.config import SettingError, describe_fields, make_settings, names, nearest
 from bench.core import PROTOCOLS, Training, UserError
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 Recipe = dict[str, dict[str, Any]]
 
 
-def read(benchmark: str, path: Path | None, of_methods: Mapping[str, Path], known: Known | None = None) -> Recipe:
+def read_recipe(
+    benchmark: str, path: Path | None, of_methods: Mapping[str, Path], known: Known | None = None
+) -> Recipe:
     """Return the settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one for each
     method and each variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone.
 
@@ -66,7 +68,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def placed(user: Mapping[str, Any], files: Sequence[Path], tables: Sequence[str]) -> Iterator[None]:
+def locate_errors(user: Mapping[str, Any], files: Sequence[Path], tables: Sequence[str]) -> Iterator[None]:
     """Inside, an error of a setting that the user did not set gets the file and the line it stands in, in one of
     `tables`; of several such lines the last one counts."""
     try:
@@ -97,15 +99,16 @@ def resolve(
     for field_name in user:
         if field_name not in known:
             wrong = str(nearest(f"setting of {name}", field_name, known)).split("known:")[0]
-            own_fields = describe(method.Config) or "none of its own"
-            raise UserError(f"{wrong}{name} has {own_fields}; its training has {describe(Training)}")
+            own_fields = describe_fields(method.Config) or "none of its own"
+            raise UserError(f"{wrong}{name} has {own_fields}; its training has {describe_fields(Training)}")
     merged = {**Training.protocols[protocol], **method.protocols.get(protocol, {})}
     for tables in (recipe, recipe.get(protocol, {})):
         for table in dict.fromkeys(("training", name.partition("+")[0], name)):
             merged |= tables.get(table, {})
     merged |= user
     own = {k: v for k, v in merged.items() if k in names(method.Config)}
-    return build(Training, {k: v for k, v in merged.items() if k not in own}, name), build(method.Config, own, name)
+    training = {k: v for k, v in merged.items() if k not in own}
+    return make_settings(Training, training, name), make_settings(method.Config, own, name)
 
 
 def resolve_options(
@@ -114,4 +117,4 @@ def resolve_options(
     """Options of a benchmark's data: defaults, its protocol's, the recipe's [benchmark], the user's."""
     usual = benchmark.protocols.get(protocol, {}), recipe.get("benchmark", {}), recipe.get(protocol, {})
     merged = {**usual[0], **usual[1], **usual[2].get("benchmark", {}), **user}
-    return asdict(build(benchmark.Config, merged, benchmark.name))
+    return asdict(make_settings(benchmark.Config, merged, benchmark.name))

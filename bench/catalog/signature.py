@@ -26,11 +26,11 @@ REQUIRED = {"Benchmark": ("num_tasks", "num_classes", "input_shape", "stream")} 
 
 def demand_fit(cls: type, base: type, path: Path, node: ast.ClassDef) -> None:
     """Raise `UserError`, with file and line, unless `cls`, which stands at `node` in `path`, fits its base."""
-    for member, complaint in complaints(cls, base):
+    for member, complaint in misfits(cls, base):
         raise UserError(f"{path}, line {_line(node, member)}: {complaint}")
 
 
-def complaints(cls: type, base: type) -> Iterator[tuple[str, str]]:
+def misfits(cls: type, base: type) -> Iterator[tuple[str, str]]:
     """What is wrong: the member, dotted if nested, and the matter in words."""
     public = [name for name in vars(base) if callable(getattr(base, name)) and not name.startswith("_")]
     hooks = [name for name in public if name not in NO_HOOKS]

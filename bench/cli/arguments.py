@@ -26,7 +26,7 @@ def whole(text: str) -> int:
     return _within(value, text)
 
 
-def number(text: str) -> float:
+def finite(text: str) -> float:
     """Return a finite number. Raises `ArgumentTypeError`, which names the option."""
     try:
         value = float(text)
@@ -85,9 +85,9 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     """Add by what cells are run, and what a cell is given."""
     add = parser.add_argument
     add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
-    add("--memory-per-cell", type=number, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
+    add("--memory-per-cell", type=finite, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
     add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
-    add("--time-limit", type=number, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    add("--time-limit", type=finite, metavar="MIN", help="stop a cell after so many minutes (default: never)")
     add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
 
 
@@ -97,7 +97,7 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=whole, metavar="N", help="another budget than the recipe's; the table will say so")
     add("--workers", type=whole, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
     add("--threads", type=whole, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
-    add("--gpus-per-cell", type=number, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
+    add("--gpus-per-cell", type=finite, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
     add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     known = "; ".join(f"{name}: {what}" for name, what in PRECISIONS.items())
     add("--precision", default="fp32", metavar="P", help=f"{known} (default: %(default)s)")

@@ -34,7 +34,7 @@ from bench.cli.parser import Parser
 from bench.config import nearest
 from bench.core import UserError
 from bench.installation import program
-from bench.text import one_line
+from bench.text import for_terminal
 
 COMMANDS = {  # the module of each, in bench.cli.commands; imported only when it is called
     "run": "run",
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = command.main(args)
         return code
     except UserError as error:
-        print(f"{program().split()[-1]}: {one_line(str(error))}", file=sys.stderr)
+        print(f"{program().split()[-1]}: {for_terminal(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.config import nearest, parse, require
+from bench.config import nearest, parse_value, require
 from bench.core import PRECISIONS, PROTOCOLS, UserError
 from bench.execution import machine, store
 from bench.tools import tuned_recipe
@@ -46,7 +46,7 @@ def make_request(args: argparse.Namespace) -> Request:
         name, _, field = place.rpartition(".")  # the name of a variant may have a dot
         if not (name and field and equals):
             raise UserError(f"--set takes METHOD.FIELD=VALUE or BENCHMARK.OPTION=VALUE, not '{item}'")
-        parsed = parse(value)
+        parsed = parse_value(value)
         own = given.setdefault(name, {})
         require(own.get(field, parsed) == parsed, f"--set {name}.{field} is given two values")
         own[field] = parsed
@@ -65,7 +65,7 @@ def from_recipe(
 ) -> dict[str, dict[str, Any]]:
     """What `--recipe` sets for the methods and benchmarks of the request."""
     known = [*args.catalog.available("Method"), *args.catalog.available("Benchmark")]
-    found = tuned_recipe.read(args.recipe, benchmarks, protocols, [*known, *args.catalog.variants()])
+    found = tuned_recipe.read_user_recipe(args.recipe, benchmarks, protocols, [*known, *args.catalog.variants()])
     return {name: table for name, table in found.items() if name in (*methods, *benchmarks)}
 
 

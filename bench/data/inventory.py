@@ -12,7 +12,7 @@ from bench.installation import program
 ADVICE = "`{} data --prepare` downloads what may be downloaded, and makes the prepared arrays"
 
 
-def report(benchmarks: Sequence[Benchmark], folder: Path, prepare: bool) -> Iterator[tuple[str, bool]]:
+def data_report(benchmarks: Sequence[Benchmark], folder: Path, prepare: bool) -> Iterator[tuple[str, bool]]:
     """Yield lines for a person, each with whether it tells of no failure. Only with `prepare` is anything written.
 
     A source of several benchmarks comes once; a benchmark without one says for itself how its data is.

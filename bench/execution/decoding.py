@@ -96,7 +96,7 @@ def encode(result: Result) -> str:
 
 def decode(content: bytes) -> Result:
     """Return the result that `encode` made the content of. Raises ValueError."""
-    raw = parse(content)
+    raw = parse_json(content)
     if raw.get("schema", SCHEMA) != SCHEMA:  # of which the checksum, too, may be another
         raise OtherSchemaError(f"has schema {raw['schema']!r}, this version reads {SCHEMA}")
     return result_of(verified(raw))
@@ -150,10 +150,10 @@ def seal(raw: Object) -> str:
 
 def unseal(content: bytes) -> Object:
     """Return the object that `seal` made the content of. Raises ValueError."""
-    return verified(parse(content))
+    return verified(parse_json(content))
 
 
-def parse(content: bytes) -> Object:
+def parse_json(content: bytes) -> Object:
     """Return the object that JSON in UTF-8 holds, checksum and all. Raises ValueError."""
     try:
         raw = json.loads(

@@ -50,13 +50,13 @@ class Keeper:
         """Write a result, and remove the checkpoint of a finished cell: before it, where that makes the room."""
         checkpoint = store.checkpoint(store.checkpoints(self.folder), result.cell)
         try:
-            store.save(result, self.folder)
+            store.save_result(result, self.folder)
         except OSError as error:
             in_the_way = error.errno in FULL and result.error is None and checkpoint.exists()
             if not in_the_way:
                 raise
             files.remove(checkpoint)
-            store.save(result, self.folder)
+            store.save_result(result, self.folder)
         if result.error is None:
             files.remove(checkpoint)
 
@@ -77,7 +77,7 @@ def succeeded(result: Result) -> bool:
     return result.error is None
 
 
-def run(
+def run_grid(
     pending: Sequence[Cell],
     done: Sequence[Result],
     resources: Resources,

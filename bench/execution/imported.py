@@ -13,7 +13,7 @@ from bench import files
 from bench.config import nearest, require
 from bench.core import Benchmark, Cell, Result, UserError
 from bench.execution import store
-from bench.execution.matrix_file import Grid, number, read_grid
+from bench.execution.matrix_file import Grid, number_or_missing, read_grid
 
 Matrix = list[list[float | None]]
 ZEROS = ("measured", "unmeasured")  # what zeros above the diagonal are
@@ -44,7 +44,7 @@ def read_matrix(path: Path, reading: Reading = Reading()) -> Matrix:
         grid.places = [list(column) for column in zip(*grid.places, strict=True)]
     matrix: Matrix = []
     for words, places in zip(grid.words, grid.places, strict=True):
-        matrix.append([number(word, place) for word, place in zip(words, places, strict=True)])
+        matrix.append([number_or_missing(word, place) for word, place in zip(words, places, strict=True)])
     if reading.zeros == "unmeasured":
         _forget_zeros(matrix)
     _demand_direction(matrix, reading, path)
@@ -162,4 +162,4 @@ def import_matrix(
     for other in sorted(place.parent.glob(f"seed{seed}-*.json")):
         require(other == place, f"{method} on {benchmark.name}, seed {seed}, is there already: remove {other} first")
     files.check_writable(out)
-    return store.save(result, out)
+    return store.save_result(result, out)

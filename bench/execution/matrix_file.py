@@ -125,7 +125,7 @@ def _square(grid: Grid) -> Grid:
     return grid
 
 
-def number(word: str, where: str) -> float | None:
+def number_or_missing(word: str, where: str) -> float | None:
     """Return a word as a number, None where it stands for a missing one. Raises `UserError`."""
     if word.lower() in BLANK:
         return None

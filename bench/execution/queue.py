@@ -71,7 +71,7 @@ class Agenda:
             if not self.claims.claim(cell.key):
                 continue
             self.waiting.remove(cell)
-            done = store.stored(cell, self.folder)  # since this process last looked
+            done = store.stored_result(cell, self.folder)  # since this process last looked
             if not isinstance(done, Result) or not self.answers(done):
                 return cell
             self.claims.release(cell.key)

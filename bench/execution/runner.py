@@ -139,7 +139,7 @@ class Work:
         if self.checkpoint and self.checkpoint.trouble:
             self.result.environment["checkpoint"] = self.checkpoint.trouble
         self.result.environment["seconds"] = self.seconds
-        self.result.environment["process_peak_bytes"] = peak_bytes(self.resources.device)
+        self.result.environment["process_peak_bytes"] = measure_peak_bytes(self.resources.device)
         return self.result
 
 
@@ -170,7 +170,7 @@ def keep_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def peak_bytes(device: str) -> int:
+def measure_peak_bytes(device: str) -> int:
     """Memory used at most: of the GPU, or by this process, in a serial run's earlier cells too."""
     if device == "cuda":
         import torch

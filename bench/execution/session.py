@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from bench.catalog.catalog import Catalog
-from bench.config import build
+from bench.config import make_settings
 from bench.core import Cell, Task, Training
 from bench.nn import architectures
 from bench.seeding import derive
@@ -43,5 +43,5 @@ def session_of(
         torch.manual_seed(derive(seed, "weights"))
         network = architectures.build(benchmark, cell.training["bn_mode"]).to(device)
         network.precision = cell.precision
-        method = method_class(network, build(method_class.Config, cell.config, cell.method), torch.Generator())
-    return Session(network, method, tasks, build(Training, cell.training, cell.method), seed)
+        method = method_class(network, make_settings(method_class.Config, cell.config, cell.method), torch.Generator())
+    return Session(network, method, tasks, make_settings(Training, cell.training, cell.method), seed)

@@ -100,7 +100,7 @@ def _locked(path: Path) -> bool:
             return True
 
 
-def describe(process: int, note: dict[str, Any]) -> Iterator[str]:
+def describe_grid(process: int, note: dict[str, Any]) -> Iterator[str]:
     """A grid in lines."""
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(note["started"]))
     yield f"grid of {note['total']} cells, process {process}, started {started}"

@@ -12,7 +12,7 @@ from bench.core import Cell, Result
 from bench.execution import decoding
 
 
-def save(result: Result, folder: Path) -> Path:
+def save_result(result: Result, folder: Path) -> Path:
     """Write a result into its place under `folder`."""
     path = folder / result.cell.path
     files.write_text(path, decoding.encode(result))
@@ -29,7 +29,7 @@ def checkpoint(folder: Path, cell: Cell) -> Path:
     return folder / f"{cell.key}.npz"
 
 
-def load(path: Path) -> Result:
+def load_result(path: Path) -> Result:
     """Read a result, and make sure that it is what its name says. Raises ValueError, in words, where it is not."""
     try:
         result = decoding.decode(path.read_bytes())
@@ -50,18 +50,18 @@ def load_all(folder: Path) -> Iterator[Result | str]:
     """Yield every result under `folder`, in order of path; in the place of one that cannot be read, a warning."""
     for path in sorted(folder.glob("*/*/seed*-*.json")):
         try:
-            yield load(path)
+            yield load_result(path)
         except ValueError as error:
             yield str(error)
 
 
-def stored(cell: Cell, folder: Path) -> Result | str | None:
+def stored_result(cell: Cell, folder: Path) -> Result | str | None:
     """Return the result of a cell if there is one; a warning if its file cannot be read."""
     path = folder / cell.path
     if not os.path.lexists(path):
         return None
     try:
-        result = load(path)
+        result = load_result(path)
     except ValueError as error:
         return f"{error}; the cell runs again"
     result.cell = replace(cell, source=result.cell.source)  # the same request, perhaps in other words; the code it ran

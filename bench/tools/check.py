@@ -41,13 +41,13 @@ def _verdict(check: Callable[..., None], run: Callable[[], None], place: str, pa
     try:
         run()
     except (AssertionError, UserError) as error:
-        failure = str(error).replace("\n", " ") or loading.reason(error, path)
+        failure = str(error).replace("\n", " ") or loading.error_with_line(error, path)
     except Exception as error:  # whatever anybody's code may do
-        failure = loading.reason(error, path)
+        failure = loading.error_with_line(error, path)
     return Verdict(check.__name__, place, " ".join(str(inspect.getdoc(check)).split()), failure)
 
 
-def report(words: Sequence[str], catalog: Catalog, data: Path) -> Iterator[tuple[str, bool]]:
+def check_report(words: Sequence[str], catalog: Catalog, data: Path) -> Iterator[tuple[str, bool]]:
     """Lines for a person, each with whether it bears no failure. `words` are plugins, or names of what there is.
 
     A file that cannot be used at all raises `UserError` before any check.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
-from bench.config import build, names
+from bench.config import make_settings, names
 from bench.core import Training, UserError
 from bench.execution.session import session_of
 from bench.nn.network import Network
@@ -85,7 +85,8 @@ def config_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = P
     config: Any = config_class()
     shared = names(config_class) & names(Training)
     assert not shared, f"Config has fields that the training settings have too: {sorted(shared)}"
-    assert build(config_class, dataclasses.asdict(config), name) == config, "Config does not survive a round trip"
+    made = make_settings(config_class, dataclasses.asdict(config), name)
+    assert made == config, "Config does not survive a round trip"
 
 
 def derives_from_method_directly(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:

@@ -89,11 +89,11 @@ def run(
     request = Request(names, streams, listed, epochs, settings or {}, [protocol], precision)
     plan = catalog.plan(request)
     files.check_writable(where)
-    found = [store.stored(cell, where) for cell in plan.cells]
+    found = [store.stored_result(cell, where) for cell in plan.cells]
     done = {r.cell.key: r for r in found if isinstance(r, Result) and r.error is None}
     pending = [cell for cell in plan.cells if cell.key not in done]
     resources = resources or Resources(catalog=catalog, checkpoints=store.checkpoints(where.resolve()))
-    with closing(grid.run(pending, list(done.values()), resources, executor, where)) as events:
+    with closing(grid.run_grid(pending, list(done.values()), resources, executor, where)) as events:
         for event in events:
             if isinstance(event, CellFinished | CellFound):
                 done[event.result.cell.key] = event.result
@@ -126,7 +126,7 @@ def figures(results: Results) -> list[Plot]:
 def report(results: Results, path: str | Path) -> Path:
     """Write the HTML page of a report, and return its path."""
     place = Path(path)
-    reports.write(place, [(r.cell, r) for r in results], sorted({r.cell.seed for r in results}))
+    reports.write_report(place, [(r.cell, r) for r in results], sorted({r.cell.seed for r in results}))
     return place
 
 

@@ -57,7 +57,7 @@ def ask(copies: Pipes, order: str) -> list[Any]:
     return [pipe.recv() for pipe in copies]
 
 
-def measure(pipes: dict[str, Pipes], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
+def measure_stage(pipes: dict[str, Pipes], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
     """The next stage: what is known of each arm, made ready one after the other; and seconds per arm and round, of its
     slowest copy. A first round is not counted."""
     facts = {arm: ask(copies, "next")[0] for arm, copies in pipes.items()}
@@ -95,7 +95,7 @@ def over(seconds: Times, arm: str, yardstick: str) -> dict[str, float]:
     return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
-def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
+def describe_arm(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
     """All that is known of an arm in one stage."""
     epoch, records = statistics.median(seconds[arm]), facts.get("records", [])
     floor = max(facts["flops"] / rates["flops_per_s"], facts["bytes"] / rates["bytes_per_s"]) * facts["steps"]
@@ -117,7 +117,7 @@ def describe(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, f
     }
 
 
-def table(numbers: dict[str, Any]) -> str:
+def profile_table(numbers: dict[str, Any]) -> str:
     """Return a measurement for a terminal: a line per arm, and under what conditions."""
     first, later, task = numbers["first"], numbers["later"], numbers["task"]
     rows = []
@@ -143,25 +143,25 @@ def table(numbers: dict[str, Any]) -> str:
     conditions = [
         f"{numbers['benchmark']}, {numbers['images']}",
         f"{numbers['rounds']} rounds",
-        f"{facts['threads']} threads on {facts['device']}{how(numbers)}",
+        f"{facts['threads']} threads on {facts['device']}{unusual_conditions(numbers)}",
         f"torch {facts['packages']['torch']}",
         f"{rates['flops_per_s'] / 1e9:.0f} GFLOP/s, {rates['bytes_per_s'] / 1e9:.1f} GB/s",
     ]
     return tabulate(rows, headers="keys", floatfmt=".2f") + "\n" + "; ".join(conditions)
 
 
-def how(numbers: dict[str, Any]) -> str:
+def unusual_conditions(numbers: dict[str, Any]) -> str:
     """Return in words what is unusual of a measurement: copies at once, steps that are not captured."""
     copies = f", {numbers['copies']} copies of each arm at once" if numbers["copies"] > 1 else ""
     return copies + (", without CUDA graphs" if numbers["eager"] else "")
 
 
-def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
+def measure_arms(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
     """The whole measurement, as it is written."""
     rates = machine(setting)
     with processes(list(dict.fromkeys([BARE, YARDSTICK, *arms])), setting) as pipes:
-        facts, seconds = zip(*(measure(pipes, rounds) for _ in range(2)), strict=True)
-    stages = [{arm: describe(arm, f[arm], s, rates) for arm in s} for f, s in zip(facts, seconds, strict=True)]
+        facts, seconds = zip(*(measure_stage(pipes, rounds) for _ in range(2)), strict=True)
+    stages = [{arm: describe_arm(arm, f[arm], s, rates) for arm in s} for f, s in zip(facts, seconds, strict=True)]
     return {
         "benchmark": setting.benchmark,
         "images": f"{setting.samples} a task, {facts[0][BARE]['images']}",
@@ -177,6 +177,6 @@ def run(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
     }
 
 
-def write(numbers: dict[str, Any], path: Path) -> None:
+def write_measurement(numbers: dict[str, Any], path: Path) -> None:
     """Write a measurement as JSON."""
     files.write_text(path, json.dumps(numbers, indent=1) + "\n")

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
-from bench.config import build, parse, require
+from bench.config import make_settings, parse_value, require
 from bench.core import Benchmark, DataError, Split, Task, Training
 from bench.data.generated import random_task
-from bench.execution.runner import Resources, keep_memory, peak_bytes, set_arithmetic
+from bench.execution.runner import Resources, keep_memory, measure_peak_bytes, set_arithmetic
 from bench.execution.session import session_of
 from bench.nn import architectures
 from bench.nn.layers import Dropout, LocalResponseNorm
@@ -56,14 +56,14 @@ def serve(pipe: Connection, name: str, setting: Setting) -> None:
     set_arithmetic(Resources(threads=setting.threads))
     if name != BARE:
         keep_memory()  # as `run_cell` does
-    stages = bare(setting) if name == BARE else harness(name, setting)
+    stages = bare_loop(setting) if name == BARE else harness(name, setting)
     epoch: Callable[[], object]
     while (order := pipe.recv()) != "stop":
         if order == "next":
             epoch, facts = next(stages)
             pipe.send(facts)
         elif order == "peak":
-            pipe.send(peak_bytes(setting.device))
+            pipe.send(measure_peak_bytes(setting.device))
         else:
             start = now(device)
             epoch()
@@ -73,10 +73,10 @@ def serve(pipe: Connection, name: str, setting: Setting) -> None:
 def harness(name: str, setting: Setting) -> Iterator[Stage]:
     """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one."""
     name, *settings = name.split(":")
-    user = {key: parse(value) for key, _, value in (text.partition("=") for text in settings)}
+    user = {key: parse_value(value) for key, _, value in (text.partition("=") for text in settings)}
     [cell] = setting.catalog.plan(Request([name], [setting.benchmark], [1], epochs=1, settings={name: user})).cells
     require(not cell.traits["joint"], f"{name} has no later task to measure")
-    _, tasks, _ = tasks_of(setting)
+    _, tasks, _ = tasks_to_measure(setting)
     for t in (0, setting.later - 1):
         session = session_of(cell, setting.catalog, device=setting.device, tasks=tasks[: t + 1])
         session.captured = not setting.eager
@@ -108,10 +108,10 @@ def learn_before(session: Session, t: int) -> list[TaskRecord]:
     return records
 
 
-def bare(setting: Setting) -> Iterator[Stage]:
+def bare_loop(setting: Setting) -> Iterator[Stage]:
     """One epoch of the loop anybody would write, of either task: torch's own layers, in its usual memory format."""
-    training = build(Training, setting.catalog.recipe(setting.benchmark)["training"], setting.benchmark)
-    benchmark, tasks, source = tasks_of(setting)
+    training = make_settings(Training, setting.catalog.recipe(setting.benchmark)["training"], setting.benchmark)
+    benchmark, tasks, source = tasks_to_measure(setting)
     for t in (0, setting.later - 1):
         network = architectures.build(benchmark)
         model = nn.Sequential(plain(network.backbone), network.head(t)).to(setting.device)
@@ -153,7 +153,7 @@ def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], 
     return {"flops": counter.get_total_flops(), "bytes": 4 * (2 * used + (4 + moments) * own)}
 
 
-def tasks_of(setting: Setting) -> tuple[Benchmark, list[Task], str]:
+def tasks_to_measure(setting: Setting) -> tuple[Benchmark, list[Task], str]:
     """The tasks up to the later one, cut to so many training images, and what they are made of."""
     benchmark = setting.catalog.benchmark(setting.benchmark)
     try:

@@ -127,14 +127,14 @@ def main(folder: Path) -> None:
     for path in sorted(folder.glob("*/*/seed*-*.json")):
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["schema"] == 1:
-            new = store.save(rekeyed(raw), folder)
+            new = store.save_result(rekeyed(raw), folder)
             path.unlink()
             print(f"{path} -> {new.name}")
             continue
-        before = store.load(path)
+        before = store.load_result(path)
         after = retold(before)
         if after != before or decoding.CHECKSUM not in raw:
-            store.save(after, folder)
+            store.save_result(after, folder)
             print(f"{path}: written anew")
 
 

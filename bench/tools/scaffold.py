@@ -19,7 +19,7 @@ LONGEST = 100  # letters of a name, so that the test's name is short enough for 
 KINDS: dict[str, Kind] = {"method": "Method", "benchmark": "Benchmark"}
 
 
-def write(kind: str, name: str, catalog: Catalog) -> list[str]:
+def write_extension(kind: str, name: str, catalog: Catalog) -> list[str]:
     """Write the files of a new method or benchmark to the current folder. Return what to tell. Raises `UserError`."""
     if kind not in KINDS:
         raise nearest("kind", kind, KINDS)

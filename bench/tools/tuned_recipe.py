@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Ranked = dict[str, "list[Outcome]"]  # by method, best first
 
 
-def rank(outcomes: Sequence[Outcome]) -> Ranked:
+def rank_outcomes(outcomes: Sequence[Outcome]) -> Ranked:
     """Failures are last; of equals the recipe stands first, then the one sampled first."""
     ranked: Ranked = {outcome.trial.method: [] for outcome in outcomes}
     for outcome in sorted(outcomes, key=lambda o: (o.error is not None, 0 if o.error else -o.score, o.trial.number)):
@@ -30,7 +30,7 @@ def rank(outcomes: Sequence[Outcome]) -> Ranked:
     return ranked
 
 
-def listings(ranked: Ranked, request: Request, search: Search) -> list[Listing]:
+def trial_listings(ranked: Ranked, request: Request, search: Search) -> list[Listing]:
     """A table of the trials of each method, then one of the best settings against the recipe's."""
     from bench.analysis.compare import Listing
 
@@ -88,7 +88,7 @@ def stem(request: Request) -> str:
     return "-".join([benchmark, *facts])
 
 
-def read(
+def read_user_recipe(
     path: Path, benchmarks: Sequence[str], protocols: Sequence[str], known: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
     """The settings in a recipe of the user's, by method or benchmark. One that a search wrote names the benchmark and

@@ -149,7 +149,7 @@ def _save(trial: Trial, results: Sequence[Result], folder: Path) -> Outcome:
     return _outcome(trial, results)
 
 
-def stored(trial: Trial, folder: Path) -> Outcome | str | None:
+def stored_outcome(trial: Trial, folder: Path) -> Outcome | str | None:
     """Return the outcome of a trial if there is one; a warning if its file cannot be used."""
     path = folder / trial.path
     if not os.path.lexists(path):
@@ -193,7 +193,7 @@ SILENCE = {
 }
 
 
-def run(trials: Sequence[Trial], resources: Resources, folder: Path, tell: Callable[[Outcome], None]) -> None:
+def run_trials(trials: Sequence[Trial], resources: Resources, folder: Path, tell: Callable[[Outcome], None]) -> None:
     """Run trials under Ray Tune, `workers` at a time; each is stored by its worker, then told of here."""
     os.environ.update(SILENCE)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told of
@@ -206,7 +206,7 @@ def run(trials: Sequence[Trial], resources: Resources, folder: Path, tell: Calla
 
         class Tell(tune.Callback):
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-                outcome = stored(planned[trial.config["number"]], out)
+                outcome = stored_outcome(planned[trial.config["number"]], out)
                 assert isinstance(outcome, Outcome)
                 tell(outcome)
 

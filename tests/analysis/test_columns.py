@@ -66,7 +66,7 @@ def test_table_figure_and_frame_agree_on_every_cost(tmp_path: Path) -> None:
     bars = {name: drawn[panel][0].get_width() for name, panel in PANELS.items()}
     assert bars == pytest.approx({name: shown[name] for name in PANELS})
     assert shown == pytest.approx({"stored": 30, "seconds": 2, "trainable": 2.5, "state": 4, "old": 0.6})
-    store.save(result, tmp_path)
+    store.save_result(result, tmp_path)
     row = frames.load_results(tmp_path).iloc[0]
     names = {
         "stored": "stored",

@@ -34,7 +34,7 @@ def folder(tmp_path: Path, make_result: Make) -> Path:
         make_result("c", 0, traits={"imported": True}),
     ):
         result.tasks = [{"state_bytes": 8, "trainable": 5, "old_samples_read": n} for n in (0, 3)]
-        store.save(result, tmp_path / "out")
+        store.save_result(result, tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -58,7 +58,7 @@ def test_one_row_a_cell(folder: Path, make_result: Make) -> None:
 def test_the_precision_is_a_column(folder: Path, make_result: Make) -> None:
     reduced = make_result("a", 0, precision="bf16")
     reduced.tasks = []
-    store.save(reduced, folder)
+    store.save_result(reduced, folder)
     rows = load(folder)
     assert sorted(rows[(rows["method"] == "a") & (rows["seed"] == 0)]["precision"]) == ["bf16", "fp32"]
     assert set(bench.load_matrices(folder)["precision"]) == {"fp32", "bf16"}
@@ -67,7 +67,7 @@ def test_the_precision_is_a_column(folder: Path, make_result: Make) -> None:
 def test_a_result_without_a_cost_record(folder: Path, make_result: Make) -> None:
     result = make_result("bare", 0)
     result.tasks, result.environment = [], {}
-    store.save(result, folder)
+    store.save_result(result, folder)
     row = load(folder).set_index("method").loc["bare"]
     assert row[["state_bytes", "trainable", "seconds"]].isna().all()
 
@@ -83,7 +83,7 @@ def test_matrices_in_long_form(folder: Path) -> None:
 def test_what_has_changed_since_is_a_column_and_damaged_files_are_a_warning(folder: Path, make_result: Make) -> None:
     edited = make_result("gpm", 0, benchmark="toy", source={"method": "another"})
     edited.tasks = []
-    store.save(edited, folder)
+    store.save_result(edited, folder)
     changed = load(folder).set_index("method")["changed"]
     assert "the method's code" in changed["gpm"]
     assert set(changed[["a", "b", "c"]].tolist()) == {""}  # imported, or not known here
@@ -146,7 +146,7 @@ def test_an_imported_matrix_is_a_marked_row(command: Command, tmp_path: Path) ->
     answer = bring(command, tmp_path, TOY)
     assert (answer.code, answer.err) == (0, "")
     path = Path(answer.out.split(": ")[1].strip())
-    result = store.load(path)
+    result = store.load_result(path)
     assert result.matrix == [[0.9, None, None], [0.8, 0.85, None], [0.7, 0.88, 0.95]]
     assert Today(Catalog()).changes(result.cell) == ()
     assert str(tmp_path) not in path.read_text()  # no path of this machine
@@ -177,7 +177,7 @@ def test_another_matrix_of_the_same_cell_is_not_replaced(command: Command, tmp_p
 def test_a_cell_of_an_imported_matrix_can_win(command: Command, tmp_path: Path, make_result: Make) -> None:
     bring(command, tmp_path, TOY)
     other = make_result("a", 3, benchmark="toy", acc=10, traits={"imported": True})
-    store.save(other, tmp_path / "out")
+    store.save_result(other, tmp_path / "out")
     assert "**84.33**" in command("table", "--out", tmp_path / "out", "--metric", "acc").out
 
 

@@ -145,7 +145,7 @@ def row_of(mean: str = "70.00", sd: str = "1.00", setting: str = "5 runs", **mor
 
 
 def line_of(row: Row, results: Sequence[Result], protocol: str = "published") -> Line:
-    [line] = paper.compare([row], results, protocol, ["acc"], ["split_cifar100"], ["gpm"])
+    [line] = paper.beside_results([row], results, protocol, ["acc"], ["split_cifar100"], ["gpm"])
     return line
 
 
@@ -229,7 +229,7 @@ def stored(tmp_path: Path) -> Path:
     short = Catalog().plan(plan.Request(["ness"], ["split_cifar100"], [1], epochs=5))[0]
     for cell, acc in zip([*whole, *short], (0.71, 0.73, 0.6), strict=True):
         matrix = [[acc if j <= i else None for j in range(10)] for i in range(10)]
-        store.save(Result(cell, matrix, [{"task": t} for t in range(10)]), tmp_path)
+        store.save_result(Result(cell, matrix, [{"task": t} for t in range(10)]), tmp_path)
     return tmp_path
 
 
@@ -334,7 +334,7 @@ def test_an_unknown_paper_in_python() -> None:
 
 def test_settings_that_differ_get_a_column() -> None:
     rows = [row_of(setting=f"5 runs; capacity {share}%", method=name) for share, name in ((100, "GPM"), (130, "B"))]
-    lines = paper.compare(rows, [], "published", ["acc"], ["split_cifar100"], ["gpm"])
+    lines = paper.beside_results(rows, [], "published", ["acc"], ["split_cifar100"], ["gpm"])
     [listing] = paper_table.listings(lines, "published", "md")
     assert listing.header[2] == "setting" and [row[2] for row in listing.rows] == ["capacity 100%", "capacity 130%"]
     assert "5 runs; ours" in listing.caption

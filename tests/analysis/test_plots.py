@@ -140,14 +140,14 @@ def test_costs_that_were_not_measured_have_no_bar(make_result: Make) -> None:
 def test_nothing_global_is_changed(runs: Runs, tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     figure.to_svg(plots.average(runs))
-    figure.save(plots.trade_off(runs), tmp_path, ["pdf", "png"])
+    figure.save_figure(plots.trade_off(runs), tmp_path, ["pdf", "png"])
     assert dict(matplotlib.rcParams) == before
     assert {path.suffix for path in tmp_path.iterdir()} == {".pdf", ".png"}
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("pdf", b"%PDF"), ("png", b"\x89PNG")])
 def test_a_figure_is_saved_in_the_format_asked_for(runs: Runs, tmp_path: Path, suffix: str, start: bytes) -> None:
-    figure.save(plots.average(runs), tmp_path, [suffix])
+    figure.save_figure(plots.average(runs), tmp_path, [suffix])
     [path] = tmp_path.iterdir()
     assert path.name == f"stream-average.{suffix}" and path.read_bytes().startswith(start)
 

@@ -68,7 +68,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     results = [*whole, made_up(0, 2, HOSTILE, report=False), failed]
     pairs = report.with_gaps(results, ["whole", "absent"], [])
     path = tmp_path_factory.mktemp("report") / "page.html"
-    report.write(
+    report.write_report(
         path, pairs, [0, 1], ["acc", "bwt"], {"stream": "2 tasks, task-il"}, ["python run_bench.py --methods <all>"],
         unsupported={("other", "stream"): "it needs a <transformer>"},
     )  # fmt: skip
@@ -121,7 +121,7 @@ def test_no_text_becomes_markup(tmp_path: Path, attack: str) -> None:
     names = {hostile("benchmark"): hostile("stream")}
     why = {(hostile("other"), hostile("benchmark")): hostile("reason")}
     changed = {results[0].cell.key: [hostile("change")]}
-    report.write(
+    report.write_report(
         tmp_path / "page.html", pairs, [0, 1], ["acc"], names, [hostile("command")], unsupported=why, changed=changed
     )
     parsed = Page((tmp_path / "page.html").read_text())
@@ -142,7 +142,9 @@ def test_figures_alone_are_trusted() -> None:
 @pytest.mark.slow
 def test_a_row_that_lacks_seeds_says_how_many_it_has(tmp_path: Path) -> None:
     whole, partial = ([made_up(seed, 2, name) for seed in range(n)] for name, n in (("whole", 3), ("partial", 2)))
-    report.write(tmp_path / "page.html", report.with_gaps([*whole, *partial], [], []), [0, 1, 2], ["acc", "state"])
+    report.write_report(
+        tmp_path / "page.html", report.with_gaps([*whole, *partial], [], []), [0, 1, 2], ["acc", "state"]
+    )
     overview = (tmp_path / "page.html").read_text().split("</table>")[0]
     cells = {row: re.findall(r"<td>(.*?)</td>", rest) for row, rest in re.findall(r'"row">(.*?)</th>(.*)', overview)}
     mark = ' <span class="bad">(n=2)</span>'
@@ -191,7 +193,7 @@ def test_figures_are_drawn_once_and_files_only_when_asked_for(
         savefig(self, target, **options)
 
     monkeypatch.setattr(Figure, "savefig", count)
-    report.write(tmp_path / "page.html", report.with_gaps([made_up(0, 2)], [], []), [0], formats=formats)
+    report.write_report(tmp_path / "page.html", report.with_gaps([made_up(0, 2)], [], []), [0], formats=formats)
     html = (tmp_path / "page.html").read_text()
     figures = html.count("<figure>")
     assert Counter(drawn) == {"svg": figures, **dict.fromkeys(formats, figures)} and figures > 0
@@ -211,7 +213,7 @@ def test_protocols_are_kept_apart(tmp_path: Path) -> None:
     published[0].environment["data"], sound[0].environment["data"] = "aaa", "bbb"
     pairs = report.with_gaps([*published, *sound], [], ["elsewhere"])
     unsupported = {("other", name): "it needs a transformer" for name in ("stream", "elsewhere")}
-    report.write(tmp_path / "page.html", pairs, [0, 1], ["acc"], unsupported=unsupported)
+    report.write_report(tmp_path / "page.html", pairs, [0, 1], ["acc"], unsupported=unsupported)
     html = (tmp_path / "page.html").read_text()
     sections = re.findall(r"<h2>(.*?)</h2>", html)
     assert sections == [
@@ -231,7 +233,7 @@ def test_precisions_are_kept_apart(tmp_path: Path) -> None:
     exact = [made_up(seed, 2, "own") for seed in range(2)]
     reduced = [replace(r, cell=replace(r.cell, precision="bf16")) for r in exact]
     pairs = report.with_gaps([*exact, *reduced], [], ["elsewhere"])
-    report.write(tmp_path / "page.html", pairs, [0, 1], ["acc"])
+    report.write_report(tmp_path / "page.html", pairs, [0, 1], ["acc"])
     html = (tmp_path / "page.html").read_text()
     sections = re.findall(r"<h2>(.*?)</h2>", html)
     assert sections == ["Missing and failed", "stream", "stream (bf16)", "elsewhere", "elsewhere (bf16)", "Manifest"]
@@ -252,7 +254,7 @@ def test_names_that_make_the_same_file_name_are_kept_apart() -> None:
 
 def test_nothing_finished_is_a_page_too(make_result: Make, tmp_path: Path) -> None:
     pairs = report.with_gaps([make_result(error="E: boom")], [], ["elsewhere"])
-    report.write(tmp_path / "page.html", pairs, [0])
+    report.write_report(tmp_path / "page.html", pairs, [0])
     text = Page((tmp_path / "page.html").read_text()).text
     assert "No finished run" in text and "failed: a on bench, seed 0: E: boom" in text
     assert "missing: a on elsewhere, every seed" in text
@@ -270,7 +272,7 @@ def test_commands_are_those_of_the_manifests(make_result: Make, tmp_path: Path) 
 def test_the_verb(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     out = tmp_path / "results"
     (cell,), _ = Catalog().plan(plan.Request(["finetune"], ["toy"], [0], epochs=1))
-    store.save(replace(made_up(0, 2, report=False), cell=cell), out)
+    store.save_result(replace(made_up(0, 2, report=False), cell=cell), out)
     words = ("--methods", "finetune,ewc", "--bench", "toy", "--seeds", "0,1", "--figures", "pdf")
     code, told, _ = command("report", "--out", out, *words)
     assert (code, told) == (0, f"report: {out / 'report.html'}\n")

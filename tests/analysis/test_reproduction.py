@@ -206,7 +206,7 @@ def test_the_verb_runs_resumes_and_writes(command: Any, write: Callable[..., Pat
 
 def test_a_dry_run_tells_what_each_row_lacks(command: Any, write: Callable[..., Path], tmp_path: Path) -> None:
     write()
-    store.save(results_of(cells_of("gpm")[:1], 0.6)[0], tmp_path / "out")
+    store.save_result(results_of(cells_of("gpm")[:1], 0.6)[0], tmp_path / "out")
     answer = command("reproduce", "tiny:main", "--dry-run", "--out", tmp_path / "out")
     assert answer.code == 0 and "4 cells: 1 done, 3 to run" in answer.out
     rows = {tuple(word.strip() for word in line.split("|")[1:-1]) for line in answer.out.splitlines() if "|" in line}

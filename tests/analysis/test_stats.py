@@ -128,7 +128,7 @@ def test_critical_differences_are_demsars(methods: int, q: float) -> None:
 
 def test_ranks_and_friedman_by_hand() -> None:
     scores = np.array([[3, 2, 1], [9, 9, 1], [0.3, 0.2, 0.1]])
-    assert stats.ranks(scores).tolist() == [[1, 2, 3], [1.5, 1.5, 3], [1, 2, 3]]
+    assert stats.rank_scores(scores).tolist() == [[1, 2, 3], [1.5, 1.5, 3], [1, 2, 3]]
     perfect = np.array([[3, 2, 1]] * 4)  # chi-square = 8 with 2 degrees of freedom
     assert stats.friedman(perfect) == pytest.approx(np.exp(-8 / 2))
 
@@ -155,7 +155,7 @@ def test_what_differs_is_marked(make_result: Make) -> None:
     up, down = [a + 5 for a in base], [a - 1 for a in base]
     noise = [a + d for a, d in zip(base, (1, -1, 2, -2, 1, -1), strict=True)]
     plain = table(make_result, {"base": base, "up": up, "down": down, "noise": noise})
-    compared, listing = compare.compare(plain, "base", 0.05)
+    compared, listing = compare.mark_differences(plain, "base", 0.05)
     assert marks(compared) == {"base": "", "up": "↑", "down": "↓", "noise": ""}
     assert "sign-flip" in compared.notes[-1]
     assert "n = 6" in compared.notes[-1]
@@ -169,17 +169,19 @@ def test_what_differs_is_marked(make_result: Make) -> None:
 
 
 def test_five_seeds_are_too_few_and_the_table_says_so(make_result: Make) -> None:
-    compared, listing = compare.compare(table(make_result, {"a": [50] * 5, "b": [90] * 5}), "a", 0.05)
+    compared, listing = compare.mark_differences(table(make_result, {"a": [50] * 5, "b": [90] * 5}), "a", 0.05)
     assert marks(compared) == {"a": "", "b": ""}
     for part in ("Nothing is marked", "5 common seeds", "0.0625", "0.05", "takes 6"):
         assert part in compared.notes[-1]
     assert listing.rows[0][5:] == ["0.0625", "0.0625", "5"]
-    assert marks(compare.compare(compared, "a", 0.1)[0])["b"] == "↑"
+    assert marks(compare.mark_differences(compared, "a", 0.1)[0])["b"] == "↑"
 
 
 def test_random_choices_of_signs_are_told(make_result: Make) -> None:
     def told(seeds: int) -> list[bool]:
-        compared, listing = compare.compare(table(make_result, {"a": [50] * seeds, "b": [60] * seeds}), "a", 0.05)
+        compared, listing = compare.mark_differences(
+            table(make_result, {"a": [50] * seeds, "b": [60] * seeds}), "a", 0.05
+        )
         assert marks(compared)["b"] == "↑"
         return [f"Beyond {stats.LIMIT} seeds" in text for text in (compared.notes[-1], listing.caption)]
 
@@ -191,48 +193,48 @@ def test_only_common_seeds_are_compared(make_result: Make) -> None:
     ours = [make_result("a", seed, acc=10 * seed) for seed in range(3)]
     theirs = [make_result("b", seed, acc=10 * seed + 1) for seed in (1, 2, 7)]
     both = summarize([(r.cell, r) for r in ours + theirs], ["acc"], seeds=[0, 1, 2, 7])
-    _, listing = compare.compare(both, "a", 0.05)
+    _, listing = compare.mark_differences(both, "a", 0.05)
     assert (listing.rows[0][3], listing.rows[0][7]) == ("+1.00", "2")
     apart = summarize([(r.cell, r) for r in (ours[0], theirs[2])], ["acc"])
-    assert compare.compare(apart, "a", 0.05)[1].rows[0][3:] == ["--", "--", "--", "--", "0"]
+    assert compare.mark_differences(apart, "a", 0.05)[1].rows[0][3:] == ["--", "--", "--", "--", "0"]
 
 
 def test_a_reference_is_named_without_its_marks(make_result: Make) -> None:
     reader = table(make_result, {"reader": [50]}, traits={"reads_old_data": True})
     assert reader.rows == ["reader †"]
-    assert compare.compare(reader, "reader", 0.05)[1].rows == []
+    assert compare.mark_differences(reader, "reader", 0.05)[1].rows == []
     with pytest.raises(UserError, match="unknown row in --compare 'raeder': did you mean 'reader'"):
-        compare.compare(reader, "raeder", 0.05)
+        compare.mark_differences(reader, "raeder", 0.05)
     for alpha in (0.0, 1.0, float("nan")):
         with pytest.raises(UserError, match="alpha"):
-            compare.compare(reader, "reader", alpha)
+            compare.mark_differences(reader, "reader", alpha)
 
 
 def test_ranks_over_benchmarks(make_result: Make) -> None:
     accs = {"worst": [10.0], "best": [90.0], "middle": [50.0]}
-    few = compare.rank(table(make_result, accs, ("one", "two")), "acc", 0.05)
+    few = compare.rank_rows(table(make_result, accs, ("one", "two")), "acc", 0.05)
     assert few.rows == [["best", "1", "1", "1.00"], ["middle", "2", "2", "2.00"], ["worst", "3", "3", "3.00"]]
     assert "No critical difference: it takes at least 3 benchmarks, not 2" in few.caption
-    many = compare.rank(table(make_result, accs, tuple("abcdef")), "acc", 0.05)
+    many = compare.rank_rows(table(make_result, accs, tuple("abcdef")), "acc", 0.05)
     assert f"{stats.critical_difference(3, 6):.2f} over 6 benchmarks" in many.caption
     assert "Friedman test: p = 0.00248" in many.caption  # exp(-6): chi-square is 12 with 2 degrees of freedom
-    three = compare.rank(table(make_result, {"a": [1.0], "b": [2.0]}, tuple("abc")), "acc", 0.05)
+    three = compare.rank_rows(table(make_result, {"a": [1.0], "b": [2.0]}, tuple("abc")), "acc", 0.05)
     assert "no two of 2 methods can differ" in three.caption
 
 
 def test_only_complete_rows_that_compete_are_ranked(make_result: Make) -> None:
     whole = table(make_result, {"a": [50, 50], "b": [60, 60], "half": [99]})
-    listing = compare.rank(whole, "acc", 0.05)
+    listing = compare.rank_rows(whole, "acc", 0.05)
     assert [row[0] for row in listing.rows] == ["b", "a"]
     assert listing.caption.endswith("half.")
-    bound = compare.rank(replace(whole, upper=frozenset({"b"})), "acc", 0.05)
+    bound = compare.rank_rows(replace(whole, upper=frozenset({"b"})), "acc", 0.05)
     assert [row[0] for row in bound.rows] == ["a"]
     assert "at least 2 methods" in bound.caption
 
 
 @pytest.mark.parametrize("form", render.FORMATS)
 def test_listings_in_every_format(make_result: Make, form: str) -> None:
-    _, listing = compare.compare(table(make_result, {"my_a": [50, 60], "my_b": [51, 62]}), "my_a", 0.05)
+    _, listing = compare.mark_differences(table(make_result, {"my_a": [50, 60], "my_b": [51, 62]}), "my_a", 0.05)
     for text in (render.show_listing(listing, form), render.show_listing(replace(listing, rows=[]), form)):
         assert "p sign-flip" in text
     assert render.show_listing(listing, "csv").splitlines()[1].startswith("bench,ACC,my_b,+1.50,")

@@ -359,7 +359,7 @@ def digits(make_result: Make, tmp_path: Path) -> Path:
         for seed in range(6):
             result = make_result(method, seed, acc=acc + seed, benchmark="toy", traits={"imported": True}, training={})
             result.tasks = []
-            store.save(result, tmp_path)
+            store.save_result(result, tmp_path)
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from bench.analysis.table import Table, summarize
 from bench.cli import options
 from bench.core import Result
 from bench.execution import store
-from bench.text import one_line, printable, spans
+from bench.text import for_terminal, printable, spans
 
 Make = Callable[..., Result]
 NAMES = [
@@ -102,12 +102,14 @@ def test_captions_and_notes_are_lines(make_result: Make) -> None:
 def test_a_folder_of_hostile_names_moves_no_cursor(command: Any, make_result: Make, tmp_path: Path) -> None:
     """Whoever was sent a folder of results looks at it."""
     for seed, name in enumerate(["\x1b[2Jgone", "a\nwarning: b", "=1+1"]):
-        store.save(make_result(name, seed, benchmark="toy", traits={"imported": True}, training={}), tmp_path)
-        store.save(make_result(name, seed, benchmark="toy"), tmp_path / "unknown")
+        store.save_result(make_result(name, seed, benchmark="toy", traits={"imported": True}, training={}), tmp_path)
+        store.save_result(make_result(name, seed, benchmark="toy"), tmp_path / "unknown")
     for form in ("md", "csv", "latex"):
         answer = command("table", "--out", tmp_path, "--format", form, "--metric", "acc")
         assert answer.code == 0 and answer.out.replace("\n", "").isprintable()
-    store.save(make_result("theirs", 0, benchmark="toy", traits={"imported": True}, training={}), tmp_path / "unknown")
+    store.save_result(
+        make_result("theirs", 0, benchmark="toy", traits={"imported": True}, training={}), tmp_path / "unknown"
+    )
     answer = command("table", "--out", tmp_path / "unknown")
     assert answer.code == 0 and answer.err.count("\n") == 1 and r"\x1b[2Jgone" in answer.err
 
@@ -130,9 +132,9 @@ def test_spans_are_read_back() -> None:
 
 
 def test_a_line_for_a_terminal() -> None:
-    assert one_line("± – é 数") == "± – é 数"
-    assert one_line("a\nb\x1b[0m\udcff\u2028") == r"a\nb\x1b[0m\udcff\u2028"
-    long = one_line(f"see {'x' * 5000} there")
+    assert for_terminal("± – é 数") == "± – é 数"
+    assert for_terminal("a\nb\x1b[0m\udcff\u2028") == r"a\nb\x1b[0m\udcff\u2028"
+    long = for_terminal(f"see {'x' * 5000} there")
     assert len(long) < 300 and long.endswith("x there") and "[4800 characters left out]" in long
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import installation
-from bench.catalog.declarations import declared, outline
+from bench.catalog.declarations import declared_class, outline
 
 PLAN = """
 import json, sys
@@ -138,7 +138,7 @@ def test_what_does_not_run_in_part_is_imported_whole(tmp_path: Path, top: str, b
     path = tmp_path / "own.py"
     indented = "".join(f"    {line}\n" for line in body.splitlines())
     path.write_text(f"{HEADER}{top}\n\nclass Own(Method):\n{indented}")
-    assert declared(path, "Own") is None
+    assert declared_class(path, "Own") is None
     code = (
         "import sys, pathlib; from bench.catalog.catalog import Catalog\n"
         f"cls = Catalog.of([{str(path)!r}]).declaration('own')\n"

@@ -98,8 +98,8 @@ def test_results_under_one_label_are_told_apart_by_what_they_were_run_with() -> 
 
 def test_the_words_of_a_request_do_not_change_what_was_run(tmp_path: Path) -> None:
     cell = cell_of()
-    store.save(Result(replace(cell, source={**cell.source, "method": "0" * 12}), [[0.5]]), tmp_path)
-    found = store.stored(cell, tmp_path)
+    store.save_result(Result(replace(cell, source={**cell.source, "method": "0" * 12}), [[0.5]]), tmp_path)
+    found = store.stored_result(cell, tmp_path)
     assert isinstance(found, Result)
     assert Today(Catalog()).changes(found.cell) == ("the method's code",)
 

@@ -242,12 +242,12 @@ def test_a_method_brings_its_settings_and_the_recipe_stands_above_them(plugin: C
         [cell] = catalog.plan(Request(["brings"], [benchmark], [0], protocols=[protocol])).cells
         configs.append((*cell.config.values(), cell.training["lr"]))
     assert configs == [(2, 1, 1, 0.5), (2, 3, 1, 0.5), (1, 1, 1, 0.1)]
-    above = recipes.read("x", None, {"brings": path.with_suffix(".toml")})
+    above = recipes.read_recipe("x", None, {"brings": path.with_suffix(".toml")})
     assert above == {}
     file = path.with_name("x.toml")
     file.write_text("[brings]\na = 9\n")
     path.with_suffix(".toml").write_text("[x]\na = 2\nc = 2\n")
-    assert recipes.read("x", file, {"brings": path.with_suffix(".toml")}) == {"brings": {"a": 9, "c": 2}}
+    assert recipes.read_recipe("x", file, {"brings": path.with_suffix(".toml")}) == {"brings": {"a": 9, "c": 2}}
 
 
 def test_a_method_brings_variants_of_its_own(plugin: Callable[..., Path], command: Callable[..., Any]) -> None:

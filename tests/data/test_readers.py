@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import os
 import pickle
 import re
@@ -178,11 +179,16 @@ def pickled(path: Path) -> Reader:
     return lambda p: readers.read_images(p, 8)
 
 
-FILES = pytest.mark.parametrize("write", [mat, tar, zipped, pickled])
+BY_OURS = [tar, zipped, pickled]
 
 
-@FILES
-@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9, 0.98])
+def with_mat(values: list[Any]) -> list[Any]:
+    """Return every file with every value; a .mat, which takes a process each, is slow but for the first value."""
+    mats = [pytest.param(mat, value, marks=pytest.mark.slow if i else ()) for i, value in enumerate(values)]
+    return [*mats, *itertools.product(BY_OURS, values)]
+
+
+@pytest.mark.parametrize(("write", "share"), with_mat([0.3, 0, 0.01, 0.9, 0.98]))
 def test_a_truncated_file(tmp_path: Path, write: Callable[[Path], Reader], share: float) -> None:
     path = tmp_path / "file"
     read = write(path)
@@ -214,8 +220,7 @@ def test_a_damaged_byte_raises_nothing_but_data_errors(
     assert refusals > 20
 
 
-@FILES
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x80\x04."])
+@pytest.mark.parametrize(("write", "content"), with_mat([b"<html>not found</html>", b"", b"\x80\x04."]))
 def test_another_file(tmp_path: Path, write: Callable[[Path], Reader], content: bytes) -> None:
     path = tmp_path / "file"
     read = write(path)

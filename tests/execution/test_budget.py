@@ -22,7 +22,7 @@ from bench.execution.forecast.budget import (
     HERE,
     Forecast,
     Guess,
-    describe,
+    describe_forecast,
     foresee,
     measured,
     shared,
@@ -70,18 +70,18 @@ def result_of(cell: Cell, seconds: float = 10, training: float = 8, **environmen
 def test_it_is_the_mean_of_cells_of_the_kind_measured_on_this_machine(tmp_path: Path) -> None:
     cell, *others = cells_of(seeds=range(4))
     for other, seconds in zip(others, (10, 20), strict=False):
-        store.save(result_of(other, seconds), tmp_path)
-    store.save(result_of(others[2], 1000, cpu="another"), tmp_path)
+        store.save_result(result_of(other, seconds), tmp_path)
+    store.save_result(result_of(others[2], 1000, cpu="another"), tmp_path)
     assert measured(cell, Resources(), tmp_path) == Guess(15, HERE, False)
 
 
 def test_other_epochs_count_where_there_are_no_others_and_are_a_bound(tmp_path: Path) -> None:
     [short], [cell] = cells_of(epochs=2, seeds=[1]), cells_of(epochs=8)
-    store.save(result_of(short, 10, training=6), tmp_path)
+    store.save_result(result_of(short, 10, training=6), tmp_path)
     assert measured(cell, Resources(), tmp_path) == Guess(pytest.approx(10 - 6 + 4 * 6), HERE, True)
     [constant] = cells_of(epochs=8, settings={"finetune": {"patience": 0}})
     assert measured(constant, Resources(), tmp_path) is None, "other settings are another kind"
-    store.save(result_of(replace(cell, seed=1), 77), tmp_path)
+    store.save_result(result_of(replace(cell, seed=1), 77), tmp_path)
     assert measured(cell, Resources(), tmp_path) == Guess(77, HERE, False)
 
 
@@ -91,9 +91,9 @@ def test_published_results_count_as_measured_elsewhere(tmp_path: Path) -> None:
     assert measured(cell, Resources(), out) is None
     facts = result_of(cell, 30)
     del facts.environment["cpu"]  # as in results from before it was stored
-    store.save(facts, published)
+    store.save_result(facts, published)
     assert measured(cell, Resources(), out) == Guess(30, ELSEWHERE, False)
-    store.save(result_of(replace(cell, seed=1), 10), out)
+    store.save_result(result_of(replace(cell, seed=1), 10), out)
     assert measured(cell, Resources(), out) == Guess(10, HERE, False)
 
 
@@ -112,19 +112,19 @@ DIFFERENT = {
 @pytest.mark.parametrize("change", DIFFERENT.values(), ids=DIFFERENT)
 def test_other_work_is_not_counted(tmp_path: Path, change: Callable[[Result], None]) -> None:
     [cell], [other] = cells_of(), cells_of(seeds=[1])
-    store.save(result_of(other), tmp_path)
+    store.save_result(result_of(other), tmp_path)
     assert measured(cell, Resources(), tmp_path) is not None
     result = result_of(other)
     for path in tmp_path.glob("toy/*/*.json"):
         path.unlink()
     change(result)
-    store.save(result, tmp_path)
+    store.save_result(result, tmp_path)
     assert measured(cell, Resources(), tmp_path) is None
 
 
 def test_what_is_not_measured_is_calibrated_once_for_all_seeds(tmp_path: Path, asked: Asked) -> None:
     cells = cells_of("finetune,ewc", seeds=range(3))
-    store.save(result_of(cells[0]), tmp_path)
+    store.save_result(result_of(cells[0]), tmp_path)
     forecast = foresee(cells, Resources(), tmp_path)
     assert asked == [("pace", "ewc"), ("speed", "ewc")]
     assert [(cell.method, guess) for cell, guess in forecast.guesses] == [
@@ -197,29 +197,29 @@ def test_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(machine, "has_bf16", lambda: False)
     forecast = forecast_of(20, 40, 60)
-    assert describe(forecast, Resources(), "serial") == (
+    assert describe_forecast(forecast, Resources(), "serial") == (
         "about 2 min (measured here); with --executor ray --workers 3 at best 70 s; "
         "no bf16 instructions in this CPU; no GPU here"
     )
-    assert describe(forecast, Resources(workers=2), "ray").startswith(
+    assert describe_forecast(forecast, Resources(workers=2), "ray").startswith(
         "about 70 s (measured here); one at a time 2 min; "
     )
-    assert describe(forecast, Resources(workers=0, address="auto"), "ray").startswith(
+    assert describe_forecast(forecast, Resources(workers=0, address="auto"), "ray").startswith(
         "about 2 min of one worker's time"
     )
-    timed = describe(forecast_of(20, 40, bf16=0.5, gpu=0.1), Resources(), "serial")
+    timed = describe_forecast(forecast_of(20, 40, bf16=0.5, gpu=0.1), Resources(), "serial")
     assert timed.endswith("; steps in bf16 would make it 30 s; on the GPU 6 s")
     forecast.guesses[0] = (forecast.guesses[0][0], Guess(20, CALIBRATED, True))
-    assert describe(forecast, Resources(threads=4), "serial").startswith(
+    assert describe_forecast(forecast, Resources(threads=4), "serial").startswith(
         "at most 2 min (1 calibrated, 2 measured here); no bf16"
     )
 
 
 def test_a_gpu_that_is_not_used_is_named_and_one_that_is_used_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "has_cuda", lambda: True)
-    assert describe(forecast_of(20), Resources(), "serial").endswith("there is a GPU: --device cuda")
+    assert describe_forecast(forecast_of(20), Resources(), "serial").endswith("there is a GPU: --device cuda")
     assert (
-        describe(forecast_of(20), Resources(device="cuda"), "serial")
+        describe_forecast(forecast_of(20), Resources(device="cuda"), "serial")
         == "about 20 s (measured here); bf16 was not timed"
     )
 
@@ -241,7 +241,7 @@ def test_a_run_says_it_first_and_computes_the_same(
     timed = command(*words, "--out", tmp_path / "timed")
     assert ": at most 0 s (calibrated); " in timed.out.split("\n")[0] and "bf16 would make it" in timed.out
     assert timed.out.split("\n")[1:] == plain.out.split("\n")[1:]
-    matrices = [store.load(path).matrix for path in sorted(tmp_path.glob("*/toy/gpm/*.json"))]
+    matrices = [store.load_result(path).matrix for path in sorted(tmp_path.glob("*/toy/gpm/*.json"))]
     assert len(matrices) == 2 and matrices[0] == matrices[1]
     done = command(*words, "--out", tmp_path / "timed", "--dry-run").out
     assert done.startswith("1 cells: 1 done, 0 to run (serial, 1 at a time, cpu, CPU threads each: 1)\n")

@@ -203,6 +203,6 @@ def test_a_grid_deletes_the_checkpoint_once_the_result_is_stored(command, tmp_pa
     killed(cell, store.checkpoints(tmp_path), 2)
     answer = command(*words)
     assert answer.code == 0 and not list(store.checkpoints(tmp_path).glob("*"))
-    result = store.load(tmp_path / cell.path)
+    result = store.load_result(tmp_path / cell.path)
     assert result.environment["resumed_after"] == 2
     assert bits(result) == bits(runner.run_cell(cell, runner.Resources()))

@@ -151,9 +151,9 @@ def test_a_copy_under_another_name_is_not_taken(
 ) -> None:
     """As when the file of joint training is put in the place of fine-tuning's."""
     joint, tuned = (make_result(method=name, benchmark="toy") for name in ("joint", "finetune"))
-    source, place = (store.save(result, tmp_path) for result in (joint, tuned))
+    source, place = (store.save_result(result, tmp_path) for result in (joint, tuned))
     place.write_bytes(source.read_bytes())
-    warning = store.stored(tuned.cell, tmp_path)
+    warning = store.stored_result(tuned.cell, tmp_path)
     assert isinstance(warning, str) and "a copy under another name" in warning and str(place) in warning
     answer = command("table", "--out", tmp_path)
     assert answer.code == 0 and answer.err.count("a copy under another name") == 1
@@ -163,7 +163,7 @@ def test_a_copy_under_another_name_is_not_taken(
 @pytest.mark.parametrize("kind", ["folder", "dangling link", "link to itself"])
 def test_something_else_in_the_place_of_a_result(kind: str, make_result: Callable[..., Result], tmp_path: Path) -> None:
     good, other = (make_result(seed=seed) for seed in (0, 1))
-    store.save(good, tmp_path)
+    store.save_result(good, tmp_path)
     place = tmp_path / other.cell.path
     if kind == "folder":
         place.mkdir()
@@ -171,15 +171,15 @@ def test_something_else_in_the_place_of_a_result(kind: str, make_result: Callabl
         place.symlink_to(place if kind == "link to itself" else tmp_path / "nowhere")
     found = list(store.load_all(tmp_path))
     assert found[0] == good and isinstance(found[1], str) and f"{place} cannot be read" in found[1]
-    assert isinstance(store.stored(other.cell, tmp_path), str)
+    assert isinstance(store.stored_result(other.cell, tmp_path), str)
 
 
 def test_damaged_files_end_no_command(command: Any, make_result: Callable[..., Result], tmp_path: Path) -> None:
     """Each is told by one line, and the others stand in the table."""
     contents = [b"", b"[" * 100_000, b'{"schema": 2}', b"\xff", b'{"schema": 3}']
-    store.save(make_result(method="gpm", benchmark="toy", seed=50), tmp_path)
+    store.save_result(make_result(method="gpm", benchmark="toy", seed=50), tmp_path)
     for seed, content in enumerate(contents):
-        store.save(make_result(method="gpm", benchmark="toy", seed=seed), tmp_path).write_bytes(content)
+        store.save_result(make_result(method="gpm", benchmark="toy", seed=seed), tmp_path).write_bytes(content)
     for words in (["table"], ["report"]):
         answer = command(*words, "--out", tmp_path)
         lines = [line for line in answer.err.splitlines() if "seed" in line and "toy/gpm" in line]

@@ -67,7 +67,7 @@ def test_an_agenda_leaves_out_what_another_process_has_and_takes_over_what_it_di
         handed = iter(agenda)
         assert next(handed) == second.cell
         assert next(handed) is None
-        store.save(first, tmp_path)
+        store.save_result(first, tmp_path)
         owner.communicate("")
         assert list(handed) == [None] and [r.cell for r in agenda.found] == [first.cell]
 
@@ -85,7 +85,7 @@ def test_a_cell_whose_owner_died_is_run_here(make_result: Make, tmp_path: Path) 
 
 def test_a_failed_result_of_another_process_is_run_again(make_result: Make, tmp_path: Path) -> None:
     failed = make_result(error="on purpose")
-    store.save(failed, tmp_path)
+    store.save_result(failed, tmp_path)
     with Claims(tmp_path) as claims:
         assert list(Agenda([failed.cell], tmp_path, claims)) == [failed.cell]
 
@@ -133,7 +133,7 @@ def test_a_grid_tells_after_every_cell_what_is_left_for_its_workers(
 
     monkeypatch.setitem(executors.EXECUTORS, "invented", ten_seconds_each)
     resources = Resources(workers=workers, address="elsewhere")  # where data is made ready
-    events = grid.run(cells(make_result, 4), [], resources, "invented", tmp_path)
+    events = grid.run_grid(cells(make_result, 4), [], resources, "invented", tmp_path)
     assert [event.left for event in events if isinstance(event, CellFinished)] == left
 
 

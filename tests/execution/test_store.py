@@ -17,26 +17,26 @@ PUBLISHED = installation.ROOT / "results" / "published"
 
 def test_round_trip(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     result = make_result(acc=61.7, bwt=-3.3, overrides={"epochs": [5, 1]}, traits={"joint": True})
-    path = store.save(result, tmp_path)
+    path = store.save_result(result, tmp_path)
     assert path == tmp_path / "bench" / "a" / f"seed0-{result.cell.key}.json"
-    assert store.load(path) == result
+    assert store.load_result(path) == result
     assert list(store.load_all(tmp_path)) == [result]
-    assert store.stored(result.cell, tmp_path) == result
+    assert store.stored_result(result.cell, tmp_path) == result
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays
 
 
 def test_an_error_is_kept_with_its_traceback(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     failed = replace(make_result(error="ValueError: é ± \u2028"), traceback="Traceback\n  line\n")
-    assert store.load(store.save(failed, tmp_path)) == failed
+    assert store.load_result(store.save_result(failed, tmp_path)) == failed
 
 
 def test_numbers_survive_to_the_last_bit(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     result = replace(make_result(), matrix=[[0.1 + 0.2, None], [1 / 3, 2**-40]])
-    assert store.load(store.save(result, tmp_path)).matrix == result.matrix
+    assert store.load_result(store.save_result(result, tmp_path)).matrix == result.matrix
 
 
 def test_a_cell_that_was_never_run(tmp_path: Path, make_result: Callable[..., Result]) -> None:
-    assert store.stored(make_result().cell, tmp_path) is None
+    assert store.stored_result(make_result().cell, tmp_path) is None
     assert list(store.load_all(tmp_path / "nowhere")) == []
 
 
@@ -62,15 +62,15 @@ def without_cell(text: str) -> str:
 def test_a_file_that_cannot_be_read_is_a_warning(
     tmp_path: Path, make_result: Callable[..., Result], damage: Callable[[str], str], says: str
 ) -> None:
-    path, other = (store.save(make_result(seed=seed), tmp_path) for seed in (0, 1))
+    path, other = (store.save_result(make_result(seed=seed), tmp_path) for seed in (0, 1))
     path.write_text(damage(path.read_text()))
-    warning = store.stored(make_result(seed=0).cell, tmp_path)
+    warning = store.stored_result(make_result(seed=0).cell, tmp_path)
     assert isinstance(warning, str)
     assert str(path) in warning
     assert says in warning
     kinds = {type(found) for found in store.load_all(tmp_path)}
     assert kinds == {str, Result}
-    assert store.load(other) == make_result(seed=1)
+    assert store.load_result(other) == make_result(seed=1)
 
 
 def copied(path: Path, folder: Path) -> list[Path]:
@@ -100,7 +100,7 @@ def test_copies_are_never_counted_nor_preferred(
 ) -> None:
     """Not even where their content is another's: what its name says is what is read."""
     result = make_result(acc=61.7)
-    path = store.save(result, tmp_path)
+    path = store.save_result(result, tmp_path)
     places = copied(path, tmp_path)
     (tmp_path / "bench" / "linked").symlink_to(path.parent, target_is_directory=True)
     found = list(store.load_all(tmp_path))
@@ -109,10 +109,10 @@ def test_copies_are_never_counted_nor_preferred(
     for place in places[:7]:
         [warning] = [one for one in warnings if one.startswith(f"{place} is damaged, or a copy")]
         assert warning.endswith(f"it holds {result.cell.path}") and "\n" not in warning
-    assert store.stored(result.cell, tmp_path) == result
+    assert store.stored_result(result.cell, tmp_path) == result
     assert f"{tmp_path}: 1 results" in command("status", "--out", tmp_path).out
     path.unlink()
-    assert store.stored(result.cell, tmp_path) is None, "a copy does not stand for what was deleted"
+    assert store.stored_result(result.cell, tmp_path) is None, "a copy does not stand for what was deleted"
     assert not any(isinstance(one, Result) for one in store.load_all(tmp_path))
 
 
@@ -121,8 +121,8 @@ def test_a_copy_under_the_name_of_another_cell_is_not_its_result(
 ) -> None:
     result, other = make_result(seed=0), make_result(seed=1).cell
     (tmp_path / other.path).parent.mkdir(parents=True)
-    (tmp_path / other.path).write_bytes(store.save(result, tmp_path).read_bytes())
-    assert "a copy under another name" in str(store.stored(other, tmp_path))
+    (tmp_path / other.path).write_bytes(store.save_result(result, tmp_path).read_bytes())
+    assert "a copy under another name" in str(store.stored_result(other, tmp_path))
 
 
 def test_the_key_covers_what_decides_a_number_and_nothing_else(make_result: Callable[..., Result]) -> None:
@@ -151,17 +151,17 @@ def test_every_published_result_stands_under_its_key() -> None:
     paths = list(PUBLISHED.glob("*/*/seed*.json"))
     assert len(paths) > 20
     for path in paths:
-        assert PUBLISHED / store.load(path).cell.path == path
+        assert PUBLISHED / store.load_result(path).cell.path == path
 
 
 def test_the_key_survives_json(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     result = make_result(config={"layers": (1, 2), "b": 1, "a": 0.1})
-    assert store.load(store.save(result, tmp_path)).cell.key == result.cell.key
+    assert store.load_result(store.save_result(result, tmp_path)).cell.key == result.cell.key
 
 
 def test_the_words_of_the_request_win(tmp_path: Path, make_result: Callable[..., Result]) -> None:
-    store.save(make_result(overrides={"lr": [0.2, 0.1]}), tmp_path)
+    store.save_result(make_result(overrides={"lr": [0.2, 0.1]}), tmp_path)
     asked = make_result().cell
-    found = store.stored(asked, tmp_path)
+    found = store.stored_result(asked, tmp_path)
     assert isinstance(found, Result)
     assert found.cell == asked

@@ -86,7 +86,7 @@ def driven(cells: list[Cell], out: Path, executor: str = "serial", **more: Any) 
     watch = Watch()
     resources = Resources(checkpoints=store.checkpoints(out), **more)
     unsaved = []
-    for event in grid.run(cells, [], resources, executor, out):
+    for event in grid.run_grid(cells, [], resources, executor, out):
         watch.see(event)
         if isinstance(event, Unsaved):
             unsaved.append(event.result)
@@ -112,7 +112,7 @@ def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
     assert all((out / cell.path).exists() for cell in cells)
     [plain] = cells_of("dies_once", plugins=plugins)
     undisturbed = runner.run_cell(plain, Resources(catalog=Catalog.of(plugins)))  # its flag is up: it lives
-    store.save(undisturbed, tmp_path / "calm")
+    store.save_result(undisturbed, tmp_path / "calm")
     assert chaos.bits(tmp_path / "calm" / plain.path) == chaos.bits(out / plain.path)
 
 
@@ -193,7 +193,7 @@ def test_a_checkpoint_does_not_keep_its_own_result_out(
     monkeypatch.setattr(files, "write_bytes", full)
     watch, unsaved = driven([cell], tmp_path)
     assert there == [True, False] and not unsaved and not watch.warnings
-    assert store.load(tmp_path / cell.path).matrix == watch.results["gpm"].matrix
+    assert store.load_result(tmp_path / cell.path).matrix == watch.results["gpm"].matrix
 
 
 def test_the_checkpoint_of_a_failed_cell_is_not_given_for_its_result(
@@ -219,7 +219,7 @@ def test_a_checkpoint_stays_where_the_disk_is_not_full(tmp_path: Path, monkeypat
     def refused(result: Result, where: Path) -> Path:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(store, "save", refused)
+    monkeypatch.setattr(store, "save_result", refused)
     [cell] = cells_of("gpm")
     watch, unsaved = driven([cell], tmp_path)
     assert [result.cell for result in unsaved] == [cell]

@@ -175,7 +175,7 @@ def fuzz(tries: int) -> Counter[str]:
     return counts
 
 
-@pytest.mark.parametrize("tries", [150, pytest.param(1_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tries", [60, pytest.param(1_000, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("folder")
 def test_no_words_end_in_a_traceback(tries: int, capsys: pytest.CaptureFixture[str]) -> None:
     counts = fuzz(tries)

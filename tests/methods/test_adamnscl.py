@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_quick
 from torch import Tensor, nn
 
 from bench.catalog.catalog import Catalog
@@ -118,8 +119,8 @@ def null_bases(run: Run) -> dict[str, Tensor]:
     return bases
 
 
-@pytest.mark.parametrize("words", OPTIMIZERS)
-@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize("words", first_quick(OPTIMIZERS))
+@pytest.mark.parametrize("ground", first_quick(GROUNDS))
 def test_the_update_lies_in_the_null_space(words: dict[str, Any], ground: Ground) -> None:
     """Whatever the optimizer: every step is projected, and so their sum; the gradients are not."""
     run = Run("adamnscl", ground=ground, ratio=1e5, **words)

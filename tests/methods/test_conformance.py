@@ -17,11 +17,21 @@ BUNDLED = [
 
 CASES = [(name, *case) for name in Catalog().available("Method") for case in method_checks.cases(name)]
 LONG = ("evaluation_changes_nothing", "global_random_state_is_untouched")
+TRAINING = (  # the other checks that train, but for the one whether the toy tasks are learnt
+    "same_seed_same_bits", "state_goes_round", "old_data_is_declared", "config_stays", "other_heads_stay",
+    "names_survive",
+)  # fmt: skip
+KINDS = ("finetune", "joint", "ewc", "er", "gpm", "olora")  # one method of each kind: none, all data, penalty, ...
 
 
 def param(method, check, ground):
-    """Return a case of `test_method`; slow on the second ground, whose network is larger, and for the long checks."""
-    slow = ground == method_checks.SHARED or check.__name__ in LONG
+    """Return a case of `test_method`.
+
+    It is slow on the second ground, whose network is larger, and for the long checks; and where a check trains a method
+    of a kind that another one stands for.
+    """
+    again = check.__name__ in TRAINING and method not in KINDS
+    slow = again or check.__name__ in LONG or ground == method_checks.SHARED
     name = f"{method}-{check.__name__}-{ground.benchmark}"
     return pytest.param(method, check, ground, id=name, marks=pytest.mark.slow if slow else ())
 
@@ -29,6 +39,11 @@ def param(method, check, ground):
 @pytest.mark.parametrize(("method", "check", "ground"), [param(*case) for case in CASES])
 def test_method(method, check, ground):
     check(method, ground=ground)
+
+
+def test_the_checks_and_methods_told_apart_exist():
+    assert {*LONG, *TRAINING} <= {check.__name__ for _, check, _ in CASES}
+    assert {*KINDS} <= {name for name, _, _ in CASES}
 
 
 def test_every_method_that_needs_no_task_is_checked_on_both_grounds():

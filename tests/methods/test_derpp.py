@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import first_quick
 from torch import Tensor, nn, tensor
 
 from bench.catalog.catalog import Catalog
@@ -81,8 +82,8 @@ def test_the_reservoir_of_the_authors_code(seed: int, known: list[int], monkeypa
     assert samples["x"][:, 0].tolist() == known and torch.equal(samples["logits"], samples["x"])
 
 
-@pytest.mark.parametrize("ground", GROUNDS, ids=lambda ground: ground.benchmark)
-@pytest.mark.parametrize("sam", ["none", "all"])
+@pytest.mark.parametrize("ground", first_quick(GROUNDS), ids=lambda ground: ground.benchmark)
+@pytest.mark.parametrize("sam", first_quick(["none", "all"]))
 def test_without_alpha_and_beta_it_is_fine_tuning_bit_for_bit(ground: Ground, sam: str) -> None:
     own = {"sam": sam, "momentum": 0.9, "weight_decay": 1e-3, "epochs": 3}
     runs = [Run("derpp", ground=ground, alpha=0.0, beta=0.0, **own), Run("finetune", ground=ground, **own)]
@@ -99,7 +100,7 @@ def test_either_term_alone_changes_what_is_learnt(alone: dict[str, float]) -> No
     assert difference(*(run.network.state_dict() for run in runs))
 
 
-@pytest.mark.parametrize("sam", ["none", "all"])
+@pytest.mark.parametrize("sam", first_quick(["none", "all"]))
 def test_the_logits_that_are_kept_are_those_of_the_step_before_its_weights_move(sam: str) -> None:
     """One step on one batch: the buffer holds what the untrained network answers."""
     run = Run("derpp", capacity=100, epochs=1, batch_size=48, sam=sam)

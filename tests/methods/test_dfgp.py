@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_quick
 from torch import Tensor
 
 from bench.catalog.catalog import Catalog
@@ -108,8 +109,8 @@ def test_which_label_an_image_is_taken_for(labels: str) -> None:
     assert loss == pytest.approx(20 if labels == "crossed" else 0, abs=0.1)
 
 
-@pytest.mark.parametrize("ground", [PLAIN, SHARED])
-@pytest.mark.parametrize("training", [{}, {"momentum": 0.9, "lr": 0.01}])
+@pytest.mark.parametrize("ground", first_quick([PLAIN, SHARED]))
+@pytest.mark.parametrize("training", first_quick([{}, {"momentum": 0.9, "lr": 0.01}]))
 def test_without_ascent_and_mixed_samples_it_is_gpm(training: dict, ground: Ground) -> None:
     """With DFGP's constant energy. Biases and normalization stay, though they have gradients."""
     ours = Run("dfgp", ground=ground, mixup=0.0, sam="none", epochs=2, **training)
@@ -123,7 +124,7 @@ def test_without_ascent_and_mixed_samples_it_is_gpm(training: dict, ground: Grou
     assert ranks == gpm.method.report()["rank"] and max(ranks.values()) > 0
 
 
-@pytest.mark.parametrize("ground", [PLAIN, SHARED])
+@pytest.mark.parametrize("ground", first_quick([PLAIN, SHARED]))
 def test_it_never_moves_along_the_protected_directions(ground: Ground) -> None:
     run = Run("dfgp", ground=ground, mixup=0.5)
     assert run.training.sam == "all"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_quick
 from torch import Tensor, nn
 
 from bench.catalog.catalog import Catalog
@@ -137,7 +138,7 @@ def close(found: Tensor, known: list[float]) -> None:
     torch.testing.assert_close(found.detach().flatten(), numbers(*known), atol=2e-6, rtol=1e-7)
 
 
-@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"sam": "all", "rho": 0.05}], ids=str)
+@pytest.mark.parametrize("settings", first_quick([{}, {"momentum": 0.9}, {"sam": "all", "rho": 0.05}]), ids=str)
 def test_old_answers_do_not_move_by_one_bit(settings: dict[str, Any]) -> None:
     """Where gates are open or shut to the last bit: what is between rounds to one or the other here."""
     run = Run("hat", **settings)
@@ -156,7 +157,7 @@ def test_old_answers_do_not_move_by_one_bit(settings: dict[str, Any]) -> None:
     assert all(not torch.equal(now[name], before[name]) for name in ("backbone.conv1.weight", "backbone.fc3.weight"))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", first_quick(range(3)))
 def test_old_accuracies_do_not_move(seed: int) -> None:
     """Masks as they are, unrounded."""
     R = Run("hat", seed=seed).learn()
@@ -164,7 +165,7 @@ def test_old_accuracies_do_not_move(seed: int) -> None:
     assert min(R[t][t] or 0.0 for t in range(3)) > 0.9
 
 
-@pytest.mark.parametrize("benchmark", ["split_cifar100", "five_datasets", "cifar100_superclass"])
+@pytest.mark.parametrize("benchmark", first_quick(["split_cifar100", "five_datasets", "cifar100_superclass"]))
 def test_closed_weights_stay_and_answers_too_on_the_papers_networks(benchmark: str) -> None:
     """The second task moves whatever it may; with gates that are 0 or 1, the first task's answers keep their bits."""
     torch.manual_seed(0)

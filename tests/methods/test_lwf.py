@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_quick
 from torch import tensor
 
 from bench.catalog.catalog import Catalog
@@ -47,8 +48,8 @@ def test_the_gradient_is_the_gap_of_softened_outputs_over_the_temperature() -> N
     torch.testing.assert_close(answers.grad, known)
 
 
-@pytest.mark.parametrize("ground", GROUNDS, ids=lambda ground: ground.benchmark)
-@pytest.mark.parametrize("sam", ["none", "all"])
+@pytest.mark.parametrize("ground", first_quick(GROUNDS), ids=lambda ground: ground.benchmark)
+@pytest.mark.parametrize("sam", first_quick(["none", "all"]))
 def test_with_lambda_zero_it_is_fine_tuning_bit_for_bit(ground: Ground, sam: str) -> None:
     own = {"sam": sam, "momentum": 0.9, "weight_decay": 1e-3, "epochs": 3}
     runs = [Run("lwf", ground=ground, strength=0.0, **own), Run("finetune", ground=ground, **own)]
@@ -63,7 +64,7 @@ def test_what_is_refused(setting: dict[str, float]) -> None:
         LWF.Config(**setting)
 
 
-@pytest.mark.parametrize("ground", GROUNDS, ids=lambda ground: ground.benchmark)
+@pytest.mark.parametrize("ground", first_quick(GROUNDS), ids=lambda ground: ground.benchmark)
 def test_the_teacher_is_carried_and_counted_and_is_what_teaches(ground: Ground) -> None:
     run = Run("lwf", ground=ground)
     records = run.session.run()[1]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import first_quick
 
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
@@ -53,7 +54,7 @@ def test_joint_beats_fine_tuning_on_conflicting_tasks():
 
 
 @pytest.mark.parametrize("optimizer", RECIPES)
-@pytest.mark.parametrize("task", [1, 2])
+@pytest.mark.parametrize("task", first_quick([1, 2]))
 def test_gpm_never_moves_along_the_protected_directions(task, optimizer):
     run = Run("gpm", energy=0.9, **RECIPES[optimizer])
     run.learn(task)
@@ -131,7 +132,7 @@ def test_gpm_protects_each_layer_by_its_own_energy():
 
 
 @pytest.mark.parametrize("optimizer", RECIPES)
-@pytest.mark.parametrize("memory", ["data", "gram"])
+@pytest.mark.parametrize("memory", first_quick(["data", "gram"]))
 def test_ness_stays_in_the_null_space_under_any_optimizer(optimizer, memory):
     run = Run("ness", memory=memory, sam="first", **RECIPES[optimizer])
     run.learn(1)
@@ -301,7 +302,7 @@ def test_ewc_batch_fisher_is_smaller():
 
 @pytest.mark.parametrize("power", [4, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("energy", [0.5, 0.9], ids=["remove", "retain"])
-@pytest.mark.parametrize("optimizer", RECIPES)
+@pytest.mark.parametrize("optimizer", first_quick(RECIPES))
 def test_inflora_moves_only_in_the_allowed_space(optimizer, energy, power):
     run = Run("inflora", energy_power=power, energy=energy, **RECIPES[optimizer])
     run.learn(1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_quick
 from torch import Tensor, nn
 
 from bench.catalog.catalog import Catalog
@@ -132,8 +133,8 @@ def test_p_of_a_whole_task() -> None:
     torch.testing.assert_close(method.memory["A"][FC], torch.tensor([1.0, 1, 0]).double().diag())
 
 
-@pytest.mark.parametrize("schedule", ["constant", "decay", "task"])
-@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize("schedule", first_quick(["constant", "decay", "task"]))
+@pytest.mark.parametrize("ground", first_quick(GROUNDS))
 def test_p_stays_symmetric_and_positive(schedule: str, ground: Ground) -> None:
     run = Run("owm", ground=ground, schedule=schedule, alpha=1e-3)
     run.learn()
@@ -157,7 +158,7 @@ def test_p_annihilates_what_it_has_seen_as_alpha_falls(alpha: float) -> None:
     torch.testing.assert_close(unseen @ P, unseen)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("momentum", first_quick([0.0, 0.9]))
 def test_with_a_small_alpha_no_later_step_changes_an_answer(momentum: float) -> None:
     """The updates, momentum included, leave every layer's outputs on earlier inputs as they are."""
     run = Run("owm", schedule="task", alpha=1e-7, lr=0.01, momentum=momentum)

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from conftest import first_quick
 from torch import Tensor
 
 from bench.catalog.catalog import Catalog
@@ -114,7 +115,7 @@ def test_a_scaled_projection_is_training_scaled_coordinates() -> None:
     torch.testing.assert_close((G @ H @ S) @ S @ H.T, G - G @ removed(M, importance), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("ground", [PLAIN, SHARED])
+@pytest.mark.parametrize("ground", first_quick([PLAIN, SHARED]))
 def test_a_step_keeps_the_share_of_the_gradient_that_is_not_important(ground: Ground) -> None:
     run = Run("sgp", ground=ground, alpha=1.0)
     run.learn(2)
@@ -134,7 +135,7 @@ def test_a_step_keeps_the_share_of_the_gradient_that_is_not_important(ground: Gr
     assert len(ranks) == len(memory["importance"]) and max(ranks) > 0
 
 
-@pytest.mark.parametrize("training", [{}, {"momentum": 0.9, "lr": 0.01}, {"sam": "all"}])
+@pytest.mark.parametrize("training", first_quick([{}, {"momentum": 0.9, "lr": 0.01}, {"sam": "all"}]))
 def test_with_an_alpha_without_bound_it_is_gpm(training: dict) -> None:
     """Under SGD, with momentum too. Under SAM the ascent of SGP is not projected, so that only the space is GPM's."""
     sgp, gpm = Run("sgp", energy=0.9, alpha=1e12, epochs=2, **training), Run("gpm", energy=0.9, epochs=2, **training)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from conftest import first_quick
 from torch import nn
 
 from bench.catalog.catalog import Catalog
@@ -73,7 +74,7 @@ def test_a_second_task_is_pulled_back_and_its_path_is_that_of_the_loss_alone() -
     close(method.memory["omega"]["backbone.weight"], (4.397146, 8.435822))
 
 
-@pytest.mark.parametrize("lr", [0.03, 0.003, 0.0003])
+@pytest.mark.parametrize("lr", first_quick([0.03, 0.003, 0.0003], 2))
 def test_the_path_sums_to_the_change_of_a_quadratic_loss(lr: float) -> None:
     """With the loss ½ (wᵀx - t)², whose curvature is xxᵀ, steps of -lr g sum to its fall, and a share lr xᵀx / (2 - lr
     xᵀx) of it more, which vanishes with the rate."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import first_quick
 from torch import Tensor
 
 from bench.catalog.catalog import Catalog
@@ -107,8 +108,8 @@ class Unit(TRGP):
         return Method.parameters(self)
 
 
-@pytest.mark.parametrize("training", [{}, {"momentum": 0.9, "lr": 0.01}])
-@pytest.mark.parametrize("trust", [0.0, 1.0])
+@pytest.mark.parametrize("training", first_quick([{}, {"momentum": 0.9, "lr": 0.01}]))
+@pytest.mark.parametrize("trust", first_quick([0.0, 1.0]))
 def test_with_q_the_identity_it_is_gpm(trust: float, training: dict) -> None:
     """With the same M: TRGP's own holds at least as much. The threshold 1 trusts nobody, so that there is no Q."""
     trgp, gpm = (Run(name, energy=0.9, epochs=2, **training) for name in ("trgp", "gpm"))
@@ -126,7 +127,7 @@ def test_with_q_the_identity_it_is_gpm(trust: float, training: dict) -> None:
     assert min(basis.shape[1] for basis in gpm.method.memory.values()) > 0
 
 
-@pytest.mark.parametrize("training", [{}, {"momentum": 0.9, "lr": 0.01}, {"sam": "all"}])
+@pytest.mark.parametrize("training", first_quick([{}, {"momentum": 0.9, "lr": 0.01}, {"sam": "all"}]))
 def test_weights_never_move_along_the_protected_directions_though_q_is_free(training: dict) -> None:
     run = Run("trgp", energy=0.9, trust=0.0, gate="layer", **training)
     run.learn(2)

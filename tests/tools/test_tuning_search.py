@@ -138,7 +138,7 @@ def test_the_score_is_the_mean_over_the_first_tasks_and_the_seeds(
     assert both.score == pytest.approx(sum(both.accuracies) / 2)
     whole = field(tasks=3)
     assert whole.score != field(tasks=1).score
-    again = tuning_search.stored(whole.trial, tmp_path)
+    again = tuning_search.stored_outcome(whole.trial, tmp_path)
     assert again == whole
 
 
@@ -152,7 +152,7 @@ def test_failures_stand_last_and_of_equals_the_recipe_first() -> None:
         Outcome(trials[1], error="FloatingPointError: the loss became nan"), Outcome(trials[2], (0.5, 0.7)),
         Outcome(trials[3], (0.9,)), Outcome(trials[4], error="RuntimeError: x"), Outcome(trials[0], (0.6,)),
     ]  # fmt: skip
-    assert [o.trial.number for o in tuned_recipe.rank(outcomes)["ewc"]] == [3, 0, 2, 1, 4]
+    assert [o.trial.number for o in tuned_recipe.rank_outcomes(outcomes)["ewc"]] == [3, 0, 2, 1, 4]
     assert [o.final for o in outcomes] == [True, True, True, False, True]
 
 
@@ -222,7 +222,7 @@ def test_a_killed_search_goes_on(killed: Killed, command: Command, monkeypatch: 
     trials, _ = tuning_search.plan(request("held", "finetune"), Search(trials=3), catalog)
     for trial in trials:  # what it gives without Ray and without a kill
         alone = tuning_search.attempt(trial, runner.Resources(catalog=catalog), killed.out.parent)
-        there = tuning_search.stored(trial, killed.out)
+        there = tuning_search.stored_outcome(trial, killed.out)
         assert isinstance(there, Outcome) and there.accuracies == alone.accuracies
 
     monkeypatch.setattr(cluster, "connected", None)  # cannot be called: the same command runs nothing
@@ -244,7 +244,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(f"{trial.method} {trial.number}")
             tell(tuning_search.attempt(trial, resources, out))
 
-    monkeypatch.setattr(tuning_search, "run", run)
+    monkeypatch.setattr(tuning_search, "run_trials", run)
     return names
 
 
@@ -259,7 +259,7 @@ def test_the_winner_is_a_recipe(command: Command, ran: list[str], tmp_path: Path
         assert part in text
     for name in ("finetune", "ewc"):
         trials, _ = tuning_search.plan(request(name), Search(trials=3), Catalog())
-        best = max((tuning_search.stored(trial, tmp_path) for trial in trials), key=lambda o: o.score)  # type: ignore[union-attr, return-value]
+        best = max((tuning_search.stored_outcome(trial, tmp_path) for trial in trials), key=lambda o: o.score)  # type: ignore[union-attr, return-value]
         assert recipe[name] == best.trial.settings  # type: ignore[union-attr]
     # settings that are not the recipe's, as if by --set
     path.write_text(text.replace(f"lr = {recipe['ewc']['lr']}", "lr = 0.0123"))

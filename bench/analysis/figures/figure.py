@@ -143,7 +143,7 @@ def to_svg(plot: Plot) -> str:
 
 
 @rc_context(STYLE)
-def save(plot: Plot, folder: Path, formats: Sequence[str]) -> None:
+def save_figure(plot: Plot, folder: Path, formats: Sequence[str]) -> None:
     """Write the figure in each of the formats, "pdf" and "png", with the caption as its description."""
     about: dict[str, Any] = {
         "pdf": {"Subject": plot.caption, "CreationDate": None},

@@ -40,7 +40,7 @@ class Reproduced:
         benchmarks = {benchmark for benchmark, _ in self.unprinted.columns} if self.unprinted else set()
         if self.unprinted is None or len(benchmarks) < 2:
             return []
-        return compare.examine(self.unprinted, None, METRICS[:1], ALPHA)[1]
+        return compare.compare_and_rank(self.unprinted, None, METRICS[:1], ALPHA)[1]
 
     @property
     def tally(self) -> str:
@@ -78,7 +78,7 @@ def reproduced(
     own = reproduction.as_one(results.values(), table.about)
     benchmarks = {result.cell.benchmark for result in own} | {name for item in items for name in item.here[:1]}
     methods = {name for item in items for name in item.here[1:]}
-    lines = paper.compare(rows, own, PROTOCOL, METRICS, benchmarks, methods) if rows else []
+    lines = paper.beside_results(rows, own, PROTOCOL, METRICS, benchmarks, methods) if rows else []
     unprinted = _unprinted(table, items, {**{r.cell.key: r for r in stored}, **results}, part, catalog)
     return Reproduced(table, lines, unprinted, reproduction.others(stored, items))
 

@@ -68,7 +68,7 @@ RULE = (
 )
 
 
-def compare(
+def beside_results(
     rows: Sequence[Row],
     results: Sequence[Result],
     protocol: str,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.text import one_line, printable
+from bench.text import for_terminal, printable
 
 if TYPE_CHECKING:
     from bench.execution.runner import Resources
@@ -43,7 +43,7 @@ def warn(message: str) -> None:
 
 def tell(message: str) -> None:
     """A line on standard error, whatever names it holds."""
-    print(one_line(message), file=sys.stderr, flush=True)
+    print(for_terminal(message), file=sys.stderr, flush=True)
 
 
 def warn_if_slower(precision: str, resources: Resources) -> None:

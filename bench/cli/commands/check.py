@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> int:
     from bench.tools import check as conformance
 
     passed = True
-    for line, fine in conformance.report(args.what, args.catalog, args.data):
+    for line, fine in conformance.check_report(args.what, args.catalog, args.data):
         print(printable(line), flush=True)
         passed &= fine
     return 0 if passed else 1

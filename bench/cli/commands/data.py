@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> int:
 
     sound = True
     try:
-        for line, fine in inventory.report([args.catalog.benchmark(n) for n in names], args.data, args.prepare):
+        for line, fine in inventory.data_report([args.catalog.benchmark(n) for n in names], args.data, args.prepare):
             print(line, flush=True)
             sound &= fine
     except KeyboardInterrupt:

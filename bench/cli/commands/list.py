@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
         from bench.catalog import describe
 
         chosen = options.pick_benchmarks(args.bench, args.catalog)
-        print("\n\n".join(describe.describe(chosen, args.catalog)))
+        print("\n\n".join(describe.describe_recipes(chosen, args.catalog)))
         return 0
     require(args.bench == "all", "list --bench goes with --recipes")
     methods, benchmarks = args.catalog.available("Method"), args.catalog.available("Benchmark")

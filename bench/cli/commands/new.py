@@ -16,5 +16,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Write the files, and tell what to do with them. Return the exit code."""
-    print("\n".join(scaffold.write(args.kind, args.name, args.catalog)))
+    print("\n".join(scaffold.write_extension(args.kind, args.name, args.catalog)))
     return 0

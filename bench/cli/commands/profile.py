@@ -52,8 +52,8 @@ def main(args: argparse.Namespace) -> int:
         files.check_writable(args.json.resolve().parent, "--json")
     how = args.threads, args.device, args.copies, args.eager
     setting = profile.Setting(benchmarks[0], args.data, args.samples, args.task, *how, args.catalog)
-    numbers = profile.run(arms, setting, args.rounds)
-    print(profile.table(numbers))
+    numbers = profile.measure_arms(arms, setting, args.rounds)
+    print(profile.profile_table(numbers))
     if args.json:
-        profile.write(numbers, args.json)
+        profile.write_measurement(numbers, args.json)
     return 0

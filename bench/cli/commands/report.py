@@ -36,6 +36,6 @@ def main(args: argparse.Namespace) -> int:
     streams = tables.streams(args.catalog.benchmark(n) for n in {c.benchmark for c, _ in pairs})
     commands = report.commands_behind(kept, args.out / "tables")
     options_of_table = {"more": others, "unsupported": unsupported, "changed": changed}
-    report.write(page, pairs, seeds, chosen, streams, commands, formats, **options_of_table)
+    report.write_report(page, pairs, seeds, chosen, streams, commands, formats, **options_of_table)
     print(f"report: {page}")
     return 0

@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
     part = part_of(args, table)
     items = reproduction.wanted(table, part, args.catalog)
     require(bool(items), f"no row of {args.table} is about these methods and this benchmark")
-    return run(args, resources, table, part, items)
+    return run_missing(args, resources, table, part, items)
 
 
 def part_of(args: argparse.Namespace, table: Reproduction) -> Part:
@@ -72,7 +72,7 @@ def cells_in(items: Iterable[Wanted]) -> list[Cell]:
     return list({cell.key: cell for item in items for cell in item.cells}.values())
 
 
-def run(
+def run_missing(
     args: argparse.Namespace, resources: Resources, table: Reproduction, part: Part, items: Sequence[Wanted]
 ) -> int:
     """Run what is missing, then print and write the table. Return the exit code."""
@@ -94,7 +94,7 @@ def run(
     except KeyboardInterrupt:
         print("interrupted: the same command goes on", file=sys.stderr)
         return 130
-    present(args, table, part, items, grid)
+    show_reproduction(args, table, part, items, grid)
     for result in grid.unsaved:
         tell(f"not saved: {result.cell}: make room in {args.out} and run it again")
     failed = [result for result in grid.results.values() if result.error]
@@ -123,7 +123,9 @@ def show_plan(args: argparse.Namespace, items: Sequence[Wanted], grid: Grid) -> 
                 print(f"data of {name}: {source.name} is {state}: {source.wanted(args.data)}")
 
 
-def present(args: argparse.Namespace, table: Reproduction, part: Part, items: Sequence[Wanted], grid: Grid) -> None:
+def show_reproduction(
+    args: argparse.Namespace, table: Reproduction, part: Part, items: Sequence[Wanted], grid: Grid
+) -> None:
     """Print the table beside the paper, and write it into OUT/reproduce."""
     from bench.analysis.papers.outcome import reproduced
     from bench.execution import store
@@ -133,12 +135,12 @@ def present(args: argparse.Namespace, table: Reproduction, part: Part, items: Se
     print(f"{outcome.render('md')}\n\n{outcome.tally}")
     stem = args.out / "reproduce" / table.key.replace(":", "-")
     try:
-        write(outcome, stem)
+        write_reproduction(outcome, stem)
     except OSError as error:
         warn(f"the table was not written to {stem.parent}: {error.strerror}")
 
 
-def write(outcome: Reproduced, stem: Path) -> None:
+def write_reproduction(outcome: Reproduced, stem: Path) -> None:
     """Write the table as markdown, LaTeX and JSON. Raises OSError."""
     files.write_text(stem.with_suffix(".md"), f"{outcome.render('md')}\n\n{outcome.tally}\n")
     files.write_text(stem.with_suffix(".tex"), f"{outcome.render('latex')}\n\n% {outcome.tally}\n")

@@ -83,11 +83,12 @@ def main(args: argparse.Namespace) -> int:
             return 0
         learn(grid, resources, args.executor, args.out, answers)
     except KeyboardInterrupt:
-        kept = sum(isinstance(found := store.stored(cell, args.out), Result) and not found.error for cell in cells)
+        found = [store.stored_result(cell, args.out) for cell in cells]
+        kept = sum(isinstance(result, Result) and not result.error for result in found)
         rest = len(cells) - kept
         print(f"interrupted: {kept} cells are kept; the same command runs the other {rest}", file=sys.stderr)
         return 130
-    return present(args, request, grid, chosen, unsupported, changed)
+    return show_results(args, request, grid, chosen, unsupported, changed)
 
 
 def look_up(cells: list[Cell], folder: Path, answers: Callable[[Result], bool]) -> Grid:
@@ -96,7 +97,7 @@ def look_up(cells: list[Cell], folder: Path, answers: Callable[[Result], bool]) 
 
     grid = Grid(cells)
     for cell in cells:
-        found = store.stored(cell, folder)
+        found = store.stored_result(cell, folder)
         if isinstance(found, str):
             warn(found)
         elif found is not None and answers(found):
@@ -110,7 +111,7 @@ def learn(grid: Grid, resources: Resources, executor: str, folder: Path, answers
         return
     from bench.cli.progress import Display
     from bench.execution.events import CellFinished, CellFound, Trouble, Unsaved
-    from bench.execution.grid import run as run_grid
+    from bench.execution.grid import run_grid
 
     pending, done = grid.pending, list(grid.results.values())
     events = run_grid(pending, done, resources, executor, folder, answers)
@@ -125,7 +126,7 @@ def learn(grid: Grid, resources: Resources, executor: str, folder: Path, answers
             display.show(event)
 
 
-def present(
+def show_results(
     args: argparse.Namespace,
     request: Request,
     grid: Grid,
@@ -152,7 +153,8 @@ def present(
     stem = "-".join([*request.benchmarks, *facts])
     print(render.to_markdown(table))
     try:
-        render.save(table, stem, command_line.command_line(request), [r for _, r in pairs if r], args.out / "tables")
+        found = [result for _, result in pairs if result]
+        render.save_table(table, stem, command_line.command_line(request), found, args.out / "tables")
     except OSError as error:
         warn(f"the table was not saved in {args.out / 'tables'}: {error.strerror}")
     failed = [result for _, result in pairs if result and result.error]

@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> int:
 
     alive = list(journal.grids(args.out))
     for process, note in alive:
-        print("\n".join(map(printable, journal.describe(process, note))))
+        print("\n".join(map(printable, journal.describe_grid(process, note))))
     stored = sum(isinstance(found, Result) for found in store.load_all(args.out))  # no copy, and nothing damaged
     print(f"{args.out}: {stored} results, {len(alive) or 'no'} grid{'s are' if len(alive) > 1 else ' is'} running")
     return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.columns import METRICS
 from bench.catalog import changes
 from bench.cli import options
-from bench.cli.arguments import add_selection, number
+from bench.cli.arguments import add_selection, finite
 from bench.cli.selection import select, stored_results
 from bench.config import nearest, require
 from bench.core import PROTOCOLS
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--caption", default="", metavar="TEXT", help="text to put in front of the caption")
     add("--compare", metavar="METHOD", help="mark what differs from this row, and show the paired tests over seeds")
     add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
-    add("--alpha", type=number, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
+    add("--alpha", type=finite, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
     add("--tensorboard", type=path_of, metavar="DIR", help="also write the results there as TensorBoard scalars")
     beside = f"a paper's table beside our fp32 runs under a protocol (default: {options.PROTOCOL})"
     add("--paper", metavar="NAME", help=beside)
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
     kept, seeds, others, changed = select(args)
     streams = tables.streams(args.catalog.benchmark(n) for n in {r.cell.benchmark for r in kept})
     pairs = [(result.cell, result) for result in kept]
-    present(tables.summarize(pairs, chosen, seeds, more=others, streams=streams, changed=changed), chosen, args)
+    show_table(tables.summarize(pairs, chosen, seeds, more=others, streams=streams, changed=changed), chosen, args)
     if args.tensorboard:
         from bench.analysis.tensorboard import write_scalars
 
@@ -62,13 +62,13 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def present(table: Table, chosen: Sequence[str], args: argparse.Namespace) -> None:
+def show_table(table: Table, chosen: Sequence[str], args: argparse.Namespace) -> None:
     """Print a table in the form asked for, then the comparisons and ranks asked for."""
     from bench.analysis import compare, render
 
     if args.caption:
         table = replace(table, caption=f"{args.caption.rstrip(' .')}. {table.caption}")
-    table, listings = compare.examine(table, args.compare, chosen if args.ranks else (), args.alpha)
+    table, listings = compare.compare_and_rank(table, args.compare, chosen if args.ranks else (), args.alpha)
     main = render.to_latex(table, siunitx=True) if args.siunitx else render.FORMATS[args.format](table)
     print("\n\n".join([main, *(render.show_listing(listing, args.format) for listing in listings)]))
 
@@ -96,7 +96,7 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
     everything = stored_results(args.out, changes.Today(args.catalog))
     results = [r for r in everything if (seeds is None or r.cell.seed in seeds) and "other" not in r.cell.traits]
     metrics = [name for name in chosen if name in published.PRINTED]
-    lines = paper.compare(rows, results, protocols[0], metrics, benchmarks, methods)
+    lines = paper.beside_results(rows, results, protocols[0], metrics, benchmarks, methods)
     listings = paper_table.listings(lines, protocols[0], args.format)
     print("\n\n".join(render.show_listing(listing, args.format) for listing in listings))
     return 0

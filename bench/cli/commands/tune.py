@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
     trials, left_out = tuner.plan(request, search, args.catalog)
     reasons = [f"{method} is not tuned: {reason}" for method, reason in left_out.items()]
     require(bool(trials), "; ".join(reasons))
-    found = {trial.key: tuner.stored(trial, args.out) for trial in trials}
+    found = {trial.key: tuner.stored_outcome(trial, args.out) for trial in trials}
     outcomes = {key: outcome for key, outcome in found.items() if isinstance(outcome, tuner.Outcome) and outcome.final}
     for line in [*reasons, *(outcome for outcome in found.values() if isinstance(outcome, str))]:
         warn(line)
@@ -59,14 +59,14 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         return 0
     try:
-        outcomes |= run_trials(pending, resources, args.out)
+        outcomes |= run_pending(pending, resources, args.out)
     except KeyboardInterrupt:
         print("interrupted: finished trials are kept; the same command runs the others", file=sys.stderr)
         return 130
     return show_best([outcomes[trial.key] for trial in trials], request, search, args.out)
 
 
-def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict[str, Outcome]:
+def run_pending(trials: Sequence[Trial], resources: Resources, out: Path) -> dict[str, Outcome]:
     """Outcomes by key; a line for each as it comes."""
     from bench.execution import grid
     from bench.tools import tuning_search as tuner
@@ -81,7 +81,7 @@ def run_trials(trials: Sequence[Trial], resources: Resources, out: Path) -> dict
     if trials:
         for lost in grid.prepare([cell for trial in trials for cell in trial.cells], resources)[1]:
             raise UserError(str(lost.error))
-        tuner.run(trials, resources, out, keep)
+        tuner.run_trials(trials, resources, out, keep)
     return outcomes
 
 
@@ -92,8 +92,9 @@ def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out
     from bench.execution.runner import commit
     from bench.tools import tuned_recipe
 
-    ranked = tuned_recipe.rank(outcomes)
-    print("\n\n".join(render.show_listing(table, "md") for table in tuned_recipe.listings(ranked, request, search)))
+    ranked = tuned_recipe.rank_outcomes(outcomes)
+    listings = tuned_recipe.trial_listings(ranked, request, search)
+    print("\n\n".join(render.show_listing(listing, "md") for listing in listings))
     path = out / "tune" / f"{tuned_recipe.stem(request)}.toml"
     files.write_text(
         path, tuned_recipe.to_toml(ranked, request, search, command_line.tune_line(request, search), commit())

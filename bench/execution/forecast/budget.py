@@ -62,7 +62,7 @@ class Forecast:
 
 def line(cells: Sequence[Cell], resources: Resources, executor: str, out: Path) -> str:
     """Return in words how long the cells may take, and what workers, bfloat16 or a GPU would make of it."""
-    return describe(foresee(cells, resources, out), resources, executor) if cells else ""
+    return describe_forecast(foresee(cells, resources, out), resources, executor) if cells else ""
 
 
 def foresee(cells: Sequence[Cell], resources: Resources, out: Path) -> Forecast:
@@ -102,7 +102,7 @@ def _recent(folder: Path, cell: Cell, resources: Resources) -> Iterator[Result]:
     paths = sorted((folder / cell.benchmark / cell.method).glob("seed*-*.json"), key=_age)
     for path in paths[:RECENT]:
         with suppress(ValueError, OSError):  # a damaged file; whoever needs it will tell
-            result = store.load(path)
+            result = store.load_result(path)
             if _alike(result, cell, resources):
                 yield result
 
@@ -189,7 +189,7 @@ def key_of(what: str, cell: Cell, resources: Resources) -> str:
     return hashlib.sha256(json.dumps([identity, facts], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def describe(forecast: Forecast, resources: Resources, executor: str) -> str:
+def describe_forecast(forecast: Forecast, resources: Resources, executor: str) -> str:
     """Return a forecast in words, on one line."""
     unknown = [_unknown(why, pairs) for why, pairs in forecast.unknown.items()]
     if not forecast.guesses:

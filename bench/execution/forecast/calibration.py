@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.config import build
+from bench.config import make_settings
 from bench.core import Benchmark, Cell, Task, Training
 from bench.data.generated import random_task
 from bench.data.source import one_line
@@ -99,7 +99,7 @@ def pace(cell: Cell, resources: Resources) -> Answer:
     takes: on a few random images a method may find less to learn with than on real ones.
     """
     benchmark = resources.catalog.benchmark(cell.benchmark, cell.options)
-    training, joint = build(Training, cell.training, cell.method), bool(cell.traits.get("joint"))
+    training, joint = make_settings(Training, cell.training, cell.method), bool(cell.traits.get("joint"))
     images = sizes(benchmark, cell.seed, resources.data)
     plain = step_seconds(Bare.of(cell), resources, resources.device, bf16=False)
     little = learn_little(cell, resources, 1 if plain > SHORT / 10 else 16)
