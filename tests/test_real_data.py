@@ -1,4 +1,4 @@
-"""CIFAR-100 and MNIST as they are; skipped where the prepared array is absent (see the README for where it goes)."""
+"""CIFAR-100 and MNIST as they are; skipped where the prepared array is absent (see docs/how-to/data.md)."""
 
 import os
 import sys
