@@ -16,6 +16,7 @@ from bench import files
 from bench.analysis.columns import METRICS, Metric
 from bench.analysis.compare import Listing
 from bench.analysis.labels import CHANGED
+from bench.analysis.latex import escape
 from bench.analysis.table import Column, Entry, Table
 from bench.core import Result
 from bench.text import printable
@@ -80,19 +81,6 @@ def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> s
     )
 
 
-_ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}", "|": r"\textbar{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "¶": r"\P{}",
-    "°": r"$^{\circ}$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
-
-
-def escape(text: str) -> str:
-    """Return plain text as LaTeX, on one line."""
-    escaped = "".join(_ESCAPES.get(c, c) for c in printable(text))
-    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)  # a sign, not a hyphen
-
-
 SETUP = r"\sisetup{separate-uncertainty, table-align-uncertainty=false, retain-zero-uncertainty, detect-weight}"
 
 
@@ -134,7 +122,8 @@ def _latex_cell(entry: Entry, column: Column, siunitx: bool) -> str:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    row = " & ".join(cells) + r" \\"
+    return f"{{}}{row}" if row.startswith(("[", "*")) else row  # which would belong to the line before
 
 
 def _environment(

@@ -24,11 +24,11 @@ def describe_recipes(benchmarks: Sequence[str], catalog: Catalog) -> Iterator[st
     """Sections of text: the recipe of each benchmark, their order, the defaults of training, methods and data."""
     for name in benchmarks:
         path = catalog.recipe_path(name)
-        yield f"# {name}: {_shown(path)}\n\n{path.read_text().strip()}" if path else f"# {name}: no recipe"
+        yield f"# {name}: {_shown(path)}\n\n{_text(path)}" if path else f"# {name}: no recipe"
     for name, path in catalog.method_recipes().items():
         if not any(name in catalog.recipe(benchmark) for benchmark in benchmarks):
             continue
-        yield f"# {name}, on each benchmark: {_shown(path)}\n\n{path.read_text().strip()}"
+        yield f"# {name}, on each benchmark: {_shown(path)}\n\n{_text(path)}"
     yield ORDER
     yield _defaults("training", Training, Training.protocols)
     for name in catalog.available("Method"):
@@ -37,6 +37,10 @@ def describe_recipes(benchmarks: Sequence[str], catalog: Catalog) -> Iterator[st
     for name in benchmarks:
         benchmark = catalog.benchmark(name)
         yield _defaults(f"data of {name}", benchmark.Config, benchmark.protocols)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig").strip()
 
 
 def _defaults(name: str, cls: type, protocols: Mapping[str, Mapping[str, Any]]) -> str:

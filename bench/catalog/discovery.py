@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from importlib.machinery import PathFinder
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench import files
+from bench.catalog.helpers import Import, files_of
 from bench.core import UserError
 
 FOLDERS = {"Method": "methods", "Benchmark": "datasets"}  # of this installation
@@ -62,13 +64,15 @@ def summary(path: Path) -> str:
 
 
 def version(path: Path, kind: Kind) -> int:
-    """Return what the class in a file declares as its `version`, read without running it; 1 where it declares none."""
+    """Return what the class in a file, or the one in another file that it derives from, declares as its `version`, read
+    without running it; 1 where none does."""
     node = class_in(path, kind)
     assert node is not None
     for inner in node.body:
         if assigned(inner) == ["version"]:
             return int(ast.literal_eval(inner.value))  # type: ignore[attr-defined]
-    return 1
+    parents = (_parent(base, path, kind) for base in node.bases)
+    return next((version(parent, kind) for parent in parents if parent), 1)
 
 
 def assigned(node: ast.stmt) -> list[str | None]:
@@ -142,7 +146,7 @@ def class_in(path: Path, kind: str) -> ast.ClassDef | None:
 def _class_at(path: Path, kind: str, stamp: tuple[int, int]) -> ast.ClassDef | None:
     found: dict[str, ast.ClassDef] = {}
     for node in _parse(path).body:
-        if isinstance(node, ast.ClassDef) and {ast.unparse(b).split(".")[-1] for b in node.bases} & {kind, *found}:
+        if isinstance(node, ast.ClassDef) and any(_is_of_kind(base, path, kind, found) for base in node.bases):
             found[node.name] = node
     if len(found) > 1:
         first, second = list(found.values())[:2]
@@ -151,3 +155,38 @@ def _class_at(path: Path, kind: str, stamp: tuple[int, int]) -> ast.ClassDef | N
             f"{first.name} in line {first.lineno}; a file holds one"
         )
     return next(iter(found.values()), None)
+
+
+def _is_of_kind(base: ast.expr, path: Path, kind: str, found: Iterable[str]) -> bool:
+    """Return whether a base of a class is `kind`, by whatever name, one of the classes `found` above it in its file, or
+    the method or benchmark of another file."""
+    if ast.unparse(base).split(".")[-1] in {kind, *found}:
+        return True
+    origin = _origin(base, path)
+    return origin is not None and (origin.names == (kind,) or _parent(base, path, kind) is not None)
+
+
+def _parent(base: ast.expr, path: Path, kind: str) -> Path | None:
+    """Return the file of the plugin, or of this installation, whose class of a kind is this base; None for others."""
+    origin = _origin(base, path)
+    for file in files_of(path, origin) if origin else ():
+        node = class_in(file, kind) if file != path else None
+        if node and origin and (node.name,) == origin.names:
+            return file
+    return None
+
+
+def _origin(base: ast.expr, path: Path) -> Import | None:
+    """Return the import that a base of a class comes by, as if it were `from module import name`; None where it is made
+    in the file itself."""
+    bound, _, inside = ast.unparse(base).partition(".")
+    for node in _parse(path).body:
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            if bound != (alias.asname or alias.name.partition(".")[0]):
+                continue
+            level, start = (node.level, node.module or "") if isinstance(node, ast.ImportFrom) else (0, "")
+            renamed = alias.asname or isinstance(node, ast.ImportFrom)
+            way = [start, alias.name if renamed else bound, inside]
+            module, _, name = ".".join(filter(None, way)).rpartition(".")
+            return Import(level, module, (name,))
+    return None

@@ -1,4 +1,5 @@
-"""The modules of its own folder or package that a plugin is made of, found by its imports; nothing is run for it."""
+"""The modules that a plugin is made of: those of its own folder or package, and the methods and benchmarks of this
+installation, found by its imports; nothing is run for it."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 from bench import installation
 
+EXTENSIONS = ("methods", "datasets")  # folders of this installation
+
 
 class Import(NamedTuple):
     """What stands in an import statement: `from {'.' * level}module import names`."""
@@ -20,7 +23,8 @@ class Import(NamedTuple):
 
 
 def helpers(path: Path) -> list[Path]:
-    """Return the files of a plugin's own folder or package that it imports, and those that these import, sorted.
+    """Return the files of a plugin's own folder or package, and of the methods and benchmarks of this installation,
+    that it imports, and those that these import, sorted.
 
     What cannot be read or is no Python is among them, but for what it imports.
     """
@@ -35,27 +39,36 @@ def helpers(path: Path) -> list[Path]:
 
 
 def _imported(path: Path) -> Iterator[Path]:
-    """Yield the files of its own folder or package that a file imports."""
+    """Yield the files, of those that make up a plugin, that a file imports."""
     try:
         statements = _imports(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return
     for statement in statements:
-        for place in _places(path, statement):
-            yield from _along(place, statement)
+        yield from files_of(path, statement)
+
+
+def files_of(path: Path, statement: Import) -> Iterator[Path]:
+    """Yield the files, of those that make up a plugin, that an import in the file at `path` runs."""
+    for place in _places(path, statement):
+        for file in _along(place, statement):
+            if file.parent != installation.PACKAGE:  # which is on the way to its methods in a wheel
+                yield file
 
 
 def _places(path: Path, statement: Import) -> list[Path]:
-    """Return the folders in which the module of an import may lie: for an absolute one that of the file, and that of
-    the package it belongs to. The suite itself is no part of a plugin."""
+    """Return the folders in which the module of an import may lie: for an absolute one that of the file, that of the
+    package it belongs to, and this installation's. The suite's own modules are no part of a plugin."""
     if statement.level:
         return [path.parents[statement.level - 1]] if statement.level <= len(path.parents) else []
-    if statement.module.partition(".")[0] == installation.PACKAGE.name:
-        return []
+    first, _, rest = statement.module.partition(".")
+    if first == installation.PACKAGE.name:
+        return [installation.ROOT] if rest.partition(".")[0] in EXTENSIONS else []
     top = path.parent
     while (top / "__init__.py").is_file() and top != top.parent:
         top = top.parent
-    return list(dict.fromkeys((path.parent, top)))
+    ours = [installation.ROOT] if first in EXTENSIONS and installation.is_checkout() else []
+    return list(dict.fromkeys((path.parent, top, *ours)))
 
 
 def _along(place: Path, statement: Import) -> Iterator[Path]:

@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench import installation
 from bench.catalog.discovery import assigned
-from bench.catalog.helpers import helpers
+from bench.catalog.helpers import EXTENSIONS, helpers
 from bench.core import UserError
 
 
@@ -40,13 +41,21 @@ def digest_of_file(path: Path) -> str:
     """Return the digest of a file, and of the modules of its own folder or package that it is made of."""
     try:
         own = digest_of(path.read_bytes())
-        parts = {os.path.relpath(file, path.parent): _digest_of_helper(file.read_bytes()) for file in helpers(path)}
+        parts = {_name_of(file, path): _digest_of_helper(file.read_bytes()) for file in helpers(path)}
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{path}, or a module of its own that it imports, is no Python: {error}") from error
     parts = {name: digest for name, digest in parts.items() if digest != EMPTY}  # such as most __init__.py
     if not parts:
         return own
     return _short(json.dumps([own, parts], sort_keys=True))
+
+
+def _name_of(file: Path, user: Path) -> str:
+    """Return what a module is called in the digest of the file that uses it: nothing that depends on the machine."""
+    folder = file.parent
+    if folder.name in EXTENSIONS and folder == installation.extensions(folder.name) != user.parent:
+        return f"{folder.name}/{file.name}"
+    return os.path.relpath(file, user.parent)
 
 
 @cache

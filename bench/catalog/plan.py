@@ -75,10 +75,13 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
     if request.epochs is not None:
         user.setdefault("epochs", request.epochs)
     base = name.partition("+")[0]
-    files = [catalog.method_recipes().get(base), catalog.recipe_path(benchmark_name)]
-    tables = ["training", "benchmark", benchmark_name, base, name, f"{name}.{benchmark_name}"]
-    tables += [f"{protocol}.{table}" for table in tables]
-    with recipes.locate_errors({**user, **changes}, [file for file in files if file], tables):
+    files: list[tuple[Path | None, list[str]]] = []
+    for prefix in ("", f"{protocol}."):
+        files.append((catalog.recipe_path(benchmark_name), [f"{prefix}training", f"{prefix}benchmark"]))
+        brought = [f"{prefix}{benchmark_name}", f"{prefix}{name}.{benchmark_name}"]
+        files.append((catalog.method_recipes().get(base), brought))
+        files.append((catalog.recipe_path(benchmark_name), [f"{prefix}{base}", f"{prefix}{name}"]))
+    with recipes.locate_errors({**user, **changes}, files):
         bare = catalog.benchmark(benchmark_name)
         options = recipes.resolve_options(bare, recipe, changes, protocol)
         training, config = recipes.resolve(name, method, recipe, user, protocol)

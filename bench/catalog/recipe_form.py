@@ -93,7 +93,7 @@ def _hint(setting: str) -> str:
 def _line_of(path: Path, way: Way) -> int:
     """Return the line, from 1, in which a file first comes to a table or a value."""
     table: Way = ()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         try:
             own = _way_of(tomllib.loads(line))
         except tomllib.TOMLDecodeError:  # within a value of several lines

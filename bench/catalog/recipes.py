@@ -60,7 +60,7 @@ def _put_below(recipe: dict[str, Any], name: str, table: dict[str, Any]) -> None
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
     except RecursionError as error:
@@ -68,14 +68,16 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def locate_errors(user: Mapping[str, Any], files: Sequence[Path], tables: Sequence[str]) -> Iterator[None]:
-    """Inside, an error of a setting that the user did not set gets the file and the line it stands in, in one of
-    `tables`; of several such lines the last one counts."""
+def locate_errors(user: Mapping[str, Any], files: Sequence[tuple[Path | None, Sequence[str]]]) -> Iterator[None]:
+    """Inside, an error of a setting that the user did not set gets the file and the line it stands in. `files` are such
+    and tables in them, the later standing above the earlier: of several lines the last one counts."""
     try:
         yield
     except SettingError as error:
-        places = [] if error.field in user else [place for path in files for place in lines(path, tables, error.field)]
-        if not places:
+        places: list[str] = []
+        for path, tables in files:
+            places += lines(path, tables, error.field) if path else []
+        if error.field in user or not places:
             raise
         raise UserError(f"{places[-1]}: {error}") from error
 
@@ -83,7 +85,7 @@ def locate_errors(user: Mapping[str, Any], files: Sequence[Path], tables: Sequen
 def lines(path: Path, tables: Sequence[str], field: str) -> Iterator[str]:
     """Yield the places in a file, in words, where one of the tables sets a field."""
     table = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if header := re.match(r"\s*\[([^\]]+)\]", line):
             table = re.sub(r"[\s\"']", "", header[1])
         if table in tables and re.match(rf"\s*[\"']?{re.escape(field)}[\"']?\s*=", line):

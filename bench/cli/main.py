@@ -31,6 +31,7 @@ from bench.catalog.catalog import Catalog
 from bench.cli.arguments import add_common
 from bench.cli.commands import warn
 from bench.cli.parser import Parser
+from bench.cli.terminal import speak_plainly
 from bench.config import nearest
 from bench.core import UserError
 from bench.installation import program
@@ -55,6 +56,7 @@ COMMANDS = {  # the module of each, in bench.cli.commands; imported only when it
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, call, print. Return the exit code: 0; 1 a cell failed; 2 a wrong request; 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    speak_plainly(sys.stdout, sys.stderr)
     try:
         if not words or words[0].startswith("-"):
             words.insert(0, "run")

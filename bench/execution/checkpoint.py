@@ -38,6 +38,7 @@ class About(TypedDict):
     records: list[TaskForm]
     seconds: float
     devices: dict[str, str]  # where each tensor of the method was
+    bfloat16: list[str]  # the arrays that are the bits of such numbers, for which numpy has no type
     arrays: str  # digest
 
 
@@ -64,10 +65,12 @@ class Checkpoint:
     def save(self, session: Session, rows: list[Row], records: list[dict[str, Any]], seconds: float) -> None:
         """Replace what there is by the state after task len(rows) - 1; `seconds` is what it took so far."""
         state = session.method.state()
-        arrays = {f"network.{name}": _array(tensor) for name, tensor in session.network.state_dict().items()}
-        arrays |= {f"method.{name}": _array(tensor) for name, tensor in state.items()}
-        devices = {name: tensor.device.type for name, tensor in state.items()}
-        about = {"facts": self.facts, "rows": rows, "records": records, "seconds": seconds, "devices": devices}
+        tensors = {f"network.{name}": tensor for name, tensor in session.network.state_dict().items()}
+        tensors |= {f"method.{name}": tensor for name, tensor in state.items()}
+        arrays = {name: _array(tensor) for name, tensor in tensors.items()}
+        about = {"facts": self.facts, "rows": rows, "records": records, "seconds": seconds}
+        about["devices"] = {name: tensor.device.type for name, tensor in state.items()}
+        about["bfloat16"] = [name for name, tensor in tensors.items() if tensor.dtype == torch.bfloat16]
         about["arrays"] = digest(arrays)
         file = io.BytesIO()
         np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
@@ -91,6 +94,7 @@ class Checkpoint:
             self.trouble = "a checkpoint of other code, or from another machine or cell, was not used"
             return Reached([], [], 0.0)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors |= {name: tensors[name].view(torch.bfloat16) for name in about["bfloat16"]}
         session.network.load_state_dict(_part(tensors, "network."))
         state = _part(tensors, "method.")
         session.method.load_state({name: tensor.to(about["devices"][name]) for name, tensor in state.items()})
@@ -120,6 +124,9 @@ def _demand_fit(about: About, arrays: Arrays, session: Session) -> None:
         own = _array(tensor)
         if (own.shape, own.dtype) != (arrays[name].shape, arrays[name].dtype):
             raise ValueError(f"{name} has another shape or type")
+    for name in about["bfloat16"]:
+        if name not in arrays or arrays[name].dtype != np.int16:
+            raise ValueError(f"{name} is not the bits of bfloat16")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite")
@@ -137,7 +144,9 @@ def digest(arrays: Arrays) -> str:
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
+    """Return a tensor as an array, or, where numpy has no such type, its bits."""
+    tensor = tensor.detach().cpu()
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from bench.catalog import recipes
 from bench.catalog.catalog import Catalog
 from bench.core import PROTOCOLS, Split, Task
 from bench.nn import architectures
+from bench.training.contract import demand_network, demand_splits
 from bench.training.loop import Session
 from bench.training.method import Method
 
@@ -63,16 +64,25 @@ def arrays_fit(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> Non
 
 
 def labels_are_local(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """A head has an output per class of its task: labels count from 0, and every class is learnt and tested."""
-    count = catalog.benchmark(name).num_classes
-    for where, split in splits(stream(name, catalog, data)):
-        labels = sorted(set(split.y.tolist()))
-        if labels or not where.startswith("validation"):  # a benchmark may go without validation
-            assert labels == list(range(count)), f"{where}: labels are {labels}, not 0 to {count - 1}"
+    """A head has an output per class of its task: labels count from 0, and every class is learnt and tested. Tasks may
+    have unequal numbers of classes, and the largest as many as a head has outputs; a task of one is never wrong."""
+    outputs = catalog.benchmark(name).num_classes
+    tasks = stream(name, catalog, data)
+    for task in tasks:
+        count = len(task.classes)
+        assert count > 1, f"task {task.index} has {count} classes: every answer is right, whatever was learnt"
+        for part, split in _parts(task):
+            labels = sorted(set(split.y.tolist()))
+            if labels or part != "validation":  # a benchmark may go without validation
+                where = f"{part} of task {task.index}"
+                assert labels == list(range(count)), f"{where}: labels are {labels}, not 0 to {count - 1}"
+    most = max(len(task.classes) for task in tasks)
+    assert most == outputs, f"tasks have up to {most} classes, but num_classes = {outputs}"
 
 
 def stream_depends_on_seed_alone(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """All methods meet the same stream, today and tomorrow; another seed gives another one."""
+    """All methods meet the same stream, today and tomorrow; another seed gives another one, unless the benchmark
+    declares that there is but one."""
     streams = []
     for seed, salt in ((3, 1), (3, 2), (4, 1)):
         random.seed(salt)
@@ -82,7 +92,11 @@ def stream_depends_on_seed_alone(name: str, catalog: Catalog = BUILT_IN, data: P
     first, again, other = streams
     for (where, split), (_, twin) in zip(first, again, strict=True):
         assert _equal(split, twin), f"{where} differs between two calls with the same seed"
-    assert not all(_equal(a, b) for (_, a), (_, b) in zip(first, other, strict=True)), "the seed has no effect"
+    same = all(_equal(a, b) for (_, a), (_, b) in zip(first, other, strict=True))
+    if catalog.benchmark(name).same_for_every_seed:
+        assert same, "it declares same_for_every_seed, but another seed gives another stream"
+    else:
+        assert not same, "the seed has no effect; where that is meant, declare same_for_every_seed = True"
 
 
 def _equal(a: Split, b: Split) -> bool:
@@ -114,11 +128,13 @@ def recipe_is_valid(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -
 def fine_tuning_runs(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """The network takes the inputs and gives an answer per class: a few images of two tasks train for an epoch."""
     benchmark = catalog.benchmark(name)
+    demand_network(benchmark)
     training, _ = recipes.resolve(name, Method, catalog.recipe(name), {"epochs": 1})
     few = []
     for task in stream(name, catalog, data)[:2]:
         train, validation, test = (Split(split.x[:FEW], split.y[:FEW]) for _, split in _parts(task))
         few.append(Task(task.index, task.classes, train, validation, test))
+    demand_splits(benchmark, few)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = architectures.build(benchmark)

@@ -8,10 +8,12 @@ says what its check protects from. `tests/methods/test_conformance.py` applies e
 from __future__ import annotations
 
 import dataclasses
-import io
+import json
 import random
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +23,13 @@ from torch import Tensor, nn
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.config import make_settings, names
-from bench.core import Training, UserError
+from bench.core import Result, Training, UserError, fingerprint
+from bench.execution import decoding
+from bench.execution.checkpoint import Checkpoint
 from bench.execution.session import session_of
 from bench.nn.network import Network
 from bench.training.data import TrainingData
-from bench.training.loop import ForeignHeadError
+from bench.training.loop import ForeignHeadError, TaskRecord
 from bench.training.method import SAMPLES, SEPARATOR, Method
 from bench.training.needs import unmet
 
@@ -54,14 +58,17 @@ class Run:
         cells, reasons = catalog.plan(request)
         if not cells:
             raise UserError(f"it does not apply to {ground.benchmark}: {'; '.join(reasons.values())}")
-        self.session = session_of(cells[0], catalog)
+        self.cell = cells[0]
+        self.session = session_of(self.cell, catalog)
         self.network, self.method = self.session.network, self.session.method
         self.training, self.seed = self.session.training, self.session.seed
         self.tasks = list(self.session.tasks)
+        self.records: list[TaskRecord] = []
 
     def learn(self, until: int | None = None, first: int = 0) -> list[list[float | None]]:
         """Learn the tasks from `first` up to `until`. Return the accuracy matrix."""
-        return dataclasses.replace(self.session, tasks=self.tasks[:until]).run(first)[0]
+        R, self.records = dataclasses.replace(self.session, tasks=self.tasks[:until]).run(first)
+        return R
 
 
 def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> str:
@@ -224,23 +231,40 @@ def _tensors(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, 
         yield from _tensors(vars(value), name, depth + 1)
 
 
+def images_stay(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
+    """Whoever reads the images next meets the same ones: a method works on copies, never in their place."""
+    run = Run(name, catalog, ground=ground)
+    before = [fingerprint([task]) for task in run.tasks]
+    run.learn(2)
+    after = [fingerprint([task]) for task in run.tasks]
+    changed = [t for t, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    assert not changed, f"it changes images or labels of tasks {changed} in their place"
+
+
+def result_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
+    """A result on disk is the one that was computed: what the method reports is plain numbers and text."""
+    run = Run(name, catalog, ground=ground)
+    R = run.learn()
+    records = [record.plain() for record in run.records]
+    stored = decoding.decode(decoding.encode(Result(run.cell, R, records)).encode())
+    assert stored.matrix == R, f"the accuracy matrix comes back as {stored.matrix}, not {R}"
+    assert stored.tasks == json.loads(json.dumps(records)), "the records of tasks come back as others"
+
+
 def state_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
-    """A run that is saved after a task and resumed elsewhere ends with the same bits: nothing is hidden."""
-    whole, half = Run(name, catalog, ground=ground), Run(name, catalog, ground=ground)
+    """A run that is killed after a task goes on from its checkpoint with the same bits: nothing is hidden."""
+    whole, half, resumed = (Run(name, catalog, ground=ground) for _ in range(3))
     if whole.method.stage == "all":
         return
     R = whole.learn()
-    half.learn(2)
-    state = half.method.state()
-    odd = [k for k, v in state.items() if not isinstance(v, Tensor)]
+    rows = half.learn(2)
+    odd = [k for k, v in half.method.state().items() if not isinstance(v, Tensor)]
     assert not odd, f"state() holds something else than tensors: {odd}"
-    file = io.BytesIO()
-    torch.save((half.network.state_dict(), state), file)
-    file.seek(0)
-    resumed = Run(name, catalog, ground=ground)
-    weights, state = torch.load(file)
-    resumed.network.load_state_dict(weights)
-    resumed.method.load_state(state)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder), half.cell, {})
+        checkpoint.save(half.session, rows, [record.plain() for record in half.records], seconds=0.0)
+        reached = checkpoint.load(resumed.session)
+    assert reached.rows == rows, f"the checkpoint cannot be gone on from: {checkpoint.trouble}"
     again = resumed.learn(first=2)
     differs = difference(resumed.network.state_dict(), whole.network.state_dict())
     assert not differs, f"a resumed run differs in {differs}"
@@ -270,6 +294,8 @@ CHECKS: tuple[Callable[..., None], ...] = (
     names_survive,
     other_heads_stay,
     old_data_is_declared,
+    images_stay,
+    result_goes_round,
     state_goes_round,
     config_stays,
 )

@@ -94,7 +94,7 @@ def read_user_recipe(
     """The settings in a recipe of the user's, by method or benchmark. One that a search wrote names the benchmark and
     the protocol it is for, and is refused for others."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # of the file, of its text or of its TOML
         raise UserError(f"--recipe {path}: {getattr(error, 'strerror', error)}") from error
     except RecursionError as error:

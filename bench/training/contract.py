@@ -15,11 +15,15 @@ SCENARIOS = ("task-il", "domain-il")
 
 
 def demand_network(benchmark: Benchmark) -> None:
-    """Raise `UserError` unless a benchmark says how its network is made; a backbone's name is looked up there."""
+    """Raise `UserError` unless a benchmark says how its network is made, with a head that can be wrong; a backbone's
+    name is looked up there."""
     if benchmark.scenario not in SCENARIOS:
         raise nearest(f"scenario of {benchmark.name}", str(benchmark.scenario), SCENARIOS)
     if not benchmark.backbone and type(benchmark).own_backbone is Benchmark.own_backbone:
         raise UserError(f"{benchmark.name} names no backbone, and has no own_backbone() either")
+    if benchmark.num_classes < 2:
+        reason = "a head of one output is right whatever it has learnt"
+        raise UserError(f"{benchmark.name} has num_classes = {benchmark.num_classes}, but {reason}")
 
 
 def demand_stream(benchmark: Benchmark, stream: object) -> None:

@@ -35,8 +35,14 @@ def demand_memory(method: Method, where: str) -> None:
 
 
 def demand_report(report: Mapping[str, Any], where: str) -> None:
-    """Raise `FloatingPointError` where a number that a method reports is not finite: no result could hold it."""
+    """Raise `FloatingPointError` where a number that a method reports is not finite, and `TypeError` where something is
+    neither a number of Python's nor text: no result could hold it."""
     for name, value in _leaves(report):
+        if value is not None and not isinstance(value, bool | int | float | str):
+            kind = f"a {type(value).__module__}.{type(value).__name__}"
+            raise TypeError(
+                f"the method's report says {name} = {kind} {where}: make it a plain number, by float(), say"
+            )
         if isinstance(value, float) and not math.isfinite(value):
             raise FloatingPointError(f"the method's report says {name} = {value} {where}: leave it out, or mend it")
 

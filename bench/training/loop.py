@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.core import Task, Training
+from bench.core import Task, Training, UserError
 from bench.nn.guards import SAMPLES, fault_of
 from bench.nn.network import Network
 from bench.nn.normalization import settle_statistics
@@ -185,6 +185,7 @@ class Stage:
         self._hook("end_task")
         finite.demand_memory(self.method, f"after task {self.task}")
         self._demand_unchanged(foreign)
+        self._demand_untouched([*old, self.data])
         kept = [*old, self.data] if self.method.old_data(self.method.config) == "all" else []
         if not kept:
             self.data.close()
@@ -283,6 +284,13 @@ class Stage:
             gap = float((self.network.heads.get_parameter(name).detach() - before).abs().max())
             if gap != 0:
                 raise ForeignHeadError(f"task {self.task} changed another task's head: heads.{name} by up to {gap:.3g}")
+
+    def _demand_untouched(self, read: Sequence[TrainingData]) -> None:
+        """Raise `UserError` where the method wrote to images or labels: whoever reads them next would meet others."""
+        tensors = [tensor for _, x, y in (*self.train, *self.validation) for tensor in (x, y)]
+        if any(data.touched for data in read) or any(tensor._version for tensor in tensors):
+            remedy = "work on a copy, such as x = x - mean where it says x -= mean"
+            raise UserError(f"in task {self.task} the method writes to images or labels in their place: {remedy}")
 
     def _hook(self, name: str) -> None:
         """Call `begin_task` or `end_task`, and time it. What it leaves has to be finite."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bench.core import Benchmark, Settings, Training
+from bench.core import Benchmark, Settings, Training, UserError
 from bench.training.data import Batch, TrainingData
 
 if TYPE_CHECKING:  # what a method declares can be read without torch, see `bench.catalog.declarations`
@@ -150,9 +150,16 @@ NO_HOOKS = ("logits", "state", "load_state", "stored_samples")  # the methods of
 
 
 def flat(memory: Memory, prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a nested memory by name, the names on the way to each joined."""
+    """Return the tensors of a nested memory by name, the names on the way to each joined.
+
+    Raises `UserError` for a name that would not come back from a checkpoint as it is.
+    """
     found: dict[str, Tensor] = {}
     for name, value in memory.items():
+        if not isinstance(name, str) or SEPARATOR in name:
+            place = f"memory[{prefix.rstrip(SEPARATOR)!r}]" if prefix else "memory"
+            remedy = f"use text without '{SEPARATOR}', such as str(task)"
+            raise UserError(f"the name {name!r} in {place} would be another after a checkpoint: {remedy}")
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}{SEPARATOR}")
         else:

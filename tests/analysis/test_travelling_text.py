@@ -2,15 +2,20 @@
 
 import csv
 import io
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import installation
 from bench.analysis import render
 from bench.analysis.compare import Listing
+from bench.analysis.latex import escape
 from bench.analysis.table import Table, summarize
 from bench.cli import options
 from bench.core import Result
@@ -151,3 +156,67 @@ def test_an_imported_row_takes_no_name_that_means_something(command: Any, tmp_pa
     assert not (tmp_path / "out").exists()
     assert command(*words, f"{name.replace('+', '-')}-imported").code == 0
     assert command(*words, "x" * 101).code == 2
+
+
+FOREIGN = {  # a text, and what LaTeX gets
+    "α-GPM": r"$\alpha$-GPM",
+    "αβ ≤ ε": r"$\alpha$$\beta$ $\leq$ $\varepsilon$",
+    "ΔΩ ΑΒ ός": r"$\Delta$$\Omega$ AB o$\varsigma$",
+    "Zoë Łódź": "Zoë Łódź",
+    "e\u0301": "é",
+    "Nguyễn ą": "Nguyen a",
+    "½ 10⁴ x₁ ﬁt": r"1$/$2 10\textsuperscript{4} x\textsubscript{1} fit",
+    "数据": "[U+6570][U+636E]",
+    "x − 1 × 2": r"x $-$ 1 $\times$ 2",
+    "中_β|": r"[U+4E2D]\_$\beta$\textbar{}",
+}
+IN_LATEX = re.compile(r"[\x20-\x7eæøåœłßıÆØÅŒŁ–—‘’“”…¡¿ëóźé]*")
+
+
+@pytest.mark.parametrize(("text", "wanted"), FOREIGN.items())
+def test_foreign_scripts_in_latex(text: str, wanted: str) -> None:
+    assert escape(text) == wanted
+
+
+def test_whatever_is_printable_is_something_latex_knows() -> None:
+    """Of every sign of the first plane: an even number of $, balanced braces, and no letter that needs a package."""
+    accented = {c for c in map(chr, range(0xC0, 0x180)) if c.isalpha()}
+    count = 0
+    for number in range(0x20, 0xFFFF, 7):
+        shown = escape(chr(number))
+        bare = shown.replace(r"\$", "").replace(r"\{", "").replace(r"\}", "")
+        assert bare.count("$") % 2 == 0 and bare.count("{") == bare.count("}"), hex(number)
+        assert shown and all(c.isascii() or c in accented or IN_LATEX.fullmatch(c) for c in shown), hex(number)
+        count += 1
+    assert count > 9000
+
+
+@pytest.mark.parametrize("name", ["数据", "[x]", "*x", "β"])
+def test_a_row_of_latex_belongs_to_no_line_before_it(make_result: Make, name: str) -> None:
+    """After a line of a table, [ would begin a distance, and * a choice."""
+    text = render.to_latex(table_of(make_result(name), make_result("other")))
+    [row] = [line for line in text.splitlines() if line.endswith(r"\\") and escape(name) in line]
+    assert not row.startswith(("[", "*"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_a_terminal_without_the_signs_loses_no_table(make_result: Make, tmp_path: Path, encoding: str) -> None:
+    for seed in range(2):
+        store.save(make_result("mé数", seed, benchmark="toy", traits={"imported": True}, training={}), tmp_path)
+    words = [sys.executable, str(installation.ROOT / "run_bench.py"), "table", "--out", str(tmp_path)]
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(words, capture_output=True, env=environment, cwd=tmp_path)
+    said = done.stdout.decode(encoding)
+    assert done.returncode == 0, done.stderr
+    assert ("50.00 +- 0.00" in said) == (encoding == "ascii") and r"\u6570" in said
+
+
+def test_a_run_on_a_terminal_without_the_signs_writes_its_files(tmp_path: Path) -> None:
+    words = ["--methods", "finetune", "--bench", "toy", "--seeds", "0,1", "--epochs", "1", "--executor", "serial"]
+    script = [sys.executable, str(installation.ROOT / "run_bench.py"), *words, "--out", str(tmp_path)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(script, capture_output=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"+-" in done.stdout
+    [table] = tmp_path.rglob("*.md")
+    assert "±" in table.read_text(encoding="utf-8")

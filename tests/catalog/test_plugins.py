@@ -11,7 +11,7 @@ import pytest
 from driving import executed
 
 from bench import installation
-from bench.catalog import discovery, plan
+from bench.catalog import discovery, identity, plan
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.execution import runner
@@ -242,3 +242,101 @@ def test_the_methods_of_this_repository_fit() -> None:
     assert names
     for name in names:
         assert issubclass(Catalog().method(name), Method)
+
+
+HEARD = {  # what a class may derive from: the file's imports, and the base
+    "another name": ("from bench.training.method import Method as Base", "Base"),
+    "its module": ("import bench.training.method as m", "m.Method"),
+    "a built-in": ("from methods.ewc import EWC", "EWC"),
+    "a built-in by another name": ("from methods.ewc import EWC as Old", "Old"),
+    "a built-in by its module": ("from methods import ewc", "ewc.EWC"),
+    "a built-in by its module, renamed": ("import methods.ewc as theirs", "theirs.EWC"),
+    "a built-in, dotted": ("import methods.ewc", "methods.ewc.EWC"),
+}
+
+
+@pytest.mark.parametrize(("line", "base"), HEARD.values(), ids=HEARD)
+def test_a_class_is_found_by_whatever_name_its_base_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, base: str
+) -> None:
+    monkeypatch.syspath_prepend(installation.ROOT)
+    path = tmp_path / "mine.py"
+    path.write_text(f'"""Mine."""\n{line}\n\nclass Mine({base}):\n    pass\n')
+    catalog = Catalog.of([path])
+    assert catalog.available("Method")["mine"] == path
+    assert "mine" not in catalog.available("Benchmark")
+    assert issubclass(catalog.method("mine"), Method)
+    [[cell], _] = catalog.plan(plan.Request(["mine"], ["toy"], [0], 1))
+    assert ("strength" in cell.config) == ("EWC" in base or base == "Old")
+
+
+@pytest.mark.parametrize(
+    ("line", "base"),
+    [
+        ("from methods.ewc import Tensor as EWC", "EWC"),
+        ("from methods.no_such import EWC", "EWC"),
+        ("import collections", "collections.OrderedDict"),
+        ("from mine import Mine as Base", "Base"),
+    ],
+)
+def test_a_class_that_derives_from_something_else_is_not_found(tmp_path: Path, line: str, base: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"{line}\n\nclass Mine({base}):\n    pass\n")
+    with pytest.raises(UserError, match="has no class that derives from Method or Benchmark"):
+        Catalog.of([path]).available("Method")
+
+
+def test_a_method_of_a_neighbour_is_inherited_with_its_version_and_its_code(tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "base.py", tmp_path / "a" / "mine.py"
+    first.parent.mkdir()
+    first.write_text(METHOD + "    version = 3\n    strength = 1.0\n")
+    second.write_text("from base import Own\n\n\nclass Mine(Own):\n    pass\n")
+    assert [name for name, _ in discovery.offered("Method", first.parent)] == ["base", "mine"]
+    assert discovery.version(second, "Method") == 3
+    before = identity.digest_of_file(second)
+    first.write_text(first.read_text().replace("1.0", "2.0"))
+    assert identity.digest_of_file(second) != before
+
+
+def test_a_digest_of_what_derives_from_a_built_in_method_depends_on_no_place(tmp_path: Path) -> None:
+    digests = set()
+    for folder in (tmp_path / "a", tmp_path / "b" / "c"):
+        folder.mkdir(parents=True)
+        (folder / "mine.py").write_text("from methods.ewc import EWC\n\n\nclass Mine(EWC):\n    pass\n")
+        digests.add(identity.digest_of_file(folder / "mine.py"))
+    [digest] = digests
+    assert digest != identity.digest_of((folder / "mine.py").read_bytes()), "the built-in's code is part of it"
+
+
+TYPED = {  # how editors and systems write a file, as bytes
+    "a mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "a mark and a coding line": lambda text: b"\xef\xbb\xbf# coding: utf-8\n" + text.encode(),
+    "latin-1": lambda text: b"# -*- coding: latin-1 -*-\n" + text.encode("latin-1"),
+    "cp1252, in the second line": lambda text: (
+        b"#!/usr/bin/env python\n# vim: set fileencoding=cp1252 :\n" + text.encode("cp1252")
+    ),
+    "lines of Windows": lambda text: text.replace("\n", "\r\n").encode(),
+}
+
+
+@pytest.mark.parametrize("typed", TYPED.values(), ids=TYPED)
+def test_a_file_is_read_as_python_reads_it(command: Any, tmp_path: Path, typed: Callable[[str], bytes]) -> None:
+    path = tmp_path / "gruen.py"
+    path.write_bytes(typed('"""Grün, by Zoë."""\n' + METHOD + '    word = "Grün"\n'))
+    assert discovery.summary(path) == "Grün, by Zoë."
+    assert Catalog.of([path]).method("gruen").word == "Grün"
+    answer = command("list", "--plugin", path)
+    assert answer.code == 0 and "Grün, by Zoë." in answer.out
+
+
+def test_a_recipe_may_begin_with_a_mark(command: Any, tmp_path: Path, plugin: Callable[..., Path]) -> None:
+    path = plugin("mine")
+    path.with_suffix(".toml").write_bytes(b"\xef\xbb\xbf[toy]\r\nlr = 0.5\r\n")
+    [[cell], _] = Catalog.of([path]).plan(plan.Request(["mine"], ["toy"], [0], 1))
+    assert cell.training["lr"] == 0.5
+    path.with_suffix(".toml").write_bytes(b"\xef\xbb\xbf[tyo]\r\nlr = 0.5\r\n")
+    answer = command("--dry-run", "--methods", "mine", "--bench", "toy", "--plugin", path, "--out", tmp_path / "out")
+    assert answer.code == 2 and "mine.toml, line 1: unknown table 'tyo': did you mean 'toy'?" in answer.err
+    path.with_suffix(".toml").write_bytes(b"\xef\xbb\xbf[toy]\r\nlr = -1\r\n")
+    answer = command("--dry-run", "--methods", "mine", "--bench", "toy", "--plugin", path, "--out", tmp_path / "out")
+    assert answer.code == 2 and "mine.toml, line 2: " in answer.err

@@ -126,6 +126,8 @@ def first(arrays: dict[str, np.ndarray]) -> str:
 ODD = {
     "a row too few": lambda about, arrays: about["rows"].pop(),
     "all rows": lambda about, arrays: about.update(rows=about["rows"] * 5, records=about["records"] * 5),
+    "bits of nothing": lambda about, arrays: about.update(bfloat16=["method.no_such"]),
+    "bits of floats": lambda about, arrays: about.update(bfloat16=[first(arrays)]),
     "no rows": lambda about, arrays: about.update(rows=[], records=[]),
     "a word for a row": lambda about, arrays: about.update(rows=["abc"] * len(about["rows"])),
     "records that are none": lambda about, arrays: about.update(records=[{"epochs": "many"}] * len(about["records"])),

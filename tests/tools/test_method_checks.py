@@ -112,6 +112,36 @@ BREAKS = {  # a check, the class body that breaks it, and what is said
         "def end_task(self, task, data):\n    import numpy\n    self.memory['list'] = numpy.zeros(1)",
         "something else than tensors: ['list']",
     ),
+    "counts in integers": (
+        "state_goes_round",
+        "def end_task(self, task, data):\n    import torch\n    self.memory[task] = torch.ones(1)",
+        "the name 0 in memory would be another after a checkpoint",
+    ),
+    "names with a slash": (
+        "state_goes_round",
+        "def end_task(self, task, data):\n    import torch\n    self.memory['old'] = {'a/b': torch.ones(1)}",
+        "the name 'a/b' in memory['old'] would be another",
+    ),
+    "centres in place": (
+        "images_stay",
+        "def end_task(self, task, data):\n    for x, y in data:\n        x -= x.mean()",
+        "in task 0 the method writes to images or labels in their place",
+    ),
+    "relabels in place, by numpy": (
+        "images_stay",
+        "def end_task(self, task, data):\n    for x, y in data:\n        y.numpy()[:] = 0",
+        "it changes images or labels of tasks [0, 1] in their place",
+    ),
+    "reports an array's number": (
+        "result_goes_round",
+        "def report(self):\n    import numpy\n    return {'loss': {'mean': numpy.float32(0.5)}}",
+        "the method's report says loss.mean = a numpy.float32 of task 0: make it a plain number",
+    ),
+    "reports a tensor": (
+        "result_goes_round",
+        "def report(self):\n    return {'rank': [self.network.heads[0].weight]}",
+        "rank.0 = a torch.nn.parameter.Parameter",
+    ),
     "thaws": (
         "config_stays",
         CONFIG + "    a: int = 1\ndef end_task(self, task, data):\n    object.__setattr__(self.config, 'a', 2)",
@@ -123,9 +153,20 @@ BREAKS = {  # a check, the class body that breaks it, and what is said
 @pytest.mark.parametrize(("check", "body", "said"), BREAKS.values(), ids=BREAKS)
 def test_a_method_that_breaks_a_check(plugin: Callable[..., Path], check: str, body: str, said: str) -> None:
     path = plugin("bad", body)
-    with pytest.raises(AssertionError) as caught:
+    with pytest.raises((AssertionError, UserError, TypeError)) as caught:
         getattr(method_checks, check)("bad", Catalog.of([path]))
     assert said in str(caught.value)
+
+
+def test_bfloat16_in_memory_goes_through_a_checkpoint(plugin: Callable[..., Path]) -> None:
+    """As what is kept of a forward pass in bf16 is. A number by itself, too."""
+    body = (
+        "def end_task(self, task, data):\n    import torch\n    w = self.network.backbone.conv1.weight.detach()\n"
+        "    self.memory = {'anchor': w.bfloat16(), 'norm': w.norm().bfloat16()}\n"
+        "def penalty(self):\n    w = self.network.backbone.conv1.weight\n"
+        "    return (w - self.memory['anchor']).square().sum() if self.memory else 0.0"
+    )
+    method_checks.state_goes_round("half", Catalog.of([plugin("half", body)]))
 
 
 def test_a_second_parent(plugin: Callable[..., Path]) -> None:
@@ -169,11 +210,34 @@ BROKEN_STREAMS = {  # a check, what is replaced, by what, and what is said
     "global labels": ("labels_are_local", ", y)", ", y + 2)", "labels are [2, 3], not 0 to 1"),
     "no seed": ("stream_depends_on_seed_alone", "rng(seed)", "rng()", "train of task 0 differs"),
     "global state": ("stream_depends_on_seed_alone", "generator.n", "np.random.n", "train of task 0 differs"),
-    "one stream": ("stream_depends_on_seed_alone", "rng(seed)", "rng(0)", "the seed has no effect"),
+    "one stream": ("stream_depends_on_seed_alone", "rng(seed)", "rng(0)", "the seed has no effect; where that is"),
+    "no such nature": (
+        "stream_depends_on_seed_alone",
+        "    num_t",
+        "    same_for_every_seed = True\n    num_t",
+        "declares same_for_every_seed, but another seed gives another stream",
+    ),
+    "one class": (
+        "labels_are_local",
+        "np.arange(n) % 2",
+        "np.arange(n) % 1",
+        "labels are [0], not 0 to 1",
+    ),
+    "one class, declared": (
+        "labels_are_local",
+        '("a", "b"), split',
+        '("a", "b")[: 2 - t], split',
+        "task 1 has 1 classes: every answer is right",
+    ),
+    "too many outputs": ("labels_are_local", "= 2, 2,", "= 2, 3,", "up to 2 classes, but num_classes = 3"),
+    "one output": ("fine_tuning_runs", "= 2, 2,", "= 2, 1,", "a head of one output is right whatever it has learnt"),
     "leak": ("splits_are_disjoint", "split(8), split(16)", "*[split(8)] * 2", "8 images of test are also in valid"),
-    "network": ("fine_tuning_runs", '"convnet"', '""', "NotImplementedError"),
+    "network": ("fine_tuning_runs", '"convnet"', '""', "names no backbone, and has no own_backbone() either"),
     "recipe": ("recipe_is_valid", "", "", "did you mean 'lr'"),
 }
+
+
+PASSED = dict.fromkeys(check.__name__ for check in benchmark_checks.CHECKS)
 
 
 def failures(path: Path) -> dict[str, str | None]:
@@ -188,6 +252,25 @@ def test_a_benchmark_that_breaks_a_check(tmp_path: Path, check: str, old: str, n
     path.write_text(STREAM.replace(old, new))
     path.with_suffix(".toml").write_text("[training]\nlrr = 1\n" if check == "recipe_is_valid" else "")
     assert said in str(failures(path)[check])
+
+
+def test_a_stream_that_is_one_by_nature_passes(tmp_path: Path) -> None:
+    path = tmp_path / "field.py"
+    path.write_text(
+        STREAM.replace("rng(seed)", "rng(0)").replace("    num_t", "    same_for_every_seed = True\n    num_t")
+    )
+    assert failures(path) == PASSED
+
+
+def test_tasks_of_unequal_numbers_of_classes_pass(tmp_path: Path) -> None:
+    path = tmp_path / "field.py"
+    text = STREAM.replace("def split(n):", "def split(n, k):").replace("% 2", "% k").replace("= 2, 2,", "= 2, 3,")
+    text = text.replace(
+        'Task(t, ("a", "b"), split(24), split(8), split(16))',
+        'Task(t, ("a", "b", "c")[: 2 + t], split(24, 2 + t), split(8, 2 + t), split(16, 2 + t))',
+    )
+    path.write_text(text)
+    assert failures(path) == PASSED
 
 
 def test_a_recipe_for_nobody(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from test_loop import small, tasks_of, trained
 
 from bench.catalog.catalog import Catalog
-from bench.core import Split, Task, UserError
+from bench.core import Split, Task, UserError, fingerprint
 from bench.training.contract import demand_splits
 from bench.training.method import Method
 
@@ -52,6 +52,39 @@ def test_an_empty_split_but_for_validation() -> None:
 def test_tasks_out_of_order() -> None:
     with pytest.raises(UserError, match=r"tasks are in the order \[1, 0\], not from 0 to 1"):
         trained(Method(small()), tasks_of(32, 8)[::-1], epochs=1)
+
+
+class WritesInForward(Method):
+    def forward(self, x, task):
+        x -= 0.1
+        return self.network(x, task)
+
+
+class WritesLabels(Method):
+    def end_task(self, task, data):
+        for _, y in data:
+            y.zero_()
+
+
+class WritesToBatch(Method):
+    """A batch is a copy, and the method's to change."""
+
+    def before_step(self, batch):
+        batch.x.mul_(0.9)
+        return batch
+
+
+@pytest.mark.parametrize("method", [WritesInForward, WritesLabels])
+def test_images_are_not_written_to(method: type[Method]) -> None:
+    with pytest.raises(UserError, match="in task 0 the method writes to images or labels in their place"):
+        trained(method(small()), tasks_of(32, 8), epochs=1)
+
+
+def test_a_batch_may_be_written_to() -> None:
+    tasks = tasks_of(32, 8)
+    before = fingerprint(tasks)
+    trained(WritesToBatch(small()), tasks, epochs=1)
+    assert fingerprint(tasks) == before
 
 
 FIELD = '''"""A field."""
@@ -95,6 +128,7 @@ BROKEN = {  # what is replaced, by what, and what is said
     "backbone": ('"convnet"', '"convnett"', "unknown backbone of field 'convnett': did you mean 'convnet'?"),
     "another": ('"convnet"', '"vgg"', "unknown backbone of field 'vgg': known: alexnet, convnet"),
     "no backbone": ('"convnet"', '""', "field names no backbone, and has no own_backbone() either"),
+    "one output": ("= 2, 2,", "= 2, 1,", "field has num_classes = 1, but a head of one output is right whatever"),
     "scenario": ('"convnet"', '"convnet"\n    scenario = "task_il"', "'task_il': did you mean 'task-il'?"),
 }  # fmt: skip
 
