@@ -97,8 +97,10 @@ def _demand_one_unit(matrix: Matrix, grid: Grid) -> None:
     percent = [(value, place) for value, place in learnt if 1 < value <= 100]
     fractions = [(value, place) for value, place in learnt if 0 < value <= 1]
     if percent and fractions:
-        small = f"{fractions[0][1]}: {fractions[0][0]:g} looks like a fraction"
-        large = f"{percent[0][0]:g} in {percent[0][1].removeprefix(str(grid.path) + ', ')} like percent"
+        value, place = fractions[0]
+        small = f"{place}: {value:g} looks like a fraction"
+        value, place = percent[0]
+        large = f"{value:g} in {place.removeprefix(f'{grid.path}, ')} like percent"
         raise UserError(f"{small}, but {large}: write all as fractions, or all in percent above 1")
 
 

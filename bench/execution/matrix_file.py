@@ -44,9 +44,7 @@ def _split(path: Path) -> Grid:
         lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip(" ")]
         lines = [(n, line) for n, line in lines if not line.lstrip().startswith("#")]
         separator, decimal = _signs("\n".join(line for _, line in lines))
-        words = [
-            line.split() if separator is None else next(csv.reader([line], delimiter=separator)) for _, line in lines
-        ]
+        words = [_words(line, separator) for _, line in lines]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -54,6 +52,12 @@ def _split(path: Path) -> Grid:
     require(bool(lines), f"{path} is empty")
     clean = [[word.strip().replace(decimal, ".") for word in row] for row in words]
     return Grid(path, [n for n, _ in lines], clean)
+
+
+def _words(line: str, separator: str | None) -> list[str]:
+    if separator is None:
+        return line.split()
+    return next(csv.reader([line], delimiter=separator))
 
 
 def _signs(text: str) -> tuple[str | None, str]:

@@ -100,11 +100,12 @@ class Estimate:
 
     def left(self, waiting: Sequence[Cell], running: Sequence[tuple[Cell, float]], workers: int) -> float | None:
         """Seconds until a grid ends: cells waiting, and cells running with the seconds they have run."""
-        whole = [self.of(cell) for cell in waiting]
-        rest = [max(known - ran, 0.0) if (known := self.of(cell)) is not None else None for cell, ran in running]
-        times = [seconds for seconds in (*whole, *rest) if seconds is not None]
-        if len(times) < len(whole) + len(rest):
-            return None
+        times = []
+        for cell, ran in (*((cell, 0.0) for cell in waiting), *running):
+            known = self.of(cell)
+            if known is None:
+                return None
+            times.append(max(known - ran, 0.0))
         return max(sum(times) / workers, max(times, default=0.0))
 
     def longest_first(self, cells: Sequence[Cell]) -> list[Cell]:

@@ -208,10 +208,12 @@ def environment(resources: Resources, precision: str = "fp32") -> dict[str, Any]
 @cache
 def library() -> str:
     """Digest of every file of the library, 12 hex digits: it tells what a commit does not, such as local changes."""
-    digest, folder = hashlib.sha256(), Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    folder = Path(__file__).parents[1]
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+            name = path.relative_to(folder).as_posix()
+            digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

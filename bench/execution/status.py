@@ -102,12 +102,14 @@ def _locked(path: Path) -> bool:
 
 def describe_grid(process: int, note: dict[str, Any]) -> Iterator[str]:
     """A grid in lines."""
+    total, done, failed, running, left = (note[name] for name in ("total", "done", "failed", "running", "left"))
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(note["started"]))
-    yield f"grid of {note['total']} cells, process {process}, started {started}"
-    waiting = note["total"] - note["done"] - note["failed"] - len(note["running"])
-    counts = f"{note['done']} finished, {len(note['running'])} running, {note['failed']} failed, {waiting} waiting"
-    yield f"  {counts}" + (f"; about {duration(note['left'])} left" if note["left"] is not None else "")
-    for cell in note["running"]:
+    yield f"grid of {total} cells, process {process}, started {started}"
+    waiting = total - done - failed - len(running)
+    counts = f"{done} finished, {len(running)} running, {failed} failed, {waiting} waiting"
+    rest = f"; about {duration(left)} left" if left is not None else ""
+    yield f"  {counts}{rest}"
+    for cell in running:
         where = f"task {cell['task'] + 1}, epoch {cell['epoch'] + 1} of at most {cell['epochs']}"
         yield f"  running: {cell['cell']}: {where}, for {duration(cell['seconds'])}"
 
@@ -116,4 +118,6 @@ def duration(seconds: float) -> str:
     """A time for people."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -39,7 +39,8 @@ def _part(table: Reproduction, stored: Sequence[Result]) -> str:
     rows = [*_printed(outcome), *_unprinted(outcome)]
     header = ["method", "paper, ACC", "ours", "", "paper, BWT", "ours", ""]
     numbers = show_listing(Listing(header, rows, ""), "md").strip()
-    return f"{_about(outcome, [*found.values(), *_beside(outcome, stored)])}\n\n{numbers}\n\n{outcome.tally}"
+    about = _about(outcome, [*found.values(), *_beside(outcome, stored)])
+    return f"{about}\n\n{numbers}\n\n{outcome.tally}"
 
 
 def _printed(outcome: Reproduced) -> list[list[str]]:

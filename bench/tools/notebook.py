@@ -78,8 +78,7 @@ def run(
 
     `seeds` are a list, or how many: 0, 1, ... `settings` are as `--set`: settings of a method or of a benchmark, by its
     name. Finished cells are kept in `out`, by default the results folder of the command line, and not run again.
-    Raises `UserError` for a wrong
-    request, and where a result could not be written.
+    Raises `UserError` for a wrong request, and where a result could not be written.
     """
     where = Path(out) if out is not None else installation.results()
     listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
@@ -113,9 +112,11 @@ def load(path: str | Path | None = None, catalog: Catalog = BUILT_IN) -> Results
 
 def table(results: Results, metrics: Sequence[str] = ("acc", "bwt", "state")) -> Shown:
     """Return the table of results: mean and sample standard deviation over seeds, of each metric."""
-    streams = tables.streams(results.catalog.benchmark(name) for name in {r.cell.benchmark for r in results})
+    benchmarks = {result.cell.benchmark for result in results}
+    streams = tables.streams(results.catalog.benchmark(name) for name in benchmarks)
     apart = data_apart(results, lambda cell: (tables.row_label(cell), tables.column_label(cell)))
-    return Shown(tables.summarize([(result.cell, result) for result in apart], metrics, streams=streams))
+    pairs = [(result.cell, result) for result in apart]
+    return Shown(tables.summarize(pairs, metrics, streams=streams))
 
 
 def figures(results: Results) -> list[Plot]:
@@ -126,7 +127,9 @@ def figures(results: Results) -> list[Plot]:
 def report(results: Results, path: str | Path) -> Path:
     """Write the HTML page of a report, and return its path."""
     place = Path(path)
-    reports.write_report(place, [(r.cell, r) for r in results], sorted({r.cell.seed for r in results}))
+    pairs = [(result.cell, result) for result in results]
+    seeds = sorted({result.cell.seed for result in results})
+    reports.write_report(place, pairs, seeds)
     return place
 
 

@@ -73,8 +73,12 @@ def serve(pipe: Connection, name: str, setting: Setting) -> None:
 def harness(name: str, setting: Setting) -> Iterator[Stage]:
     """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one."""
     name, *settings = name.split(":")
-    user = {key: parse_value(value) for key, _, value in (text.partition("=") for text in settings)}
-    [cell] = setting.catalog.plan(Request([name], [setting.benchmark], [1], epochs=1, settings={name: user})).cells
+    user = {}
+    for text in settings:
+        key, _, value = text.partition("=")
+        user[key] = parse_value(value)
+    request = Request([name], [setting.benchmark], [1], epochs=1, settings={name: user})
+    [cell] = setting.catalog.plan(request).cells
     require(not cell.traits["joint"], f"{name} has no later task to measure")
     _, tasks, _ = tasks_to_measure(setting)
     for t in (0, setting.later - 1):
@@ -87,11 +91,18 @@ def harness(name: str, setting: Setting) -> Iterator[Stage]:
         _, x, y = stage.train[0]
         batch = Batch(x[: training.batch_size], y[: training.batch_size], t)
         step = partial(training_step, session.method, stage.optimizer, batch, stage.rho)
-        moments = 4 if training.optimizer == "adam" else 2 if training.momentum else 0
         session.network.train()
-        facts = arithmetic(step, list(session.network.parameters()), tensors_of(session.method.parameters()), moments)
+        weights, learning = list(session.network.parameters()), tensors_of(session.method.parameters())
+        facts = arithmetic(step, weights, learning, _moments(training))
         facts |= {"steps": -(-len(y) // training.batch_size), "records": records}
         yield stage.train_epoch, facts
+
+
+def _moments(training: Training) -> int:
+    """Return how many numbers an optimizer reads and writes for each parameter, beside weight and gradient."""
+    if training.optimizer == "adam":
+        return 4
+    return 2 if training.momentum else 0
 
 
 def learn_before(session: Session, t: int) -> list[TaskRecord]:
@@ -149,8 +160,10 @@ def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], 
     parameters and `moments` numbers for each read or written by the optimiser."""
     with FlopCounterMode(display=False) as counter:
         step()
-    used, own = sum(p.numel() for p in read), sum(p.numel() for p in trained)
-    return {"flops": counter.get_total_flops(), "bytes": 4 * (2 * used + (4 + moments) * own)}
+    used = sum(parameter.numel() for parameter in read)
+    own = sum(parameter.numel() for parameter in trained)
+    numbers = 2 * used + (4 + moments) * own
+    return {"flops": counter.get_total_flops(), "bytes": 4 * numbers}
 
 
 def tasks_to_measure(setting: Setting) -> tuple[Benchmark, list[Task], str]:

@@ -48,19 +48,23 @@ def render(kind: str, name: str) -> dict[str, str]:
     if keyword.iskeyword(class_name) or re.search(rf"\b{class_name}\b", texts[f"{name}.py"]):
         class_name += kind.title()  # `class Tensor(Method)` would hide what the file imports
     own = {f"my_{kind}": name, f"My{kind.title()}": class_name}
-    files = {file: re.sub("|".join(own), lambda found: own[found[0]], text) for file, text in texts.items()}
-    checks = f"{kind}_checks"
+    placeholder = "|".join(own)
+    files = {file: re.sub(placeholder, lambda found: own[found[0]], text) for file, text in texts.items()}
     test = (TEMPLATES / "test.py.txt").read_text()
-    return files | {f"test_{name}.py": test.replace("my_name", name).replace("KIND", kind).replace("CHECKS", checks, 1)}
+    test = test.replace("my_name", name).replace("KIND", kind)
+    files[f"test_{name}.py"] = test.replace("CHECKS", f"{kind}_checks", 1)
+    return files
 
 
 def _demand_free(kind: str, name: str, catalog: Catalog) -> None:
     """Raise `UserError` unless a name can be a file's, a class's and nobody else's."""
-    if not name.isidentifier() or keyword.iskeyword(name) or not name.strip("_0123456789") or name == "all":
+    usable = name.isidentifier() and not keyword.iskeyword(name) and name.strip("_0123456789")
+    if not usable or name == "all":
         raise UserError(f"'{name}' cannot name a {kind}: use letters, numbers and _, as in my_idea")
     if taken := catalog.available(KINDS[kind]).get(name):
         raise UserError(f"the name '{name}' is taken by {taken}")
     if len(name) > LONGEST:
         raise UserError(f"'{name}' cannot name a {kind}: it is longer than {LONGEST} letters")
-    if not Path(f"{name}.py").exists() and (name in sys.modules or importlib.util.find_spec(name)):
+    known = name in sys.modules or importlib.util.find_spec(name)
+    if known and not Path(f"{name}.py").exists():
         raise UserError(f"the name '{name}' is taken by a Python module, which {name}.py would hide")

@@ -23,26 +23,35 @@ Ranked = dict[str, "list[Outcome]"]  # by method, best first
 
 
 def rank_outcomes(outcomes: Sequence[Outcome]) -> Ranked:
-    """Failures are last; of equals the recipe stands first, then the one sampled first."""
+    """Return the outcomes of each method, the best one first.
+
+    Failures are last; of equals the recipe stands first, then the one sampled first.
+    """
     ranked: Ranked = {outcome.trial.method: [] for outcome in outcomes}
-    for outcome in sorted(outcomes, key=lambda o: (o.error is not None, 0 if o.error else -o.score, o.trial.number)):
+    for outcome in sorted(outcomes, key=_standing):
         ranked[outcome.trial.method].append(outcome)
     return ranked
+
+
+def _standing(outcome: Outcome) -> tuple[bool, float, int]:
+    score = 0.0 if outcome.error else outcome.score
+    return outcome.error is not None, -score, outcome.trial.number
 
 
 def trial_listings(ranked: Ranked, request: Request, search: Search) -> list[Listing]:
     """A table of the trials of each method, then one of the best settings against the recipe's."""
     from bench.analysis.compare import Listing
 
-    tables = []
+    tables, summary = [], []
     for method, outcomes in ranked.items():
         fields = list(outcomes[0].trial.settings)
         rows = [[str(i), *_row(outcome, fields)] for i, outcome in enumerate(outcomes, 1)]
-        tables.append(Listing([method, "validation ACC", "trial", *fields], rows, f"{len(rows)} trials of {method}."))
+        header = [method, "validation ACC", "trial", *fields]
+        tables.append(Listing(header, rows, f"{len(rows)} trials of {method}."))
+        own, best = _recipe(outcomes), outcomes[0]
+        summary.append([method, _settings(own), _settings(best), _percent(own), _percent(best)])
     header = ["method", "settings of the recipe", "best settings", "ACC of the recipe", "best ACC"]
-    pairs = [(method, _recipe(outcomes), outcomes[0]) for method, outcomes in ranked.items()]
-    body = [[m, _settings(own), _settings(best), _percent(own), _percent(best)] for m, own, best in pairs]
-    return [*tables, Listing(header, body, _basis(request, search), left=3)]
+    return [*tables, Listing(header, summary, _basis(request, search), left=3)]
 
 
 def _row(outcome: Outcome, fields: Sequence[str]) -> list[str]:
@@ -52,7 +61,10 @@ def _row(outcome: Outcome, fields: Sequence[str]) -> list[str]:
 
 def to_toml(ranked: Ranked, request: Request, search: Search, command: str, commit: Mapping[str, Any]) -> str:
     """The best settings of each method as a recipe, with where they come from."""
-    code = f"commit {commit['commit']}{' with changes' if commit['dirty'] else ''}" if commit else "no commit"
+    code = "no commit"
+    if commit:
+        changes = " with changes" if commit["dirty"] else ""
+        code = f"commit {commit['commit']}{changes}"
     budget = f"{request.epochs} epochs a task" if request.epochs else "the recipe's epochs"
     lines = [
         f"# Settings chosen by `{command}`",
@@ -72,9 +84,9 @@ def _table(method: str, outcomes: Sequence[Outcome]) -> list[str]:
     best = outcomes[0]
     if best.error:
         return [f"# {method}: every trial failed"]
-    origin = (
-        f"trial {best.trial.number}; the recipe {_percent(_recipe(outcomes))}" if best.trial.number else "the recipe"
-    )
+    origin = "the recipe"
+    if best.trial.number:
+        origin = f"trial {best.trial.number}; the recipe {_percent(_recipe(outcomes))}"
     name = method if method.isidentifier() else json.dumps(method)
     settings = [f"{field} = {json.dumps(value)}" for field, value in best.trial.settings.items()]
     return [f"[{name}]  # validation ACC {_percent(best)}: {origin}", *settings]

@@ -123,7 +123,8 @@ def _trials_of(name: str, usual: Sequence[Cell], request: Request, search: Searc
     generator = np.random.default_rng(derive("search", search.seed, usual[0].benchmark, name))
     for number in range(1, search.trials):
         settings = {field: values.sample(generator) for field, values in space.items()}
-        user = {**request.settings, name: {**request.settings.get(name, {}), **settings}}
+        own = {**request.settings.get(name, {}), **settings}
+        user = {**request.settings, name: own}
         cells, unsupported = catalog.plan(replace(request, settings=user))
         reason = "; ".join(unsupported.values())
         require(not reason, f"the space of {name} holds settings with which it does not apply, {settings}: {reason}")
@@ -178,10 +179,12 @@ def _read(path: Path) -> list[Result]:
 
 
 def _outcome(trial: Trial, results: Sequence[Result]) -> Outcome:
-    errors = [result.error for result in results if result.error]
-    accuracies = () if errors else tuple(metrics.acc(result.R) for result in results)
     seconds = sum(result.environment.get("seconds", 0.0) for result in results)
-    return Outcome(trial, accuracies, errors[0] if errors else None, seconds)
+    errors = [result.error for result in results if result.error]
+    if errors:
+        return Outcome(trial, (), errors[0], seconds)
+    accuracies = tuple(metrics.acc(result.R) for result in results)
+    return Outcome(trial, accuracies, None, seconds)
 
 
 LOST = "the worker was lost: it was killed, or ran out of memory"

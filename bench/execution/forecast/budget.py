@@ -55,9 +55,13 @@ class Forecast:
 
     def with_speed(self, name: str) -> float | None:
         """Seconds of all cells in "bf16" or on the "gpu"; None where that was not timed for every benchmark."""
-        found = [(self.speeds.get(cell.benchmark, {}).get(name), guess.seconds) for cell, guess in self.guesses]
-        times = [factor * seconds for factor, seconds in found if factor]
-        return sum(times) if len(times) == len(found) else None
+        times = []
+        for cell, guess in self.guesses:
+            factor = self.speeds.get(cell.benchmark, {}).get(name)
+            if not factor:
+                return None
+            times.append(factor * guess.seconds)
+        return sum(times)
 
 
 def line(cells: Sequence[Cell], resources: Resources, executor: str, out: Path) -> str:
@@ -94,7 +98,9 @@ def measured(cell: Cell, resources: Resources, out: Path) -> Guess | None:
     same = [result for result in results if result.cell.training["epochs"] == epochs]
     if same:
         return Guess(fmean(result.environment["seconds"] for result in same), source, False)
-    return Guess(fmean(_scaled(r, epochs) for r in results), source, _may_stop(cell)) if results else None
+    if results:
+        return Guess(fmean(_scaled(result, epochs) for result in results), source, _may_stop(cell))
+    return None
 
 
 def _recent(folder: Path, cell: Cell, resources: Resources) -> Iterator[Result]:
@@ -121,8 +127,12 @@ def _alike(result: Result, cell: Cell, resources: Resources) -> bool:
         return False
     asked = (device_name(resources.device), resources.threads, resources.tf32, cell.precision)
     ran = (facts.get("device"), facts.get("threads"), facts.get("tf32", False), other.precision)
-    work = [[c.training.get("batch_size"), c.training.get("sam"), _changes(c)] for c in (cell, other)]
-    return asked == ran and work[0] == work[1] and "epochs" in other.training
+    return asked == ran and _work(cell) == _work(other) and "epochs" in other.training
+
+
+def _work(cell: Cell) -> tuple[object, ...]:
+    """What a step of the cell is made of."""
+    return cell.training.get("batch_size"), cell.training.get("sam"), _changes(cell)
 
 
 def _changes(cell: Cell) -> str:
@@ -134,8 +144,10 @@ def _changes(cell: Cell) -> str:
 def _scaled(result: Result, epochs: int) -> float:
     """The seconds of a result had it had so many epochs a task."""
     training = sum(task["seconds"]["train"] for task in result.tasks)
-    stages, ran = len(result.tasks), sum(task["epochs"] for task in result.tasks)
-    return float(result.environment["seconds"]) + training * (epochs * stages / max(ran, 1) - 1)
+    ran = sum(task["epochs"] for task in result.tasks)
+    wanted = epochs * len(result.tasks)
+    more = wanted / max(ran, 1) - 1
+    return float(result.environment["seconds"]) + training * more
 
 
 def _by_pace(cell: Cell, answer: Answer) -> Guess:
@@ -155,9 +167,8 @@ def calibrations(cells: Sequence[Cell], resources: Resources, out: Path) -> dict
     path = out / ".calibration.json"
     known = _read(path)
     orders: dict[str, Order] = {}
-    for what, cell in product(
-        ("pace", "speed"), sorted(cells, key=lambda cell: cell.method)
-    ):  # some of every benchmark
+    by_method = sorted(cells, key=lambda cell: cell.method)  # some of every benchmark
+    for what, cell in product(("pace", "speed"), by_method):
         key = key_of(what, cell, resources)
         if key not in known:
             orders[key] = Order(key, what, cell)

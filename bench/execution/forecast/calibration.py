@@ -99,17 +99,25 @@ def pace(cell: Cell, resources: Resources) -> Answer:
     takes: on a few random images a method may find less to learn with than on real ones.
     """
     benchmark = resources.catalog.benchmark(cell.benchmark, cell.options)
-    training, joint = make_settings(Training, cell.training, cell.method), bool(cell.traits.get("joint"))
+    training = make_settings(Training, cell.training, cell.method)
+    joint = bool(cell.traits.get("joint"))
     images = sizes(benchmark, cell.seed, resources.data)
     plain = step_seconds(Bare.of(cell), resources, resources.device, bf16=False)
     little = learn_little(cell, resources, 1 if plain > SHORT / 10 else 16)
-    step, tasks = max(plain, little.train / little.steps), benchmark.num_tasks
-    forwards = math.ceil(images.validation / training.eval_batch_size)
-    epoch = tasks * (math.ceil(images.train / training.batch_size) + FORWARD * forwards) * step
-    seen = tasks * (tasks + 1) / 2 if benchmark.scenario == "task-il" else tasks**2
-    tests = (tasks if joint else seen) * training.n_eval * math.ceil(images.test / training.eval_batch_size)
-    hooks = little.hooks if joint else in_hooks(little, step / training.batch_size, images.train, tasks)
-    return {"epoch": epoch, "rest": FORWARD * tests * step + hooks}
+    step = max(plain, little.train / little.steps)
+    tasks = benchmark.num_tasks
+    steps = math.ceil(images.train / training.batch_size)
+    validation = math.ceil(images.validation / training.eval_batch_size)
+    test = math.ceil(images.test / training.eval_batch_size)
+    if joint:
+        evaluated = float(tasks)
+        hooks = little.hooks
+    else:
+        evaluated = tasks * (tasks + 1) / 2 if benchmark.scenario == "task-il" else tasks**2
+        hooks = in_hooks(little, step / training.batch_size, images.train, tasks)
+    epoch = tasks * (steps + FORWARD * validation) * step
+    batches = evaluated * training.n_eval * test
+    return {"epoch": epoch, "rest": FORWARD * batches * step + hooks}
 
 
 class Sizes(NamedTuple):
@@ -128,10 +136,14 @@ def sizes(benchmark: Benchmark, seed: int, data: Path) -> Sizes:
     sources = benchmark.sources()
     if sources:
         share = len(sources) if benchmark.scenario == "domain-il" else benchmark.num_tasks
-        return Sizes(sum(s.num_train for s in sources) / share, 0, sum(s.num_test for s in sources) / share)
+        train = sum(source.num_train for source in sources)
+        test = sum(source.num_test for source in sources)
+        return Sizes(train / share, 0, test / share)
     tasks = benchmark.stream(seed, data)
-    counts = [(len(task.train), len(task.validation), len(task.test)) for task in tasks]
-    return Sizes(*(sum(column) / len(tasks) for column in zip(*counts, strict=True)))
+    train = sum(len(task.train) for task in tasks)
+    validation = sum(len(task.validation) for task in tasks)
+    test = sum(len(task.test) for task in tasks)
+    return Sizes(train / len(tasks), validation / len(tasks), test / len(tasks))
 
 
 class Little(NamedTuple):
@@ -177,8 +189,10 @@ def in_hooks(little: Little, each: float, samples: float, tasks: int) -> float:
     shares of a task's own samples and of earlier ones that they read are those of the little task.
     """
     fixed = max(0.0, little.hooks - each * (little.read + little.old_read))
-    own = little.read / little.samples * samples * tasks
-    old = (little.old_read / little.old if little.old else 0.0) * samples * tasks * (tasks - 1) / 2
+    own_share = little.read / little.samples
+    old_share = little.old_read / little.old if little.old else 0.0
+    own = own_share * samples * tasks
+    old = old_share * samples * tasks * (tasks - 1) / 2
     return tasks * fixed + each * (own + old)
 
 
