@@ -70,11 +70,12 @@ def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
     """Add which cells, and what to show of them; `runs` tells whether they are run, or looked for."""
     add = parser.add_argument
     whole = "default" if runs else "all"
+    seeds = "0-2" if runs else None
     protocol = PROTOCOL if runs else "all"
     known = "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items())
     add("--methods", default=whole, metavar="A,B", help="by name, or default, or all (default: %(default)s)")
     add("--bench", default=whole, metavar="A,B", help="by name, or default, or all (default: %(default)s)")
-    add("--seeds", default="0-2" if runs else None, metavar="LIST", help="as in 1,2,3 or 0-4 (default: %(default)s)")
+    add("--seeds", default=seeds, metavar="LIST", help=f"as in 1,2,3 or 0-4 (default: {seeds or 'all'})")
     add_out(parser)
     add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")
     columns = f"columns, of {', '.join(METRICS)} (default: %(default)s)"

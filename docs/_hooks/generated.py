@@ -102,7 +102,7 @@ def _settings(cls: type, protocols: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table of the fields of a settings class, and what the protocols make of them."""
     hints, stated = get_type_hints(cls), declared(cls)
     rows = [
-        [f"`{field.name}`", f"`{spell(hints[field.name])}`", f"`{field.default!r}`", *_facts(stated.get(field.name))]
+        [f"`{field.name}`", _kind(hints[field.name]), f"`{field.default!r}`", *_facts(stated.get(field.name))]
         for field in fields(cls)
     ]
     head = ["setting", "type", "default", "meaning", "searched in"]
@@ -112,6 +112,11 @@ def _settings(cls: type, protocols: Mapping[str, Mapping[str, Any]]) -> str:
         for protocol, values in protocols.items()
     ]
     return "\n\n".join([table, *lines])
+
+
+def _kind(hint: Any) -> str:
+    """Return a type, or the values that there are."""
+    return ", ".join(f"`{word}`" for word in spell(hint).split(" | "))
 
 
 def _facts(stated: Declared | None) -> Iterator[str]:

@@ -72,5 +72,6 @@ def page(path: Path) -> Page:
     return Page(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
 
 
-PAGES = [page(path) for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]]
+OUTSIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [page(path) for path in [*OUTSIDE, *sorted(DOCS.rglob("*.md"))]]
 BLOCKS = [(each.name, block) for each in PAGES for block in each.blocks]

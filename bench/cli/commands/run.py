@@ -1,4 +1,4 @@
-"""run: what is not done yet, then the table of all that was asked for."""
+"""run: run the cells that are not done yet, then show the table of all that was asked for."""
 
 from __future__ import annotations
 
