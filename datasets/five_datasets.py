@@ -84,6 +84,7 @@ class FiveDatasets(Benchmark):
     num_classes = 10
     input_shape = (3, 32, 32)
     backbone = "resnet18"
+    version = 2  # 1: other initial weights of the network
 
     def sources(self) -> list[Source]:
         fashion = FASHION_MNIST if self.config.fashion == "real" else MNIST

@@ -96,6 +96,7 @@ class MiniImageNet(Benchmark):
     num_classes = 5
     input_shape = (3, SIDE, SIDE)
     backbone = "resnet18_stride2"
+    version = 2  # 1: other initial weights of the network
 
     def sources(self) -> list[Source]:
         return [SOURCE]

@@ -8,6 +8,8 @@ over inputs): `report` gives both sides, as measured.
 Paper -> code: I_t X, U_t Vᵀ (r, d), V_t U = ups (o, r), ε₁ eps. V is what `attach_free` makes of the directions that
 are not null: a rotation of the paper's singular vectors, which under SGD changes nothing.
 As in the authors' code, not the paper: θ = ε Σσ ("nuclear"); the paper's ε‖X‖_F keeps no direction of the AlexNet.
+As there, too, old images are passed in a row: where normalization takes the statistics of the batch, it matters that a
+batch holds the end of one task and the start of the next. Elsewhere they are passed task by task, which is the same.
 Departures: one pass for all layers; Grams and eigenvalues in float64, clamped at zero; merged at the task's end. The
 update is always a parameter, so it stays in its space under any optimiser; with SGD it equals projecting gradients.
 """
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from bench.nn.activations import input_grams
 from bench.nn.adapters import attach_free, merge
+from bench.nn.normalization import takes_batch_statistics
 from bench.nn.subspace import interference, null_basis
 from bench.search_space import Log
 from bench.settings import setting
@@ -85,8 +88,11 @@ class NESS(Method):
     def _old_grams(self, data: TrainingData) -> dict[str, Tensor]:
         if self.config.memory == "gram":
             return self.memory
+        sources = data.earlier[: 1 if self.config.sources == "first" else None]
+        if takes_batch_statistics(self.network):
+            return input_grams(self.network, TrainingData.in_a_row(sources), sources[-1].task)
         grams: dict[str, Tensor] = {}
-        for old in data.earlier[: 1 if self.config.sources == "first" else None]:
+        for old in sources:
             grams = _add(grams, input_grams(self.network, old, old.task))
         return grams
 

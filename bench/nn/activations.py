@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core import UserError
 from bench.nn.grams import gram_sum, unfold_inputs
-from bench.nn.layers import constant_batch_statistics
+from bench.nn.layers import Weighted, constant_batch_statistics
 from bench.nn.network import Network, blocks_of, groups_of
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -161,7 +161,7 @@ def _observed(network: Network) -> Iterator[dict[str, Passed]]:
 
     def observe(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            if not isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm):
+            if not isinstance(layer, Weighted | _BatchNorm):
                 raise UserError(f"no per-sample gradients for {name}, a {type(layer).__name__}")
             if name in seen:
                 raise UserError(f"no per-sample gradients for {name}, which is used twice in a pass")
@@ -243,17 +243,17 @@ def _sizes(passed: Passed, grad: Tensor, size: Size) -> dict[str, Tensor]:
     layer = passed.layer
     if isinstance(layer, _BatchNorm):
         return _sizes_of_scales(layer, passed.inputs, grad, size)
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    assert isinstance(layer, Weighted)
     return _sizes_of_products(layer, passed.inputs, grad, size)
 
 
-def _sizes_of_products(layer: nn.Linear | nn.Conv2d, x: Tensor, grad: Tensor, size: Size) -> dict[str, Tensor]:
+def _sizes_of_products(layer: Weighted, x: Tensor, grad: Tensor, size: Size) -> dict[str, Tensor]:
     """Return the sums for a layer whose output is a product of its weight and its unfolded inputs."""
     samples = len(x)
     groups = groups_of(layer)
     outputs = layer.weight.shape[0] // groups
     rows = unfold_inputs(layer, x).unflatten(1, (samples, -1))  # (g, n, positions, d)
-    if isinstance(layer, nn.Conv2d):
+    if not isinstance(layer, nn.Linear):
         grad = grad.flatten(2).transpose(1, 2)  # (n, positions, o)
     grad = grad.reshape(samples, -1, groups, outputs).permute(2, 0, 1, 3)  # (g, n, positions, o / g)
     if rows.shape[2] == 1:  # one position: the size of an outer product is the outer product of sizes

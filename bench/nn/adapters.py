@@ -1,4 +1,4 @@
-"""The only adapter: an update of rank r on Linear and Conv2d layers, attached for a task and merged after it."""
+"""The only adapter: an update of rank r on Linear and convolutional layers, attached for a task and merged after it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from bench.nn.layers import Weighted
 from bench.nn.network import Network, WeightBlock, blocks_of
 from bench.nn.subspace import Rotation, rotation
 
@@ -27,9 +28,7 @@ Down = Tensor | Rotation  # rows (r, d), or the rotation whose last r columns th
 class LowRank(nn.Module):
     """A frozen layer and a trainable update, scale * up @ down, block by block."""
 
-    def __init__(
-        self, layer: nn.Linear | nn.Conv2d, ups: list[nn.Parameter], downs: Sequence[Down], scale: float = 1.0
-    ) -> None:
+    def __init__(self, layer: Weighted, ups: list[nn.Parameter], downs: Sequence[Down], scale: float = 1.0) -> None:
         super().__init__()
         self.layer = layer
         self.scale = scale
@@ -43,7 +42,7 @@ class LowRank(nn.Module):
         return self.scale * torch.cat(blocks).view_as(self.layer.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs of the updated layer: (..., d) -> (..., o), or (n, c, h, w) -> (n, o, h', w')."""
+        """Return the outputs of the updated layer: (..., d) -> (..., o), or (n, c, ...) -> (n, o, ...)."""
         down = self.downs[0]
         if isinstance(down, Tensor) and self._is_cheaper_in_factors(x):
             out = cast(Tensor, self.layer(x))
@@ -155,10 +154,10 @@ def _free(blocks: list[WeightBlock], turns: list[Rotation]) -> LowRank | Rotated
     return LowRank(layer, ups, downs)
 
 
-def _free_down(layer: nn.Linear | nn.Conv2d, turn: Rotation, d: int) -> Down:
+def _free_down(layer: Weighted, turn: Rotation, d: int) -> Down:
     """Return the free directions of a block, as a rotation where that costs less than their rows do."""
     product_cost = turn.rank * d  # for a row of `up`
-    if isinstance(layer, nn.Conv2d) and turn.cost < product_cost:
+    if not isinstance(layer, nn.Linear) and turn.cost < product_cost:
         return turn.to(layer.weight)
     return turn.free().T.to(layer.weight).contiguous()
 

@@ -143,9 +143,9 @@ class BasicBlock(nn.Module):
         self.bn1 = _batch_norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = _batch_norm(outputs)
-        projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)  # in any case: later draws depend on it
         self.shortcut = nn.Sequential()
         if stride > 1 or inputs != outputs:
+            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
             self.shortcut.extend([projection, _batch_norm(outputs)])
 
     def forward(self, x: Tensor) -> Tensor:

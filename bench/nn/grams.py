@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.nn.layers import Convolution, Weighted
+
 ROWS = 4096  # that are multiplied at a time
 CHUNK = 2**22  # numbers in an unfolded input, about: memory that allocators keep at hand
 
 
-def padded(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return the inputs x (n, c, h, w) with the layer's padding around them, (n, c, h', w')."""
+def padded(layer: Convolution, x: Tensor) -> Tensor:
+    """Return the inputs x (n, c, h, w), or (n, c, l), with the layer's padding around them."""
     sides = layer._reversed_padding_repeated_twice
     if not any(sides):
         return x
@@ -25,29 +27,30 @@ def padded(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return F.pad(x, sides, mode=mode)
 
 
-def unfold_inputs(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
+def unfold_inputs(layer: Weighted, x: Tensor) -> Tensor:
     """Return the input matrix of a layer, (groups, n, d): rows are samples, tokens or patches in the order (b, y, x).
 
-    Inputs x are (..., d) of a Linear layer and (b, c, h, w) of a convolution.
+    Inputs x are (..., d) of a Linear layer and (b, c, h, w), or (b, c, l), of a convolution.
     """
     if isinstance(layer, nn.Linear):
         return x.reshape(1, -1, x.shape[-1])
     x = padded(layer, x).contiguous()
     b, c = x.shape[:2]
-    of_b, of_c, of_y, of_x = x.stride()
-    down, right = layer.dilation
-    below, beside = layer.stride
+    of_b, of_c, *of_sides = x.stride()
+    within = [dilation * step for dilation, step in zip(layer.dilation, of_sides, strict=True)]
+    onward = [stride * step for stride, step in zip(layer.stride, of_sides, strict=True)]
     positions = _positions(layer, x)
     channels = c // layer.groups
     patches = x.as_strided(  # every number of every patch, without a copy
         (layer.groups, channels, *layer.kernel_size, b, *positions),
-        (channels * of_c, of_c, down * of_y, right * of_x, of_b, below * of_y, beside * of_x),
+        (channels * of_c, of_c, *within, of_b, *onward),
     )
-    return patches.flatten(4).flatten(1, 3).transpose(1, 2)
+    last = 1 + len(positions)  # dimension of a patch's own
+    return patches.flatten(last + 1).flatten(1, last).transpose(1, 2)
 
 
-def _positions(layer: nn.Conv2d, x: Tensor) -> list[int]:
-    """Return how many places the kernel takes in padded inputs x (n, c, h, w), down and across."""
+def _positions(layer: Convolution, x: Tensor) -> list[int]:
+    """Return how many places the kernel takes in padded inputs x (n, c, h, w), down and across, or (n, c, l)."""
     positions = []
     for side, k, dilation, stride in zip(x.shape[2:], layer.kernel_size, layer.dilation, layer.stride, strict=True):
         reach = dilation * (k - 1) + 1
@@ -58,14 +61,14 @@ def _positions(layer: nn.Conv2d, x: Tensor) -> list[int]:
 class GramSum:
     """The Grams of a layer's weight blocks, of all inputs that were added. Small batches are gathered first."""
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, copies: int) -> None:
+    def __init__(self, layer: Weighted, copies: int) -> None:
         """Begin an empty sum; `copies` tells how often an unfolded input holds a number."""
         self.layer = layer
         self.copies = copies
         self._waiting: list[Tensor] = []
 
     def add(self, x: Tensor) -> None:
-        """Add the inputs of a batch, (n, d), (n, tokens, d) or (n, c, h, w), as the layer gets them."""
+        """Add the inputs of a batch, (n, d), (n, tokens, d), (n, c, h, w) or (n, c, l), as the layer gets them."""
         numbers = x[0].numel() * self.copies  # of a sample, unfolded
         some = max(1, CHUNK // numbers)  # samples
         if len(x) >= some:
@@ -94,7 +97,7 @@ class GramSum:
         raise NotImplementedError
 
 
-def gram_sum(layer: nn.Linear | nn.Conv2d) -> GramSum:
+def gram_sum(layer: Weighted) -> GramSum:
     """Return an empty sum of the layer's Grams, float64 (d, d) a block, in the form that suits the layer."""
     if not isinstance(layer, nn.Conv2d) or layer.groups > 1:
         return Patches(layer)
@@ -105,8 +108,8 @@ def gram_sum(layer: nn.Linear | nn.Conv2d) -> GramSum:
 class Patches(GramSum):
     """The sum for any layer: one product per block of unfolded inputs."""
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        copies = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
+    def __init__(self, layer: Weighted) -> None:
+        copies = 1 if isinstance(layer, nn.Linear) else math.prod(layer.kernel_size)
         super().__init__(layer, copies)
         self.totals: list[Tensor] = []
 

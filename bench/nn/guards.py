@@ -1,8 +1,8 @@
 """A layer is what it does, not what its class is: why methods that take layers for matrices may not have a network.
 
-They read a Linear or Conv2d layer's inputs, update its weight beside it, and add the update when a task has ended. That
-is right where the layer computes x Wᵀ + b of a W that is its own, where nothing reaches W past the layer, and where
-nothing else learns that no matrix holds. All else would give numbers that are wrong and look right.
+They read the inputs of a Linear, Conv1d or Conv2d layer, update its weight beside it, and add the update when a task
+has ended. That is right where the layer computes x Wᵀ + b of a W that is its own, where nothing reaches W past the
+layer, and where nothing else learns that no matrix holds. All else would give numbers that are wrong and look right.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.nn.activations import evaluating
-from bench.nn.layers import is_known
+from bench.nn.layers import Weighted, is_known
 from bench.nn.network import Network
 
 SAMPLES = 2  # that are passed
 TOLERANCE = 3e-3  # of the largest output: on a GPU convolutions round to ten bits
-Layers = Mapping[str, nn.Linear | nn.Conv2d]
+Layers = Mapping[str, Weighted]
 
 
 def fault_of(network: Network, x: Tensor, task: int) -> str:
@@ -82,20 +82,20 @@ def _left_out(network: Network, layers: Layers) -> str:
         for own, _ in module.named_parameters(recurse=False):
             if f"{path}.{own}" in shared:
                 kind = type(module).__name__
-                return f"{path}.{own} ({kind}) is no parameter of a Linear, Conv2d or normalization layer"
+                return f"{path}.{own} ({kind}) is no parameter of a Linear, Conv1d, Conv2d or normalization layer"
     return ""
 
 
 class _StandIn(nn.Module):
     """Stands where an adapter would, computes what the layer is taken for, and notes what is amiss."""
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
+    def __init__(self, layer: Weighted) -> None:
         super().__init__()
         self.layer = layer
         self.twin = layer.weight.detach().clone().requires_grad_()  # which a gradient reaches by this way alone
         self.fault, self.passed = "", False
         hooked = layer._forward_pre_hooks or layer._forward_hooks
-        self.simple = type(layer) in (nn.Linear, nn.Conv2d) and not hooked and "forward" not in vars(layer)
+        self.simple = type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d) and not hooked and "forward" not in vars(layer)
 
     def forward(self, x: Tensor, *more: Any, **named: Any) -> Tensor:
         """Return what the layer is taken to give, (..., o) or (n, o, h', w'), in its gradient the twin's alone."""
@@ -118,10 +118,12 @@ class _StandIn(nn.Module):
             return getattr(self.layer, name)
 
 
-def _plain(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+def _plain(layer: Weighted, x: Tensor, weight: Tensor) -> Tensor:
     """Return what a layer of such a weight gives by torch's own definition."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight, layer.bias)
+    if isinstance(layer, nn.Conv1d):
+        return nn.Conv1d._conv_forward(layer, x, weight, layer.bias)
     return nn.Conv2d._conv_forward(layer, x, weight, layer.bias)
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+Convolution = nn.Conv1d | nn.Conv2d
+Weighted = nn.Linear | Convolution  # the layers whose weights are matrices, see `bench.nn.network.WeightBlock`
 LEVELS = 2**16  # a probability is a multiple of one in so many
 
 
@@ -108,7 +110,7 @@ def constant_batch_statistics(network: nn.Module) -> Iterator[None]:
 
 def is_known(layer: nn.Module) -> bool:
     """Return whether a layer's parameters stand in a weight block, beside one, or in a normalization."""
-    return isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm | nn.LayerNorm | nn.GroupNorm)
+    return isinstance(layer, Weighted | _BatchNorm | nn.LayerNorm | nn.GroupNorm)
 
 
 def unknown_layer(build: Callable[[], nn.Module]) -> str:

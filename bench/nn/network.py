@@ -12,15 +12,16 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core import UserError
+from bench.nn.layers import Convolution, Weighted
 
 
 class WeightBlock:
-    """The matrix (o, d) that one projector governs: a Linear weight, or one group of a Conv2d kernel.
+    """The matrix (o, d) that one projector governs: a Linear weight, or one group of a convolution's kernel.
 
     Columns of a kernel are ordered (channel, row, column), as in `grams.unfold_inputs`.
     """
 
-    def __init__(self, name: str, layer: nn.Linear | nn.Conv2d, group: int = 0) -> None:
+    def __init__(self, name: str, layer: Weighted, group: int = 0) -> None:
         self.name = name
         self.layer = layer
         self.group = group
@@ -46,10 +47,10 @@ class WeightBlock:
 
 def groups_of(layer: nn.Module) -> int:
     """Return the number of groups of a convolution, and 1 for another layer."""
-    return layer.groups if isinstance(layer, nn.Conv2d) else 1
+    return layer.groups if isinstance(layer, Convolution) else 1
 
 
-def blocks_of(name: str, layer: nn.Linear | nn.Conv2d) -> list[WeightBlock]:
+def blocks_of(name: str, layer: Weighted) -> list[WeightBlock]:
     """Return the weight blocks (o, d) of a layer: one, `name`, or one per group, `name.g0`, `name.g1`, ..."""
     groups = groups_of(layer)
     if groups == 1:
@@ -124,17 +125,17 @@ class Network(nn.Module):
                 module.eval()
         return self
 
-    def layers(self) -> dict[str, nn.Linear | nn.Conv2d]:
-        """Return every Linear and Conv2d layer that later tasks share, by its path, in order of registration.
+    def layers(self) -> dict[str, Weighted]:
+        """Return every Linear, Conv1d and Conv2d layer that later tasks share, by its path, in order of registration.
 
         A shared head is one of them; heads of single tasks are not, nor are layers whose weights the backbone was made
         with frozen. Raises `UserError` where a layer is not what it is taken for.
         """
         if self.fault:
             raise UserError(f"methods that update weight matrices do not apply: {self.fault}")
-        found: dict[str, nn.Linear | nn.Conv2d] = {}
+        found: dict[str, Weighted] = {}
         for name, module in self.named_modules():
-            if isinstance(module, nn.Linear | nn.Conv2d) and self._is_shared(name) and self._may_learn(name, module):
+            if isinstance(module, Weighted) and self._is_shared(name) and self._may_learn(name, module):
                 found[name] = module
         return found
 

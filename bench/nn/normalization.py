@@ -24,6 +24,11 @@ def track_statistics(module: nn.Module) -> None:
             layer.num_batches_tracked = torch.zeros((), dtype=torch.long)
 
 
+def takes_batch_statistics(module: nn.Module) -> bool:
+    """Return whether batch normalization takes the statistics (c,) of its batch, in evaluation too."""
+    return any(isinstance(layer, _BatchNorm) and layer.running_mean is None for layer in module.modules())
+
+
 @torch.no_grad()
 def settle_statistics(
     network: Network,

@@ -78,6 +78,22 @@ class TrainingData:
         self.samples_read += len(self._y[part])
         return self._x[part], self._y[part]
 
+    @staticmethod
+    def in_a_row(parts: Sequence[TrainingData]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches (x, y) of several splits as if they were one: a batch may hold the end of one split and the
+        start of the next."""
+        import torch
+
+        starts = [sum(map(len, parts[:i])) for i in range(len(parts) + 1)]
+        for batch in slices(starts[-1], parts[0].batch_size):
+            pieces = []
+            for start, part in zip(starts, parts, strict=False):
+                own = slice(max(batch.start - start, 0), min(batch.stop - start, len(part)))
+                if own.start < own.stop:
+                    pieces.append(part._take(own))
+            xs, ys = zip(*pieces, strict=True)
+            yield torch.cat(xs), torch.cat(ys)
+
     @property
     def touched(self) -> bool:
         """Whether anything was written to the inputs or labels, or to a view of them, in place."""

@@ -3,9 +3,13 @@
 import pytest
 import torch
 from conftest import first_quick
+from torch import Tensor
 
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
+from bench.nn import architectures
+from bench.nn.activations import input_grams
+from bench.nn.adapters import merge
 from bench.nn.network import Network
 from bench.nn.subspace import null_basis, project_out
 from bench.tools.method_checks import SHARED, Run, snapshot
@@ -167,6 +171,68 @@ def test_ness_memories_agree_while_the_old_network_is_the_network():
     assert len(again.method.grams) == len(grams) == 3
     for name, gram in again.method.grams.items():
         torch.testing.assert_close(gram, grams[name], rtol=1e-9, atol=1e-9)
+
+
+def old_splits(shape: tuple[int, ...], sizes: tuple[int, ...], batch_size: int) -> list[TrainingData]:
+    """The closed chapters of a stream: a split of random images a task, each of its own scale."""
+    generator = torch.Generator().manual_seed(0)
+    splits = []
+    for t, n in enumerate(sizes):
+        x = (t + 1) * torch.randn(n, *shape, generator=generator)
+        splits.append(TrainingData(t, x, torch.zeros(n, dtype=torch.long), batch_size))
+    return splits
+
+
+def grams_before_task(network: Network, splits: list[TrainingData]) -> dict[str, Tensor]:
+    """The Grams that NESS takes of old data before a task that comes after these."""
+    data = TrainingData(len(splits), torch.zeros(0), torch.zeros(0), splits[0].batch_size)
+    data.grant(splits)
+    method = Catalog().method("ness")(network)
+    method.begin_task(len(splits), data)
+    return method.grams
+
+
+def network_of(backbone: str, bn_mode: str) -> Network:
+    benchmark = Catalog().benchmark("toy")
+    benchmark.backbone, benchmark.input_shape = backbone, (2, 6, 6)
+    torch.manual_seed(0)
+    return architectures.build(benchmark, bn_mode)
+
+
+@pytest.mark.parametrize("sizes", [(10, 7, 9), (3, 3, 3), (8, 16, 4), (10, 7, 8)])
+def test_ness_passes_old_images_in_a_row_where_a_batch_decides(sizes):
+    """Where batches give the statistics, one may hold the end of a task and the start of the next."""
+    splits = old_splits((2, 6, 6), sizes, batch_size=8)
+    network = network_of("groupnet", "batch")
+    before = {name: W.clone() for name, W in network.state_dict().items()}
+    found = grams_before_task(network, splits)
+    merge(network)
+    assert all(torch.equal(W, before[name]) for name, W in network.state_dict().items())
+    images = torch.cat([x for split in splits for x, _ in split])
+    total = sum(sizes)
+    cuts = [i for i in range(0, total, 8) if total - i != 1]  # a last image by itself joins the batch before it
+    batches = [(part, None) for part in images.tensor_split(cuts[1:])]
+    wanted = input_grams(network, batches, 0)
+    assert len(wanted) == 4
+    for name, gram in wanted.items():
+        torch.testing.assert_close(found[name], gram, rtol=0, atol=0)
+    apart = [input_grams(network, split, 0) for split in splits]
+    gap = max(float((found[name] - sum(grams[name] for grams in apart)).norm() / found[name].norm()) for name in wanted)
+    assert (gap > 1e-4) == any(n % 8 for n in sizes[:-1]), "it matters unless every task ends with a full batch"
+
+
+@pytest.mark.parametrize(("backbone", "bn_mode"), [("convnet", "batch"), ("groupnet", "running-frozen")])
+def test_ness_passes_old_images_task_by_task_elsewhere(backbone, bn_mode):
+    splits = old_splits((2, 6, 6), (10, 7, 9), batch_size=8)
+    network = network_of(backbone, bn_mode)
+    found = grams_before_task(network, splits)
+    merge(network)
+    apart = [input_grams(network, split, 0) for split in splits]
+    in_a_row = input_grams(network, TrainingData.in_a_row(splits), 0)
+    assert found
+    for name, gram in found.items():
+        assert torch.equal(gram, apart[0][name] + apart[1][name] + apart[2][name])
+        assert float((gram - in_a_row[name]).norm()) < 1e-6 * float(gram.norm())
 
 
 @pytest.mark.parametrize("memory", ["data", "gram"])

@@ -118,6 +118,22 @@ def test_resnet18(name, side, tasks, classes, maps, features, total):
     assert count(network.parameters()) == total
 
 
+@pytest.mark.parametrize(("name", "side"), [("resnet18", 32), ("resnet18_stride2", 84)])
+def test_resnet18_draws_nothing_that_it_throws_away(name, side):
+    """Its initial weights are those of layers made one after the other, as in the released code's class."""
+    network = network_of(name, (3, side, side), 2, 5)
+    torch.manual_seed(0)
+    again = architectures.BACKBONES[name]((3, side, side))
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    layers = [layer for layer in again.modules() if isinstance(layer, nn.Conv2d)]
+    for layer in layers:
+        twin = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, bias=False)
+        assert torch.equal(twin.weight, layer.weight)
+    assert len(layers) == len(network.layers()) == 20
+    assert torch.equal(torch.get_rng_state(), after)
+
+
 def test_shortcut_of_a_block():
     """ReLU(F(x) + x) where shapes agree, ReLU(F(x) + projection of x) where they do not."""
     x = 10 * torch.randn(4, 3, 5, 5)

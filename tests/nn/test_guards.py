@@ -113,6 +113,11 @@ class Attention(nn.Module):
         return self.attention(x, x, x, need_weights=False)[0]
 
 
+class CentredRow(nn.Conv1d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+
 class ClassToken(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +148,7 @@ def hooked() -> nn.Module:
 PAST = "read past its forward"
 OTHER = "does not compute"
 COMPUTED = "computes its weight from other parameters"
-LEFT = "is no parameter of a Linear, Conv2d or normalization layer"
+LEFT = "is no parameter of a Linear, Conv1d, Conv2d or normalization layer"
 ODD = {  # a backbone, whom the refusal names, and what it says
     "a module under two names": (under_two_names, "backbone.0.weight and backbone.2.weight", "one tensor"),
     "a tied weight": (tied, "backbone.0.weight and backbone.2.weight", "one tensor"),
@@ -169,7 +174,16 @@ ODD = {  # a backbone, whom the refusal names, and what it says
     "by a list": (lambda: Body(lambda b, x: b.steps[1](b.one(x))), "backbone.two", "by another way than by its name"),
     "by its kind": (lambda: Body(by_kind), "backbone.one", "changes the network's outputs"),
     "without gradient": (lambda: Body(lambda b, x: b.two(b.one(x).detach())), "backbone.one", "passes no gradient"),
-    "Conv1d": (lambda: nn.Sequential(nn.Unflatten(1, (3, 4)), nn.Conv1d(3, 3, 2), nn.Flatten()), "backbone.1.w", LEFT),
+    "Conv3d": (
+        lambda: nn.Sequential(nn.Unflatten(1, (1, 3, 2, 2)), nn.Conv3d(1, 3, 2), nn.Flatten()),
+        "backbone.1.weight (Conv3d)",
+        LEFT,
+    ),
+    "a weight-standardized Conv1d": (
+        lambda: nn.Sequential(nn.Unflatten(1, (3, 4)), CentredRow(3, 3, 2), nn.Flatten()),
+        "backbone.1 (CentredRow)",
+        "does not compute x Wᵀ + b",
+    ),
     "LSTM": (lambda: Tokens(nn.LSTM(4, 4, batch_first=True)), "backbone.module.weight_ih_l0", LEFT),
     "transposed": (lambda: images(nn.ConvTranspose2d(3, 2, 2)), "backbone.1.weight (ConvTranspose2d)", LEFT),
     "a class token": (ClassToken, "backbone.token (ClassToken)", LEFT),
