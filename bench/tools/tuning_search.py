@@ -29,7 +29,7 @@ from bench.catalog.plan import Request
 from bench.config import require
 from bench.core import Cell, Result, Task, Training
 from bench.execution import decoding
-from bench.execution.executors import ray as cluster
+from bench.execution.executors import ray_cluster as cluster
 from bench.execution.runner import Resources, run_cell
 from bench.seeding import derive
 from bench.settings import space_of

@@ -23,7 +23,8 @@ from bench.cli import command_line
 from bench.core import Cell, Result, UserError
 from bench.execution import grid, runner, store
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
-from bench.execution.executors import ray as cluster
+from bench.execution.executors import ray as on_ray
+from bench.execution.executors import ray_cluster as cluster
 from bench.execution.queue import Claims
 from bench.execution.runner import Resources
 
@@ -547,7 +548,7 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
         path_of_before.unlink()
     later = []
     again = cells_of("shares", plugins=(path,), seeds=tuple(range(10, 18)))
-    for event in cluster.on_ray(again, Resources(**resources)):
+    for event in on_ray.on_ray(again, Resources(**resources)):
         if not isinstance(event, CellFinished):
             continue
         if not later:  # the others are waiting on the node that goes

@@ -17,7 +17,7 @@ from bench.catalog import plan
 from bench.catalog.catalog import Catalog
 from bench.core import Training
 from bench.execution import runner
-from bench.execution.executors import ray as cluster
+from bench.execution.executors import ray_cluster as cluster
 from bench.nn import precision
 from bench.settings import space_of
 from bench.tools import tuned_recipe, tuning_search

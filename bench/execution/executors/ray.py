@@ -1,28 +1,20 @@
-"""Cells in parallel with Ray: a Ray of our own on this machine, or a cluster that is running."""
+"""Cells in parallel with Ray, each in a process of its own."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import shutil
-import socket
-import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field, replace
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import installation
-from bench.catalog import discovery
-from bench.catalog.catalog import Catalog
-from bench.config import require
 from bench.core import Cell, Result, UserError
 from bench.execution.events import CellEvent, CellFinished, CellStarted, Idle
+from bench.execution.executors.ray_cluster import connected
 from bench.execution.runner import Resources, cell_events, commit, environment, time_limit_reached
 
 PATIENCE = 0.2  # seconds between two looks at what has come in
@@ -170,117 +162,3 @@ def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
                 return event.result
             queue.put_nowait.remote(event)
     raise AssertionError("a cell ends with its result")
-
-
-@contextmanager
-def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
-    """Ray, and the resources as its workers see them. Raises `UserError` where it cannot be had, or would never run a
-    cell."""
-    import ray
-
-    with ExitStack() as stack:
-        nowhere = stack.enter_context(Path(os.devnull).open("w"))
-        stack.enter_context(redirect_stdout(nowhere))  # where Ray tells of every worker it has lost
-        if resources.address:
-            shipped, where = _ship(resources, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-            require(ray.is_initialized() or _reachable(resources.address), _unreachable(resources.address))
-            options = {"address": resources.address, "runtime_env": where}
-        else:
-            shipped, options = resources, _own(resources)
-        stack.callback(ray.shutdown)
-        _start(ray, options)
-        room = _room(ray, resources)
-        yield ray, replace(shipped, workers=min(resources.workers or room, room))  # more would wait inside Ray
-
-
-def _own(resources: Resources) -> dict[str, Any]:
-    """How a Ray of our own is started: on this machine's code, with room for the workers and no more."""
-    variables = {"OMP_NUM_THREADS": str(resources.threads), "PYTHONPATH": os.pathsep.join(sys.path)}
-    return {
-        "address": "local",
-        "num_cpus": resources.threads * resources.workers,
-        "include_dashboard": False,
-        "object_store_memory": 100_000_000,  # results are small
-        "runtime_env": {"env_vars": variables},
-    }
-
-
-def _start(ray: Any, options: dict[str, Any], tries: int = 3) -> None:
-    for left in reversed(range(tries)):
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-            return
-        except Exception as error:  # Ray raises whatever it met
-            ray.shutdown()
-            text = " ".join(str(error).split())
-            if "ersion mismatch" in text:
-                raise UserError(f"the cluster at {options['address']} runs other versions: {text}") from error
-            if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
-                remedy = "set RAY_TMPDIR to a folder that can be written"
-                raise UserError(f"Ray cannot start: {error}; {remedy}") from error
-            if options["address"] != "local" or not left:  # a busy machine may need another try
-                raise UserError(f"Ray cannot start: {type(error).__name__}: {text}; see {_hint(options)}") from error
-
-
-def _hint(options: dict[str, Any]) -> str:
-    return "`ray status`" if options["address"] != "local" else "--executor serial, which needs no Ray"
-
-
-def _reachable(address: str) -> bool:
-    """Whether something listens there; Ray itself would try for a minute."""
-    if address == "auto":
-        return True
-    host, colon, port = address.rpartition(":")
-    require(bool(host and colon and port.isdecimal()), f"--ray-address is auto or HOST:PORT, not '{address}'")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError:
-        return False
-    return True
-
-
-def _unreachable(address: str) -> str:
-    return f"no Ray cluster at {address}: start one with `ray start --head`, or leave --ray-address out"
-
-
-def _room(ray: Any, resources: Resources) -> int:
-    """How many cells fit. Raises `UserError` where no node could ever hold one: Ray would wait for it for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    asked = {"CPU": resources.threads, "GPU": resources.gpus_per_cell, "memory": resources.memory_per_cell}
-    for what, amount in asked.items():
-        most = max((node.get(what, 0.0) for node in nodes), default=0.0)
-        if amount > most:
-            unit = "bytes of " if what == "memory" else ""
-            raise UserError(f"a cell asks for {amount:g} {unit}{what}, and the largest node of Ray has {most:g}")
-    room = sum(min(int(node.get(what, 0.0) / amount) for what, amount in asked.items() if amount) for node in nodes)
-    wishes = ", ".join(f"{amount:g} {what}" for what, amount in asked.items() if amount)
-    require(room > 0, f"no node of Ray has {wishes} together, which a cell asks for")
-    return room
-
-
-def _ship(resources: Resources, folder: Path) -> tuple[Resources, dict[str, Any]]:
-    """Copy the code, plugins included, to a folder that Ray hands to every node. Returns the resources with plugins by
-    their paths there, and the runtime environment."""
-    parts = [installation.PACKAGE, *map(installation.extensions, discovery.FOLDERS.values())]
-    for part in parts:
-        if part.parent != installation.PACKAGE:  # in a wheel, the extensions lie inside the package
-            shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("__pycache__"))
-    plugins = tuple(_ship_plugin(plugin, folder, n) for n, plugin in enumerate(resources.catalog.plugins))
-    where = {"working_dir": str(folder), "env_vars": {"OMP_NUM_THREADS": str(resources.threads)}}
-    return replace(resources, catalog=Catalog(plugins)), where
-
-
-def _ship_plugin(plugin: Path, folder: Path, n: int) -> Path:
-    """A file or folder goes to `plugins/<n>`; a module of a package takes the whole package along, importable."""
-    top = plugin
-    while (top.parent / "__init__.py").exists():
-        top = top.parent
-    place = folder if (top / "__init__.py").exists() else folder / "plugins" / str(n)
-    if top.is_dir():
-        shutil.copytree(top, place / top.name, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        place.mkdir(parents=True)
-        shutil.copy(top, place)
-        if top.with_suffix(".toml").exists():
-            shutil.copy(top.with_suffix(".toml"), place)
-    return (place / top.name / plugin.relative_to(top)).relative_to(folder)
