@@ -105,9 +105,10 @@ def test_a_free_update_costs_little_arithmetic_in_convolutions(share):
 @pytest.mark.slow
 def test_short_form(command, tmp_path):
     out = tmp_path / "perf.json"
-    words = ("--bench", "split_cifar100", "--samples", 192, "--rounds", 3, "--threads", 1, "--methods", "ewc,gpm,ness")
-    answer = command("profile", *words, "--json", out)
-    assert answer.code == 0 and "split_cifar100, 192 a task" in answer.out
+    words = ("--bench", "split_cifar100", "--samples", 128, "--rounds", 3, "--threads", 1, "--methods", "ewc,gpm,ness")
+    random_images = ("--data", tmp_path)  # each of the five processes would unpack the real ones
+    answer = command("profile", *words, *random_images, "--json", out)
+    assert answer.code == 0 and "split_cifar100, 128 a task, random images" in answer.out
     numbers = json.loads(out.read_text())
     assert set(numbers["later"]) == {"bare loop", "finetune", "ewc", "gpm", "ness"}
     for arm, row in numbers["later"].items():
