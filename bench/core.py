@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -189,7 +190,7 @@ class Cell:
     precision: str = "fp32"  # one of PRECISIONS
     versions: dict[str, int] = field(default_factory=dict)  # of the suite, the method and the benchmark
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identity: 12 hex digits over the request and the declared versions. Equal keys mean interchangeable results.
 
@@ -197,13 +198,13 @@ class Cell:
         """
         return self._digest("overrides", "traits", "source")
 
-    @property
+    @cached_property
     def group(self) -> str:
         """Identity of the cells that differ in their seed alone, 12 hex digits: what may be averaged."""
         return self._digest("overrides", "traits", "source", "seed")
 
     def _digest(self, *without: str) -> str:
-        identity = {name: value for name, value in asdict(self).items() if name not in without}
+        identity = {own.name: getattr(self, own.name) for own in fields(self) if own.name not in without}
         if self.precision == "fp32":
             del identity["precision"]  # so that cells from before there was a choice keep their keys
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]

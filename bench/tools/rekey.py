@@ -103,11 +103,11 @@ def rekeyed(raw: dict[str, Any]) -> Result:
     suite = 2 if file_at(commit, "bench/layers.py") else 1  # where the masks of dropout are made otherwise
     cell = Cell(**raw["cell"], versions={"suite": suite, "method": 1, "benchmark": 1})
     if cell.traits.get("imported"):
-        cell = Cell(**{**vars(cell), "config": cell.source, "source": {}, "versions": {}})
+        cell = replace(cell, config=cell.source, source={}, versions={})
     else:
         names = {"method": cell.method, "benchmark": cell.benchmark}
         source = {kind: translated(kind, name, cell.source[kind], commit) for kind, name in names.items()}
-        cell = Cell(**{**vars(cell), "source": {**source, "recipe": recipe_then(cell)}})
+        cell = replace(cell, source={**source, "recipe": recipe_then(cell)})
     return Result(**{**raw, "cell": cell, "schema": SCHEMA})
 
 

@@ -1,11 +1,13 @@
 """Results on disk: whole or not at all, and never mistaken for another's."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import many_results
 import pytest
 
 from bench import installation
@@ -165,3 +167,22 @@ def test_the_words_of_the_request_win(tmp_path: Path, make_result: Callable[...,
     found = store.stored_result(asked, tmp_path)
     assert isinstance(found, Result)
     assert found.cell == asked
+
+
+def test_a_key_is_made_once(make_result: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of thousands of cells asks for each key many times."""
+    cell = make_result(config={"a": [1, {"b": 2.0}]}).cell
+    made: list[bytes] = []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr("bench.core.hashlib.sha256", lambda text: made.append(text) or sha256(text))
+    assert len({cell.key for _ in range(5)}) == len({cell.group for _ in range(5)}) == 1
+    assert len(made) == 2
+    assert json.loads(made[0])["config"] == {"a": [1, {"b": 2.0}]} and b'"seed"' not in made[1]
+    changed = replace(cell, seed=1)
+    assert changed.key != cell.key and changed.group == cell.group
+
+
+def test_many_results_are_read_back(tmp_path: Path) -> None:
+    assert many_results.fill(tmp_path, 120) == 120
+    found = list(store.load_all(tmp_path))
+    assert len({result.cell.key for result in found if isinstance(result, Result)}) == len(found) == 120

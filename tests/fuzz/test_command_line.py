@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -175,7 +176,10 @@ def fuzz(tries: int) -> Counter[str]:
     return counts
 
 
-@pytest.mark.parametrize("tries", [60, pytest.param(1_000, marks=pytest.mark.slow)])
+LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "1000"))  # tries; NESS_BENCH_FUZZ=20000 takes a good part of an hour
+
+
+@pytest.mark.parametrize("tries", [60, pytest.param(LONG_FORM, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("folder")
 def test_no_words_end_in_a_traceback(tries: int, capsys: pytest.CaptureFixture[str]) -> None:
     counts = fuzz(tries)
