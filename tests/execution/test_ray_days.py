@@ -8,14 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import executed
 
-from bench.core import UserError
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
+from bench.core import Cell, Result, UserError
+from bench.execution.events import CellFinished
+from bench.execution.executors import ray as executor
 from bench.execution.executors import ray_address
+from bench.execution.executors.ray import Attempt, NodeFault, NodeWatch, other_node
+from bench.execution.runner import Resources
 
 HERE = {"ray_version": metadata.version("ray"), "python_version": platform.python_version()}
 
@@ -88,6 +96,144 @@ def test_a_ray_that_cannot_be_asked_is_left_to_say_it_itself(listening: str, mon
     monkeypatch.setattr(subprocess, "run", answering(0, json.dumps({**HERE, "ray_version": "0.1"}), ""))
     with pytest.raises(UserError, match="runs Ray 0"):
         ray_address.demand_cluster(listening)
+
+
+class Nodes:
+    """A Ray that tells of these nodes: by id, whether they are alive and what they have."""
+
+    def __init__(self, **alive: bool) -> None:
+        self.alive, self.has, self.looks = alive, {"CPU": 2.0}, 0
+
+    def nodes(self) -> list[dict[str, Any]]:
+        self.looks += 1
+        return [{"NodeID": name, "Alive": alive, "Resources": self.has} for name, alive in self.alive.items()]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that `time.monotonic` tells, to be set."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_node_is_gone_within_two_minutes_of_its_cut(clock: list[float]) -> None:
+    """Ray calls it dead after 68 seconds; others stay, and so does one that comes back."""
+    ray = Nodes(a=True, b=True, c=True)
+    watch, told = NodeWatch(ray), {}
+    for second in range(150):
+        clock[0] = 1000.0 + second
+        ray.alive.update(a=second < 68, c=not 68 <= second < 80)
+        for name in watch.gone({"a", "b", "c"}):
+            told.setdefault(name, second)
+    assert list(told) == ["a"] and 68 < told["a"] < 120
+    assert ray.looks < 40, "not at every turn of the loop"
+
+
+def test_nobody_is_asked_where_nothing_runs(clock: list[float]) -> None:
+    ray = Nodes()
+    assert NodeWatch(ray).gone(set()) == set() and ray.looks == 0
+
+
+def test_a_node_that_is_not_listed_any_more_is_gone(clock: list[float]) -> None:
+    watch = NodeWatch(Nodes(b=True))
+    assert watch.gone({"a", "b"}) == set()
+    clock[0] += 30
+    assert watch.gone({"a", "b"}) == {"a"}
+
+
+def test_another_node_lives_is_not_the_faulty_one_and_has_room() -> None:
+    resources = Resources(threads=2)
+    assert other_node(Nodes(a=True, b=False, c=True).nodes(), "a", resources) == "c"
+    assert other_node(Nodes(a=True, b=False).nodes(), "a", resources) is None
+    assert other_node(Nodes(a=True, b=True).nodes(), "a", Resources(threads=3)) is None
+
+
+class Turns:
+    """In the place of the pool: it ends every cell by what is told for it, one after the other."""
+
+    outcomes: list[Any]
+    others: bool
+
+    def __init__(self, ray: Any, resources: Resources) -> None:
+        self.running: dict[int, Attempt] = {}
+        self.heard: list[Any] = []
+
+    def has_room(self) -> bool:
+        return not self.running
+
+    def start(self, attempt: Attempt) -> None:
+        self.running[0] = attempt
+
+    def start_elsewhere(self, attempt: Attempt, faulty: str) -> bool:
+        if self.others:
+            self.running[0] = Attempt(attempt.cell, elsewhere=True)
+        return self.others
+
+    def collect(self) -> list[Any]:
+        return [(self.running.pop(0), self.outcomes.pop(0))] if self.running else []
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Result]]:
+    """`turns(outcomes, cells)`: the results of a grid on a Ray that is none."""
+
+    def run(outcomes: list[Any], cells: list[Cell], others: bool = True, **more: Any) -> list[Result]:
+        monkeypatch.setattr(executor, "Pool", Turns)
+        monkeypatch.setattr(executor, "connected", lambda resources: nullcontext((None, resources)))
+        monkeypatch.setattr(Turns, "outcomes", outcomes, raising=False)
+        monkeypatch.setattr(Turns, "others", others, raising=False)
+        events = list(executor.on_ray(cells, Resources(**more)))
+        return [event.result for event in events if isinstance(event, CellFinished)]
+
+    return run
+
+
+def test_a_fault_of_one_node_is_tried_once_on_another(turns: Any, make_result: Any) -> None:
+    good, bad = make_result(), make_result(error="no data there")
+    fault = NodeFault(bad, "a")
+    assert turns([fault, good], [good.cell]) == [good]
+    assert turns([fault, fault], [good.cell]) == [bad], "once, and not for ever"
+    assert turns([fault], [good.cell], others=False) == [bad], "there is no other node"
+
+
+def test_a_cell_whose_node_died_is_tried_again_and_in_the_end_told(turns: Any, make_result: Any) -> None:
+    good = make_result()
+    assert turns(["NodeDiedError", good], [good.cell], address="head:1") == [good]
+    [lost] = turns(["NodeDiedError"] * 3, [good.cell], address="head:1")
+    assert lost.error == "the worker was lost 3 times: its node was lost (NodeDiedError)"
+
+
+@pytest.mark.ray
+def test_a_plugin_that_one_node_lacks_runs_on_the_other(
+    plugin: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node is told from the other by a variable that its processes have; the first cell meets the bad one."""
+    from ray.cluster_utils import Cluster
+
+    path = plugin("picky", "def report(self):\n    import os\n    return {'node': os.environ.get('NODE', '')}")
+    path.write_text(f"import os\nfrom bench.core import UserError\nTOUCH\n{path.read_text()}")
+    flag = tmp_path / "met"
+    touch = (
+        f"if os.environ.get('NODE') == 'bad':\n    open({str(flag)!r}, 'w').close()\n    raise UserError('not here')"
+    )
+    path.write_text(path.read_text().replace("TOUCH", touch))
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for name in ("bad", "good"):
+            monkeypatch.setenv("NODE", name)
+            made.add_node(num_cpus=1)
+        monkeypatch.delenv("NODE")
+        made.wait_for_nodes()
+        catalog = Catalog.of([path])
+        cells = catalog.plan(plan.Request(["picky"], ["toy"], (0, 1), 1))[0]
+        resources = Resources(address=made.address, workers=2, catalog=catalog)
+        results = executed("ray", cells, resources)
+    finally:
+        made.shutdown()
+    assert flag.exists(), "the bad node was tried"
+    assert [result.error for result in results] == [None, None]
+    assert {task["report"]["node"] for result in results for task in result.tasks} == {"good"}
 
 
 @pytest.mark.ray
