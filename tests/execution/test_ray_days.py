@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import chaos
 import pytest
 from driving import executed
 
@@ -101,6 +102,9 @@ def test_a_ray_that_cannot_be_asked_is_left_to_say_it_itself(listening: str, mon
 class Nodes:
     """A Ray that tells of these nodes: by id, whether they are alive and what they have."""
 
+    class exceptions:  # noqa: N801
+        RayError = OSError
+
     def __init__(self, **alive: bool) -> None:
         self.alive, self.has, self.looks = alive, {"CPU": 2.0}, 0
 
@@ -178,9 +182,14 @@ class Turns:
 def turns(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Result]]:
     """`turns(outcomes, cells)`: the results of a grid on a Ray that is none."""
 
-    def run(outcomes: list[Any], cells: list[Cell], others: bool = True, **more: Any) -> list[Result]:
+    def ready(resources: Resources) -> Any:
+        return nullcontext((None, resources))
+
+    def run(
+        outcomes: list[Any], cells: list[Cell], others: bool = True, connect: Any = ready, **more: Any
+    ) -> list[Result]:
         monkeypatch.setattr(executor, "Pool", Turns)
-        monkeypatch.setattr(executor, "connected", lambda resources: nullcontext((None, resources)))
+        monkeypatch.setattr(executor, "connected", connect)
         monkeypatch.setattr(Turns, "outcomes", outcomes, raising=False)
         monkeypatch.setattr(Turns, "others", others, raising=False)
         events = list(executor.on_ray(cells, Resources(**more)))
@@ -202,6 +211,55 @@ def test_a_cell_whose_node_died_is_tried_again_and_in_the_end_told(turns: Any, m
     assert turns(["NodeDiedError", good], [good.cell], address="head:1") == [good]
     [lost] = turns(["NodeDiedError"] * 3, [good.cell], address="head:1")
     assert lost.error == "the worker was lost 3 times: its node was lost (NodeDiedError)"
+
+
+def test_a_ray_of_our_own_that_is_lost_is_started_again(turns: Any, make_result: Any) -> None:
+    """What ran then runs in the next one, and nothing that had ended runs twice."""
+    first, second, third = (make_result(seed=seed) for seed in range(3))
+    cells = [first.cell, second.cell, third.cell]
+    assert turns([first, "LocalRayletDiedError", second, third], cells) == [first, second, third]
+
+
+def test_where_ray_is_lost_for_good_every_cell_is_told(turns: Any, make_result: Any) -> None:
+    """Of our own after three, of a cluster at once: those are not ours to start."""
+    cells = [make_result(seed=seed).cell for seed in range(3)]
+    ends = turns(["LocalRayletDiedError"] * 3, cells)
+    assert [result.cell.seed for result in ends] == [0, 1, 2]
+    assert str(ends[0].error).startswith("the worker was lost 3 times: Ray on its node was lost")
+    assert all(str(result.error).startswith("not run, for Ray on this machine was lost") for result in ends[1:])
+    joined = turns(["LocalRayletDiedError"], cells, address="head:1")
+    assert sorted(result.cell.seed for result in joined) == [0, 1, 2]
+    assert all("did not come up again" in str(result.error) for result in joined)
+
+
+def test_a_ray_that_does_not_come_up_again_is_told(turns: Any, make_result: Any, monkeypatch: Any) -> None:
+    """While one that never came up ends the command, as before."""
+    cells = [make_result(seed=seed).cell for seed in range(2)]
+    starts: list[int] = []
+
+    def once(resources: Resources) -> Any:
+        starts.append(1)
+        if len(starts) > 1:
+            raise UserError("Ray cannot start")
+        return nullcontext((None, resources))
+
+    ends = turns(["LocalRayletDiedError"], cells, connect=once)
+    assert len(starts) == 2 and sorted(result.cell.seed for result in ends) == [0, 1]
+    with pytest.raises(UserError, match="Ray cannot start"):
+        turns([], cells, connect=once)
+
+
+@pytest.mark.ray
+def test_a_killed_raylet_ends_nothing(tmp_path: Path) -> None:
+    """The whole grid, with one raylet killed in it: exit 0, each result, no traceback."""
+    words = ["--bench", "toy", "--methods", "finetune", "--seeds", "0-2", "--epochs", "20", "--device", "cpu"]
+    driver = chaos.start([*words, "--executor", "ray", "--workers", "1", "--out", str(tmp_path)], "raylet-days")
+    while driver.poll() is None and not chaos.results(tmp_path):
+        time.sleep(0.1)
+    assert chaos.kill_part("raylet-days", "raylet/raylet") == 1
+    out, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out
+    assert len(chaos.results(tmp_path)) == 3 and "Traceback" not in out and "failed" not in out
 
 
 @pytest.mark.ray

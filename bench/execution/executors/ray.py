@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,37 +62,91 @@ class Attempt:
 def on_ray(cells: Iterable[Cell | None], resources: Resources) -> Iterator[CellEvent]:
     """Run `workers` cells at a time, each in a process of its own with the CPUs and the GPU share it was granted.
 
-    A process that is lost is started again `retries` times; an exception of the method is a result, and final.
+    A process that is lost is started again `retries` times; an exception of the method is a result, and final. A Ray of
+    our own that is lost is started again as often; after that, the cells that are left fail.
     """
-    with connected(resources) as (ray, shipped):
-        pool = Pool(ray, shipped)
-        handed = iter(cells)
-        again: list[Attempt] = []
-        more = True
-        while more or again or pool.running:
-            while (more or again) and pool.has_room():
-                if again:
-                    pool.start(again.pop(0))
-                    continue
-                cell = next(handed, END)
-                more = cell is not END
-                if not isinstance(cell, Cell):
-                    yield Idle()
-                    break  # no more, or none that is free now
-                pool.start(Attempt(cell))
-            ended = pool.collect()
-            yield from pool.heard
-            pool.heard.clear()
-            for attempt, outcome in ended:
-                if isinstance(outcome, Result):
-                    yield CellFinished(outcome)
-                elif isinstance(outcome, NodeFault):
-                    if attempt.elsewhere or not pool.start_elsewhere(attempt, outcome.node):
-                        yield CellFinished(outcome.result)
-                elif outcome in LOST and attempt.count <= resources.retries and not attempt.overdue:
-                    again.append(Attempt(attempt.cell, attempt.count + 1))
-                else:
-                    yield CellFinished(_failure(attempt, outcome, resources))
+    work = Work(iter(cells))
+    for start in range(resources.retries + 1):
+        try:
+            with connected(resources) as (ray, shipped):
+                yield from _turns(work, Pool(ray, shipped), resources)
+        except UserError:
+            if start == 0:
+                raise
+            break  # it was there, and does not come up again
+        if math.isinf(work.lost_at) or resources.address:
+            break
+    yield from _rest(work, resources)
+
+
+@dataclass
+class Work:
+    """The cells that are still to run."""
+
+    cells: Iterator[Cell | None]
+    again: list[Attempt] = field(default_factory=list)  # those whose process was lost
+    more: bool = True
+    lost_at: float = math.inf  # when Ray was seen to be lost
+
+    def next(self) -> Attempt | None:
+        """The next one to hand to Ray; None where none is free now, or none is left."""
+        if self.again:
+            return self.again.pop(0)
+        cell = next(self.cells, END)
+        self.more = cell is not END
+        return Attempt(cell) if isinstance(cell, Cell) else None
+
+
+def _turns(work: Work, pool: Pool, resources: Resources) -> Iterator[CellEvent]:
+    """Hand out cells and yield what comes back, until all have ended or Ray is lost."""
+    work.lost_at = math.inf
+    while work.more or work.again or pool.running:
+        while (work.more or work.again) and math.isinf(work.lost_at) and pool.has_room():
+            attempt = work.next()
+            if attempt is None:
+                yield Idle()
+                break
+            pool.start(attempt)
+        ended = pool.collect()
+        yield from pool.heard
+        pool.heard.clear()
+        for attempt, outcome in ended:
+            if outcome == "LocalRayletDiedError":
+                work.lost_at = min(work.lost_at, time.monotonic())
+            yield from _ended(attempt, outcome, work, pool, resources)
+        if time.monotonic() - work.lost_at > FAREWELL:  # nobody will tell of those that ran
+            work.again += [Attempt(attempt.cell, attempt.count + 1) for attempt in pool.running.values()]
+            return
+        if not pool.running and not math.isinf(work.lost_at):
+            return
+
+
+def _ended(
+    attempt: Attempt, outcome: Result | NodeFault | str, work: Work, pool: Pool, resources: Resources
+) -> Iterator[CellEvent]:
+    """Yield the result of an attempt that has ended, unless its cell is tried again."""
+    if isinstance(outcome, Result):
+        yield CellFinished(outcome)
+    elif isinstance(outcome, NodeFault):
+        if attempt.elsewhere or not pool.start_elsewhere(attempt, outcome.node):
+            yield CellFinished(outcome.result)
+    elif outcome in LOST and attempt.count <= resources.retries and not attempt.overdue:
+        work.again.append(Attempt(attempt.cell, attempt.count + 1))
+    else:
+        yield CellFinished(_failure(attempt, outcome, resources))
+
+
+def _rest(work: Work, resources: Resources) -> Iterator[CellEvent]:
+    """Fail what is left once Ray is lost for good; the same command runs it."""
+    while work.more or work.again:
+        attempt = work.next()
+        if attempt is None and work.more:
+            yield Idle()
+            time.sleep(PATIENCE)
+        if attempt:
+            error = "not run, for Ray on this machine was lost and did not come up again; its log is in /tmp/ray"
+            facts = environment(resources, attempt.cell.precision)
+            yield CellFinished(Result(attempt.cell, error=error, environment=facts))
 
 
 END = object()
@@ -197,10 +251,14 @@ class NodeWatch:
         """Those of these nodes that Ray has not seen alive for a while."""
         now = time.monotonic()
         if nodes and now - self.looked > LOOK:
-            self.looked = now
-            alive = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
-            self.missed = {node: self.missed.get(node, now) for node in nodes - alive}
+            self.looked = now  # Ray raises where its head does not answer; then nobody is called gone
+            with suppress(self.ray.exceptions.RayError):
+                self._look(nodes, now)
         return {node for node, since in self.missed.items() if node in nodes and now - since > FAREWELL}
+
+    def _look(self, nodes: set[str], now: float) -> None:
+        alive = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
+        self.missed = {node: self.missed.get(node, now) for node in nodes - alive}
 
 
 def other_node(nodes: Iterable[dict[str, Any]], faulty: str, resources: Resources) -> str | None:
