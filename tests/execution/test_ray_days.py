@@ -15,12 +15,14 @@ from typing import Any
 
 import chaos
 import pytest
+import torch
 from driving import executed
 
 from bench.catalog import plan
 from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result, UserError
-from bench.execution.events import CellFinished
+from bench.execution import runner
+from bench.execution.events import CellFinished, CellStarted
 from bench.execution.executors import ray as executor
 from bench.execution.executors import ray_address
 from bench.execution.executors.ray import Attempt, NodeFault, NodeWatch, other_node
@@ -247,6 +249,46 @@ def test_a_ray_that_does_not_come_up_again_is_told(turns: Any, make_result: Any,
     assert len(starts) == 2 and sorted(result.cell.seed for result in ends) == [0, 1]
     with pytest.raises(UserError, match="Ray cannot start"):
         turns([], cells, connect=once)
+
+
+def toy_cell() -> Cell:
+    [cell] = Catalog().plan(plan.Request(["finetune"], ["toy"], (0,), 1))[0]
+    return cell
+
+
+def test_a_gpu_that_is_not_there_is_one_line_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    events = list(runner.cell_events(toy_cell(), Resources(device="cuda")))
+    assert [type(event) for event in events] == [CellStarted, CellFinished], "no epoch was begun"
+    line = str(events[-1].result.error)
+    assert line.startswith("PyTorch finds no GPU where the cell runs (CUDA_VISIBLE_DEVICES: 7)")
+    with pytest.raises(UserError, match="PyTorch finds no GPU"):
+        executor.demand_here(toy_cell(), Resources(device="cuda"))
+
+
+@pytest.mark.parametrize("place", ["set_arithmetic", "reset_peak", "measure_peak_bytes", "demand_device"])
+def test_no_part_of_a_cell_raises_out_of_it(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Neither what comes before the training nor what comes after it."""
+
+    def broken(*words: Any) -> None:
+        raise RuntimeError("CUDA error: invalid argument")
+
+    monkeypatch.setattr(runner, place, broken)
+    result = runner.run_cell(toy_cell(), Resources())
+    assert result.error == "RuntimeError: CUDA error: invalid argument" and not result.matrix
+    assert "broken" in str(result.traceback)
+
+
+def test_a_gpu_that_answers_no_question_fails_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*words: Any) -> str:
+        raise RuntimeError("no CUDA-capable device is detected")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", broken)
+    result = runner.run_cell(toy_cell(), Resources(device="cuda"))
+    assert result.error == "RuntimeError: no CUDA-capable device is detected"
+    assert result.environment["device"] == "cuda"
 
 
 @pytest.mark.ray

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from bench.core import Cell, Result, UserError
 from bench.execution.events import CellEvent, CellFinished, Idle
 from bench.execution.executors.ray_cluster import connected, room_of
-from bench.execution.runner import Resources, cell_events, commit, environment, time_limit_reached
+from bench.execution.runner import Resources, cell_events, commit, demand_device, environment, time_limit_reached
 
 LOOK = 5.0  # seconds between two looks at which nodes of a cluster are alive
 FAREWELL = 20.0  # seconds after a node's death in which Ray may tell of its cells itself
@@ -301,6 +301,8 @@ def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result | NodeF
 
 
 def demand_here(cell: Cell, resources: Resources) -> None:
-    """Raise `UserError` where this node lacks the method's file, the benchmark's, or the data, which are made ready."""
+    """Raise `UserError` where this node lacks the GPU, the method's file, the benchmark's, or the data, which are made
+    ready."""
+    demand_device(resources.device)
     resources.catalog.method(cell.method)
     resources.catalog.benchmark(cell.benchmark, cell.options).prepare(resources.data)
