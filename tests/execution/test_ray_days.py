@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -289,6 +290,29 @@ def test_a_gpu_that_answers_no_question_fails_the_cell(monkeypatch: pytest.Monke
     result = runner.run_cell(toy_cell(), Resources(device="cuda"))
     assert result.error == "RuntimeError: no CUDA-capable device is detected"
     assert result.environment["device"] == "cuda"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_process_and_no_dump(tmp_path: Path, number: int) -> None:
+    """Those of Ray included; what was done stays, and the exit code is what a shell calls the signal."""
+    mark = f"signal-{number}"
+    words = ["--bench", "toy", "--methods", "finetune", "--seeds", "0-9", "--epochs", "60", "--device", "cpu"]
+    driver = chaos.start([*words, "--executor", "ray", "--workers", "1", "--out", str(tmp_path)], mark)
+    while driver.poll() is None and not chaos.results(tmp_path):
+        time.sleep(0.1)
+    there = [process for process, _ in chaos.marked(mark)]
+    assert len(there) > 3, "Ray and its worker are among them"
+    driver.send_signal(number)
+    out, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 128 + number
+    assert "the same command runs the other" in out and "***" not in out and "Traceback" not in out
+    for _ in range(100):
+        left = [process for process in there if Path(f"/proc/{process}").exists()]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left and not list(chaos.marked(mark))
 
 
 @pytest.mark.ray

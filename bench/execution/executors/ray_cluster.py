@@ -20,6 +20,7 @@ from bench.config import require
 from bench.core import UserError
 from bench.execution.executors import ray_address
 from bench.execution.runner import Resources
+from bench.stopping import stoppable
 
 
 @contextmanager
@@ -40,6 +41,7 @@ def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
             shipped, options = resources, _own(resources)
         stack.callback(ray.shutdown)
         _start(ray, options)
+        stack.enter_context(stoppable())  # Ray has put its own handlers in the place of ours, with a dump of the stack
         room = _room(ray, resources)
         yield ray, replace(shipped, workers=min(resources.workers or room, room))  # more would wait inside Ray
 
