@@ -58,6 +58,14 @@ def workers(mark: str) -> list[int]:
     return [process for process, line in marked(mark) if line.startswith("ray::_remote_cell")]
 
 
+def kill_part(mark: str, part: str) -> int:
+    """Kill the processes of a grid whose command line has this part. Return how many there were."""
+    found = [process for process, line in marked(mark) if part in line.split(" ")[0]]
+    for process in found:
+        os.kill(process, signal.SIGKILL)
+    return len(found)
+
+
 def bits(path: Path) -> str:
     """Of a stored result: everything but clocks and the machine's state."""
     result = json.loads(path.read_text())

@@ -35,6 +35,7 @@ from bench.cli.terminal import speak_plainly
 from bench.config import nearest
 from bench.core import UserError
 from bench.installation import program
+from bench.stopping import Stopped, stoppable
 from bench.text import for_terminal
 
 COMMANDS = {  # the module of each, in bench.cli.commands; imported only when it is called
@@ -54,7 +55,8 @@ COMMANDS = {  # the module of each, in bench.cli.commands; imported only when it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, call, print. Return the exit code: 0; 1 a cell failed; 2 a wrong request; 130 interrupted."""
+    """Parse, call, print. Return the exit code: 0; 1 a cell failed; 2 a wrong request; 130 interrupted, 129
+    and 143 where a signal asked for it (SIGHUP, SIGTERM)."""
     words = list(sys.argv[1:] if argv is None else argv)
     speak_plainly(sys.stdout, sys.stderr)
     try:
@@ -65,8 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.catalog = Catalog.of(args.plugin)
         for path in args.catalog.left_aside():
             warn(f"{path} is ignored: its name is that of no method or benchmark, but of a copy or of an editor's file")
-        code: int = command.main(args)
+        with stoppable():
+            code: int = command.main(args)
         return code
+    except Stopped as stop:
+        return stop.code
     except UserError as error:
         print(f"{program().split()[-1]}: {for_terminal(str(error))}", file=sys.stderr)
         return 2

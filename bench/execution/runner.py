@@ -6,13 +6,14 @@ import ctypes
 import hashlib
 import json
 import math
+import os
 import platform
 import resource
 import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -69,14 +70,28 @@ def cell_events(
     """Run one cell, and yield what happens; last its result. Never raises but on interruption: what goes wrong is in
     the result, with its traceback."""
     yield CellStarted(cell)
-    work = Work(cell, resources)
+    try:
+        work = Work(cell, resources)
+    except (Exception, SystemExit) as error:
+        yield CellFinished(_not_begun(cell, resources, error))
+        return
     try:
         for event in work.learn(view):
             yield EpochStarted(cell, event.task, event.epoch)
         json.dumps(work.result.tasks)  # what cannot be stored fails here, and fails its cell alone
     except (Exception, SystemExit) as error:  # a method may call sys.exit
         work.fail(error)
-    yield CellFinished(work.finish())
+    try:
+        work.finish()
+    except (Exception, SystemExit) as error:
+        work.fail(error)
+    yield CellFinished(work.result)
+
+
+def _not_begun(cell: Cell, resources: Resources, error: BaseException) -> Result:
+    """The result of a cell whose process could not even be set up, such as a GPU that answers no question."""
+    facts = environment(replace(resources, device="cpu"), cell.precision) | {"device": resources.device}
+    return Result(cell, error=_in_words(error, resources), traceback=traceback.format_exc(), environment=facts)
 
 
 class Work:
@@ -100,6 +115,7 @@ class Work:
         from bench.execution.session import session_of
         from bench.training.loop import EpochBegun, square
 
+        demand_device(self.resources.device)
         reset_peak(self.resources.device)
         session = session_of(self.cell, self.resources.catalog, self.resources.data, self.resources.device, view)
         self.result.environment["data"] = fingerprint(session.tasks)
@@ -134,13 +150,24 @@ class Work:
         if self.checkpoint and not isinstance(error, TimeLimitError):
             self.checkpoint.remove()  # it would fail there again
 
-    def finish(self) -> Result:
-        """Return the result, with what it took."""
+    def finish(self) -> None:
+        """Note what it took in the result."""
         if self.checkpoint and self.checkpoint.trouble:
             self.result.environment["checkpoint"] = self.checkpoint.trouble
         self.result.environment["seconds"] = self.seconds
         self.result.environment["process_peak_bytes"] = measure_peak_bytes(self.resources.device)
-        return self.result
+
+
+def demand_device(device: str) -> None:
+    """Raise `UserError` where the GPU that this process was given is not there."""
+    if device != "cuda":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", "any")
+        remedy = "compare `nvidia-smi` there with the GPUs that Ray was told of, or use --device cpu"
+        raise UserError(f"PyTorch finds no GPU where the cell runs (CUDA_VISIBLE_DEVICES: {given}): {remedy}")
 
 
 def reset_peak(device: str) -> None:

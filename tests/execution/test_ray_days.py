@@ -3,19 +3,31 @@
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import chaos
 import pytest
+import torch
+from driving import executed
 
-from bench.core import UserError
+from bench.catalog import plan
+from bench.catalog.catalog import Catalog
+from bench.core import Cell, Result, UserError
+from bench.execution import runner
+from bench.execution.events import CellFinished, CellStarted
+from bench.execution.executors import ray as executor
 from bench.execution.executors import ray_address
+from bench.execution.executors.ray import Attempt, NodeFault, NodeWatch, other_node
+from bench.execution.runner import Resources
 
 HERE = {"ray_version": metadata.version("ray"), "python_version": platform.python_version()}
 
@@ -88,6 +100,264 @@ def test_a_ray_that_cannot_be_asked_is_left_to_say_it_itself(listening: str, mon
     monkeypatch.setattr(subprocess, "run", answering(0, json.dumps({**HERE, "ray_version": "0.1"}), ""))
     with pytest.raises(UserError, match="runs Ray 0"):
         ray_address.demand_cluster(listening)
+
+
+class Nodes:
+    """A Ray that tells of these nodes: by id, whether they are alive and what they have."""
+
+    class exceptions:  # noqa: N801
+        RayError = OSError
+
+    def __init__(self, **alive: bool) -> None:
+        self.alive, self.has, self.looks = alive, {"CPU": 2.0}, 0
+
+    def nodes(self) -> list[dict[str, Any]]:
+        self.looks += 1
+        return [{"NodeID": name, "Alive": alive, "Resources": self.has} for name, alive in self.alive.items()]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that `time.monotonic` tells, to be set."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_node_is_gone_within_two_minutes_of_its_cut(clock: list[float]) -> None:
+    """Ray calls it dead after 68 seconds; others stay, and so does one that comes back."""
+    ray = Nodes(a=True, b=True, c=True)
+    watch, told = NodeWatch(ray), {}
+    for second in range(150):
+        clock[0] = 1000.0 + second
+        ray.alive.update(a=second < 68, c=not 68 <= second < 80)
+        for name in watch.gone({"a", "b", "c"}):
+            told.setdefault(name, second)
+    assert list(told) == ["a"] and 68 < told["a"] < 120
+    assert ray.looks < 40, "not at every turn of the loop"
+
+
+def test_nobody_is_asked_where_nothing_runs(clock: list[float]) -> None:
+    ray = Nodes()
+    assert NodeWatch(ray).gone(set()) == set() and ray.looks == 0
+
+
+def test_a_node_that_is_not_listed_any_more_is_gone(clock: list[float]) -> None:
+    watch = NodeWatch(Nodes(b=True))
+    assert watch.gone({"a", "b"}) == set()
+    clock[0] += 30
+    assert watch.gone({"a", "b"}) == {"a"}
+
+
+def test_another_node_lives_is_not_the_faulty_one_and_has_room() -> None:
+    resources = Resources(threads=2)
+    assert other_node(Nodes(a=True, b=False, c=True).nodes(), "a", resources) == "c"
+    assert other_node(Nodes(a=True, b=False).nodes(), "a", resources) is None
+    assert other_node(Nodes(a=True, b=True).nodes(), "a", Resources(threads=3)) is None
+
+
+class Turns:
+    """In the place of the pool: it ends every cell by what is told for it, one after the other."""
+
+    outcomes: list[Any]
+    others: bool
+
+    def __init__(self, ray: Any, resources: Resources) -> None:
+        self.running: dict[int, Attempt] = {}
+        self.heard: list[Any] = []
+
+    def has_room(self) -> bool:
+        return not self.running
+
+    def start(self, attempt: Attempt) -> None:
+        self.running[0] = attempt
+
+    def start_elsewhere(self, attempt: Attempt, faulty: str) -> bool:
+        if self.others:
+            self.running[0] = Attempt(attempt.cell, elsewhere=True)
+        return self.others
+
+    def collect(self) -> list[Any]:
+        return [(self.running.pop(0), self.outcomes.pop(0))] if self.running else []
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Result]]:
+    """`turns(outcomes, cells)`: the results of a grid on a Ray that is none."""
+
+    def ready(resources: Resources) -> Any:
+        return nullcontext((None, resources))
+
+    def run(
+        outcomes: list[Any], cells: list[Cell], others: bool = True, connect: Any = ready, **more: Any
+    ) -> list[Result]:
+        monkeypatch.setattr(executor, "Pool", Turns)
+        monkeypatch.setattr(executor, "connected", connect)
+        monkeypatch.setattr(Turns, "outcomes", outcomes, raising=False)
+        monkeypatch.setattr(Turns, "others", others, raising=False)
+        events = list(executor.on_ray(cells, Resources(**more)))
+        return [event.result for event in events if isinstance(event, CellFinished)]
+
+    return run
+
+
+def test_a_fault_of_one_node_is_tried_once_on_another(turns: Any, make_result: Any) -> None:
+    good, bad = make_result(), make_result(error="no data there")
+    fault = NodeFault(bad, "a")
+    assert turns([fault, good], [good.cell]) == [good]
+    assert turns([fault, fault], [good.cell]) == [bad], "once, and not for ever"
+    assert turns([fault], [good.cell], others=False) == [bad], "there is no other node"
+
+
+def test_a_cell_whose_node_died_is_tried_again_and_in_the_end_told(turns: Any, make_result: Any) -> None:
+    good = make_result()
+    assert turns(["NodeDiedError", good], [good.cell], address="head:1") == [good]
+    [lost] = turns(["NodeDiedError"] * 3, [good.cell], address="head:1")
+    assert lost.error == "the worker was lost 3 times: its node was lost (NodeDiedError)"
+
+
+def test_a_ray_of_our_own_that_is_lost_is_started_again(turns: Any, make_result: Any) -> None:
+    """What ran then runs in the next one, and nothing that had ended runs twice."""
+    first, second, third = (make_result(seed=seed) for seed in range(3))
+    cells = [first.cell, second.cell, third.cell]
+    assert turns([first, "LocalRayletDiedError", second, third], cells) == [first, second, third]
+
+
+def test_where_ray_is_lost_for_good_every_cell_is_told(turns: Any, make_result: Any) -> None:
+    """Of our own after three, of a cluster at once: those are not ours to start."""
+    cells = [make_result(seed=seed).cell for seed in range(3)]
+    ends = turns(["LocalRayletDiedError"] * 3, cells)
+    assert [result.cell.seed for result in ends] == [0, 1, 2]
+    assert str(ends[0].error).startswith("the worker was lost 3 times: Ray on its node was lost")
+    assert all(str(result.error).startswith("not run, for Ray on this machine was lost") for result in ends[1:])
+    joined = turns(["LocalRayletDiedError"], cells, address="head:1")
+    assert sorted(result.cell.seed for result in joined) == [0, 1, 2]
+    assert all("did not come up again" in str(result.error) for result in joined)
+
+
+def test_a_ray_that_does_not_come_up_again_is_told(turns: Any, make_result: Any, monkeypatch: Any) -> None:
+    """While one that never came up ends the command, as before."""
+    cells = [make_result(seed=seed).cell for seed in range(2)]
+    starts: list[int] = []
+
+    def once(resources: Resources) -> Any:
+        starts.append(1)
+        if len(starts) > 1:
+            raise UserError("Ray cannot start")
+        return nullcontext((None, resources))
+
+    ends = turns(["LocalRayletDiedError"], cells, connect=once)
+    assert len(starts) == 2 and sorted(result.cell.seed for result in ends) == [0, 1]
+    with pytest.raises(UserError, match="Ray cannot start"):
+        turns([], cells, connect=once)
+
+
+def toy_cell() -> Cell:
+    [cell] = Catalog().plan(plan.Request(["finetune"], ["toy"], (0,), 1))[0]
+    return cell
+
+
+def test_a_gpu_that_is_not_there_is_one_line_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    events = list(runner.cell_events(toy_cell(), Resources(device="cuda")))
+    assert [type(event) for event in events] == [CellStarted, CellFinished], "no epoch was begun"
+    line = str(events[-1].result.error)
+    assert line.startswith("PyTorch finds no GPU where the cell runs (CUDA_VISIBLE_DEVICES: 7)")
+    with pytest.raises(UserError, match="PyTorch finds no GPU"):
+        executor.demand_here(toy_cell(), Resources(device="cuda"))
+
+
+@pytest.mark.parametrize("place", ["set_arithmetic", "reset_peak", "measure_peak_bytes", "demand_device"])
+def test_no_part_of_a_cell_raises_out_of_it(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Neither what comes before the training nor what comes after it."""
+
+    def broken(*words: Any) -> None:
+        raise RuntimeError("CUDA error: invalid argument")
+
+    monkeypatch.setattr(runner, place, broken)
+    result = runner.run_cell(toy_cell(), Resources())
+    assert result.error == "RuntimeError: CUDA error: invalid argument" and not result.matrix
+    assert "broken" in str(result.traceback)
+
+
+def test_a_gpu_that_answers_no_question_fails_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*words: Any) -> str:
+        raise RuntimeError("no CUDA-capable device is detected")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", broken)
+    result = runner.run_cell(toy_cell(), Resources(device="cuda"))
+    assert result.error == "RuntimeError: no CUDA-capable device is detected"
+    assert result.environment["device"] == "cuda"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_process_and_no_dump(tmp_path: Path, number: int) -> None:
+    """Those of Ray included; what was done stays, and the exit code is what a shell calls the signal."""
+    mark = f"signal-{number}"
+    words = ["--bench", "toy", "--methods", "finetune", "--seeds", "0-9", "--epochs", "60", "--device", "cpu"]
+    driver = chaos.start([*words, "--executor", "ray", "--workers", "1", "--out", str(tmp_path)], mark)
+    while driver.poll() is None and not chaos.results(tmp_path):
+        time.sleep(0.1)
+    there = [process for process, _ in chaos.marked(mark)]
+    assert len(there) > 3, "Ray and its worker are among them"
+    driver.send_signal(number)
+    out, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 128 + number
+    assert "the same command runs the other" in out and "***" not in out and "Traceback" not in out
+    for _ in range(100):
+        left = [process for process in there if Path(f"/proc/{process}").exists()]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left and not list(chaos.marked(mark))
+
+
+@pytest.mark.ray
+def test_a_killed_raylet_ends_nothing(tmp_path: Path) -> None:
+    """The whole grid, with one raylet killed in it: exit 0, each result, no traceback."""
+    words = ["--bench", "toy", "--methods", "finetune", "--seeds", "0-2", "--epochs", "20", "--device", "cpu"]
+    driver = chaos.start([*words, "--executor", "ray", "--workers", "1", "--out", str(tmp_path)], "raylet-days")
+    while driver.poll() is None and not chaos.results(tmp_path):
+        time.sleep(0.1)
+    assert chaos.kill_part("raylet-days", "raylet/raylet") == 1
+    out, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out
+    assert len(chaos.results(tmp_path)) == 3 and "Traceback" not in out and "failed" not in out
+
+
+@pytest.mark.ray
+def test_a_plugin_that_one_node_lacks_runs_on_the_other(
+    plugin: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node is told from the other by a variable that its processes have; the first cell meets the bad one."""
+    from ray.cluster_utils import Cluster
+
+    path = plugin("picky", "def report(self):\n    import os\n    return {'node': os.environ.get('NODE', '')}")
+    path.write_text(f"import os\nfrom bench.core import UserError\nTOUCH\n{path.read_text()}")
+    flag = tmp_path / "met"
+    touch = (
+        f"if os.environ.get('NODE') == 'bad':\n    open({str(flag)!r}, 'w').close()\n    raise UserError('not here')"
+    )
+    path.write_text(path.read_text().replace("TOUCH", touch))
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for name in ("bad", "good"):
+            monkeypatch.setenv("NODE", name)
+            made.add_node(num_cpus=1)
+        monkeypatch.delenv("NODE")
+        made.wait_for_nodes()
+        catalog = Catalog.of([path])
+        cells = catalog.plan(plan.Request(["picky"], ["toy"], (0, 1), 1))[0]
+        resources = Resources(address=made.address, workers=2, catalog=catalog)
+        results = executed("ray", cells, resources)
+    finally:
+        made.shutdown()
+    assert flag.exists(), "the bad node was tried"
+    assert [result.error for result in results] == [None, None]
+    assert {task["report"]["node"] for result in results for task in result.tasks} == {"good"}
 
 
 @pytest.mark.ray

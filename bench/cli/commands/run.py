@@ -20,6 +20,7 @@ from bench.cli.commands import announce, tell, warn, warn_if_slower
 from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
+from bench.stopping import Stopped
 
 if TYPE_CHECKING:
     from bench.catalog.plan import Request
@@ -82,12 +83,12 @@ def main(args: argparse.Namespace) -> int:
         if args.dry_run:
             return 0
         learn(grid, resources, args.executor, args.out, answers)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         found = [store.stored_result(cell, args.out) for cell in cells]
         kept = sum(isinstance(result, Result) and not result.error for result in found)
         rest = len(cells) - kept
         print(f"interrupted: {kept} cells are kept; the same command runs the other {rest}", file=sys.stderr)
-        return 130
+        return stop.code if isinstance(stop, Stopped) else 130
     return show_results(args, request, grid, chosen, unsupported, changed)
 
 

@@ -7,16 +7,18 @@ import os
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.core import Cell, Result, UserError
-from bench.execution.events import CellEvent, CellFinished, CellStarted, Idle
-from bench.execution.executors.ray_cluster import connected
-from bench.execution.runner import Resources, cell_events, commit, environment, time_limit_reached
+from bench.execution.events import CellEvent, CellFinished, Idle
+from bench.execution.executors.ray_cluster import connected, room_of
+from bench.execution.runner import Resources, cell_events, commit, demand_device, environment, time_limit_reached
 
+LOOK = 5.0  # seconds between two looks at which nodes of a cluster are alive
+FAREWELL = 20.0  # seconds after a node's death in which Ray may tell of its cells itself
 PATIENCE = 0.2  # seconds between two looks at what has come in
 GRACE = 300.0  # seconds that a process may take to come up, before its time is counted all the same
 LOST = {  # why a process was lost, by the name of Ray's error; any other is not tried again
@@ -30,6 +32,20 @@ LOST = {  # why a process was lost, by the name of Ray's error; any other is not
 }
 
 
+class Placed(NamedTuple):
+    """The process of a cell is up, on this node."""
+
+    key: str
+    node: str
+
+
+class NodeFault(NamedTuple):
+    """A cell could not begin, for its node lacks something that another may have."""
+
+    result: Result
+    node: str
+
+
 @dataclass
 class Attempt:
     """A cell in the hands of Ray."""
@@ -39,39 +55,98 @@ class Attempt:
     handed: float = field(default_factory=time.monotonic)  # monotonic, for the clock of the wall may jump
     start: float = math.inf  # once its process is up
     overdue: bool = False
+    node: str = ""  # where it runs; empty until its process has said so
+    elsewhere: bool = False  # it is tried on this node because another one had a fault
 
 
 def on_ray(cells: Iterable[Cell | None], resources: Resources) -> Iterator[CellEvent]:
     """Run `workers` cells at a time, each in a process of its own with the CPUs and the GPU share it was granted.
 
-    A process that is lost is started again `retries` times; an exception of the method is a result, and final.
+    A process that is lost is started again `retries` times; an exception of the method is a result, and final. A Ray of
+    our own that is lost is started again as often; after that, the cells that are left fail.
     """
-    with connected(resources) as (ray, shipped):
-        pool = Pool(ray, shipped)
-        handed = iter(cells)
-        again: list[Attempt] = []
-        more = True
-        while more or again or pool.running:
-            while (more or again) and pool.has_room():
-                if again:
-                    pool.start(again.pop(0))
-                    continue
-                cell = next(handed, END)
-                more = cell is not END
-                if not isinstance(cell, Cell):
-                    yield Idle()
-                    break  # no more, or none that is free now
-                pool.start(Attempt(cell))
-            ended = pool.collect()
-            yield from pool.heard
-            pool.heard.clear()
-            for attempt, outcome in ended:
-                if isinstance(outcome, Result):
-                    yield CellFinished(outcome)
-                elif outcome in LOST and attempt.count <= resources.retries and not attempt.overdue:
-                    again.append(Attempt(attempt.cell, attempt.count + 1))
-                else:
-                    yield CellFinished(_failure(attempt, outcome, resources))
+    work = Work(iter(cells))
+    for start in range(resources.retries + 1):
+        try:
+            with connected(resources) as (ray, shipped):
+                yield from _turns(work, Pool(ray, shipped), resources)
+        except UserError:
+            if start == 0:
+                raise
+            break  # it was there, and does not come up again
+        if math.isinf(work.lost_at) or resources.address:
+            break
+    yield from _rest(work, resources)
+
+
+@dataclass
+class Work:
+    """The cells that are still to run."""
+
+    cells: Iterator[Cell | None]
+    again: list[Attempt] = field(default_factory=list)  # those whose process was lost
+    more: bool = True
+    lost_at: float = math.inf  # when Ray was seen to be lost
+
+    def next(self) -> Attempt | None:
+        """The next one to hand to Ray; None where none is free now, or none is left."""
+        if self.again:
+            return self.again.pop(0)
+        cell = next(self.cells, END)
+        self.more = cell is not END
+        return Attempt(cell) if isinstance(cell, Cell) else None
+
+
+def _turns(work: Work, pool: Pool, resources: Resources) -> Iterator[CellEvent]:
+    """Hand out cells and yield what comes back, until all have ended or Ray is lost."""
+    work.lost_at = math.inf
+    while work.more or work.again or pool.running:
+        while (work.more or work.again) and math.isinf(work.lost_at) and pool.has_room():
+            attempt = work.next()
+            if attempt is None:
+                yield Idle()
+                break
+            pool.start(attempt)
+        ended = pool.collect()
+        yield from pool.heard
+        pool.heard.clear()
+        for attempt, outcome in ended:
+            if outcome == "LocalRayletDiedError":
+                work.lost_at = min(work.lost_at, time.monotonic())
+            yield from _ended(attempt, outcome, work, pool, resources)
+        if time.monotonic() - work.lost_at > FAREWELL:  # nobody will tell of those that ran
+            work.again += [Attempt(attempt.cell, attempt.count + 1) for attempt in pool.running.values()]
+            return
+        if not pool.running and not math.isinf(work.lost_at):
+            return
+
+
+def _ended(
+    attempt: Attempt, outcome: Result | NodeFault | str, work: Work, pool: Pool, resources: Resources
+) -> Iterator[CellEvent]:
+    """Yield the result of an attempt that has ended, unless its cell is tried again."""
+    if isinstance(outcome, Result):
+        yield CellFinished(outcome)
+    elif isinstance(outcome, NodeFault):
+        if attempt.elsewhere or not pool.start_elsewhere(attempt, outcome.node):
+            yield CellFinished(outcome.result)
+    elif outcome in LOST and attempt.count <= resources.retries and not attempt.overdue:
+        work.again.append(Attempt(attempt.cell, attempt.count + 1))
+    else:
+        yield CellFinished(_failure(attempt, outcome, resources))
+
+
+def _rest(work: Work, resources: Resources) -> Iterator[CellEvent]:
+    """Fail what is left once Ray is lost for good; the same command runs it."""
+    while work.more or work.again:
+        attempt = work.next()
+        if attempt is None and work.more:
+            yield Idle()
+            time.sleep(PATIENCE)
+        if attempt:
+            error = "not run, for Ray on this machine was lost and did not come up again; its log is in /tmp/ray"
+            facts = environment(resources, attempt.cell.precision)
+            yield CellFinished(Result(attempt.cell, error=error, environment=facts))
 
 
 END = object()
@@ -82,10 +157,14 @@ class Pool:
 
     def __init__(self, ray: Any, resources: Resources) -> None:
         from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.ray, self.resources = ray, resources
         self.heard: list[CellEvent] = []  # from the processes, since the last look
-        self.queue: Any = Queue(actor_options={"num_cpus": 0, "max_restarts": -1}).actor
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}  # no other node takes it along
+        self.queue: Any = Queue(actor_options=options).actor
+        self.watch = NodeWatch(ray)
         needs = {"num_cpus": resources.threads, "num_gpus": resources.gpus_per_cell}
         needs |= {"memory": resources.memory_per_cell} if resources.memory_per_cell else {}
         self.remote = ray.remote(max_retries=0, **needs)(_remote_cell)
@@ -99,7 +178,19 @@ class Pool:
         """Hand a cell to Ray."""
         self.running[self.remote.remote(attempt.cell, self.resources, self.queue)] = attempt
 
-    def collect(self) -> list[tuple[Attempt, Result | str]]:
+    def start_elsewhere(self, attempt: Attempt, faulty: str) -> bool:
+        """Hand a cell to another node than the faulty one. Whether there is one with room for it."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        node = other_node(self.ray.nodes(), faulty, self.resources)
+        if node is None:
+            return False
+        there = self.remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))
+        again = Attempt(attempt.cell, attempt.count, elsewhere=True)
+        self.running[there.remote(attempt.cell, self.resources, self.queue)] = again
+        return True
+
+    def collect(self) -> list[tuple[Attempt, Result | NodeFault | str]]:
         """What has ended since the last look: results, or the name of Ray's error for a process that was lost."""
         if not self.running:
             time.sleep(PATIENCE)
@@ -111,7 +202,17 @@ class Pool:
             if time.monotonic() - start > self.resources.time_limit and not attempt.overdue:
                 attempt.overdue = True
                 self.ray.cancel(reference, force=True)
-        return [(self.running.pop(reference), self._get(reference)) for reference in done]
+        ended = [(self.running.pop(reference), self._get(reference)) for reference in done]
+        return ended + self._left_behind()
+
+    def _left_behind(self) -> list[tuple[Attempt, str]]:
+        """Give up the attempts whose node is dead: where the network was cut, Ray waits much longer."""
+        if not self.resources.address:
+            return []  # the only node is this machine
+        nodes = {attempt.node for attempt in self.running.values() if attempt.node}
+        gone = self.watch.gone(nodes)
+        lost = [reference for reference, attempt in self.running.items() if attempt.node in gone]
+        return [(self.running.pop(reference), "NodeDiedError") for reference in lost]
 
     def _hear(self) -> None:
         """Collect how far the cells are. A queue that was killed is started again, and no more than that is lost; while
@@ -121,20 +222,51 @@ class Pool:
             events = self.ray.get(self.queue.get_nowait_batch.remote(waiting), timeout=1)
         except self.ray.exceptions.RayError:  # one of them: that it took too long
             return
-        self.heard += events
-        started = {event.cell.key for event in events if isinstance(event, CellStarted)}
+        placed = {event.key: event.node for event in events if isinstance(event, Placed)}
+        self.heard += [event for event in events if not isinstance(event, Placed)]
         for attempt in self.running.values():
-            if attempt.cell.key in started:
-                attempt.start = time.monotonic()
+            if attempt.cell.key in placed:
+                attempt.node, attempt.start = placed[attempt.cell.key], time.monotonic()
 
-    def _get(self, reference: Any) -> Result | str:
+    def _get(self, reference: Any) -> Result | NodeFault | str:
         try:
-            result: Result = self.ray.get(reference)
+            result: Result | NodeFault = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             kind = type(error).__name__
             return kind if kind in LOST else traceback.format_exc()
-        result.environment = {**commit(), **result.environment}  # a worker on another node has no checkout
+        own = result.result if isinstance(result, NodeFault) else result
+        own.environment = {**commit(), **own.environment}  # a worker on another node has no checkout
         return result
+
+
+class NodeWatch:
+    """Tells which nodes of a cluster are gone."""
+
+    def __init__(self, ray: Any) -> None:
+        self.ray = ray
+        self.looked = -math.inf
+        self.missed: dict[str, float] = {}  # since when a node was not seen alive
+
+    def gone(self, nodes: set[str]) -> set[str]:
+        """Those of these nodes that Ray has not seen alive for a while."""
+        now = time.monotonic()
+        if nodes and now - self.looked > LOOK:
+            self.looked = now  # Ray raises where its head does not answer; then nobody is called gone
+            with suppress(self.ray.exceptions.RayError):
+                self._look(nodes, now)
+        return {node for node, since in self.missed.items() if node in nodes and now - since > FAREWELL}
+
+    def _look(self, nodes: set[str], now: float) -> None:
+        alive = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
+        self.missed = {node: self.missed.get(node, now) for node in nodes - alive}
+
+
+def other_node(nodes: Iterable[dict[str, Any]], faulty: str, resources: Resources) -> str | None:
+    """The id of a living node that could hold a cell and is not the faulty one; None where there is none."""
+    for node in nodes:
+        if node["Alive"] and node["NodeID"] != faulty and room_of(node, resources):
+            return str(node["NodeID"])
+    return None
 
 
 def _failure(attempt: Attempt, outcome: str, resources: Resources) -> Result:
@@ -149,16 +281,28 @@ def _failure(attempt: Attempt, outcome: str, resources: Resources) -> Result:
     return Result(attempt.cell, error=line, traceback=outcome, environment=facts)
 
 
-def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result:
+def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result | NodeFault:
     """In the worker. Whatever a method prints goes nowhere: it would fill the disk with Ray's logs."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        queue.put_nowait.remote(Placed(cell.key, node))
         try:
-            if resources.address:  # this node may not have the data that the driver's has
-                resources.catalog.benchmark(cell.benchmark, cell.options).prepare(resources.data)
+            if resources.address:  # this node may not have what the driver's has
+                demand_here(cell, resources)
         except UserError as error:
-            return Result(cell, error=str(error), environment=environment(resources, cell.precision))
+            return NodeFault(Result(cell, error=str(error), environment=environment(resources, cell.precision)), node)
         for event in cell_events(cell, resources):
             if isinstance(event, CellFinished):
                 return event.result
             queue.put_nowait.remote(event)
     raise AssertionError("a cell ends with its result")
+
+
+def demand_here(cell: Cell, resources: Resources) -> None:
+    """Raise `UserError` where this node lacks the GPU, the method's file, the benchmark's, or the data, which are made
+    ready."""
+    demand_device(resources.device)
+    resources.catalog.method(cell.method)
+    resources.catalog.benchmark(cell.benchmark, cell.options).prepare(resources.data)

@@ -20,6 +20,7 @@ from bench.config import require
 from bench.core import UserError
 from bench.execution.executors import ray_address
 from bench.execution.runner import Resources
+from bench.stopping import stoppable
 
 
 @contextmanager
@@ -40,6 +41,7 @@ def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
             shipped, options = resources, _own(resources)
         stack.callback(ray.shutdown)
         _start(ray, options)
+        stack.enter_context(stoppable())  # Ray has put its own handlers in the place of ours, with a dump of the stack
         room = _room(ray, resources)
         yield ray, replace(shipped, workers=min(resources.workers or room, room))  # more would wait inside Ray
 
@@ -81,17 +83,28 @@ def _hint(options: dict[str, Any]) -> str:
 
 def _room(ray: Any, resources: Resources) -> int:
     """How many cells fit. Raises `UserError` where no node could ever hold one: Ray would wait for it for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    asked = {"CPU": resources.threads, "GPU": resources.gpus_per_cell, "memory": resources.memory_per_cell}
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    asked = _asked(resources)
     for what, amount in asked.items():
-        most = max((node.get(what, 0.0) for node in nodes), default=0.0)
+        most = max((node["Resources"].get(what, 0.0) for node in nodes), default=0.0)
         if amount > most:
             unit = "bytes of " if what == "memory" else ""
             raise UserError(f"a cell asks for {amount:g} {unit}{what}, and the largest node of Ray has {most:g}")
-    room = sum(min(int(node.get(what, 0.0) / amount) for what, amount in asked.items() if amount) for node in nodes)
+    room = sum(room_of(node, resources) for node in nodes)
     wishes = ", ".join(f"{amount:g} {what}" for what, amount in asked.items() if amount)
     require(room > 0, f"no node of Ray has {wishes} together, which a cell asks for")
     return room
+
+
+def room_of(node: dict[str, Any], resources: Resources) -> int:
+    """How many cells a node of Ray could hold, were it empty."""
+    has = node["Resources"]
+    return min(int(has.get(what, 0.0) / amount) for what, amount in _asked(resources).items() if amount)
+
+
+def _asked(resources: Resources) -> dict[str, float]:
+    """What a cell asks of its node, by Ray's names."""
+    return {"CPU": resources.threads, "GPU": resources.gpus_per_cell, "memory": resources.memory_per_cell}
 
 
 def _ship(resources: Resources, folder: Path) -> tuple[Resources, dict[str, Any]]:
