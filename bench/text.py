@@ -38,3 +38,8 @@ def spans(numbers: Iterable[int], dash: str) -> list[str]:
     for row in rows:
         words += [f"{row[0]}{dash}{row[-1]}"] if len(row) > FEW else map(str, row)
     return words
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words: 1 cell, 2 cells."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -51,6 +51,12 @@ def _uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.execution.forecast.budget.LIMIT", 0.0)
 
 
+@pytest.fixture(autouse=True)
+def _no_address_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks the network whether data can be downloaded unless it says so."""
+    monkeypatch.setattr("bench.data.availability.trouble_at", lambda address: "no network in tests")
+
+
 @pytest.fixture
 def plugin(tmp_path: Path) -> Callable[..., Path]:
     """`plugin(name, body)` writes a method whose class body is given; returns its file."""

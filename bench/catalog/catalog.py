@@ -17,7 +17,7 @@ from bench.catalog.recipes import RECIPES, Recipe
 from bench.config import make_settings, nearest
 from bench.core import PROTOCOLS, Benchmark, UserError
 
-RESERVED = ("all", "default", "training", "benchmark", *PROTOCOLS)  # words of the command line and of recipes
+RESERVED = ("all", "everything", "default", "training", "benchmark", *PROTOCOLS)  # of the command line and recipes
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
     protocol = PROTOCOL if runs else "all"
     known = "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items())
     add("--methods", default=whole, metavar="A,B", help="by name, or default, or all (default: %(default)s)")
-    add("--bench", default=whole, metavar="A,B", help="by name, or default, or all (default: %(default)s)")
+    has_data = " whose data is there or can be had, or everything" if runs else ""
+    add("--bench", default=whole, metavar="A,B", help=f"by name, or default, or all{has_data} (default: %(default)s)")
     add("--seeds", default=seeds, metavar="LIST", help=f"as in 1,2,3 or 0-4 (default: {seeds or 'all'})")
     add_out(parser)
     add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")

@@ -1,7 +1,7 @@
 """NESS-Bench: methods x benchmarks x seeds, turned into a table.
 
   {program}                                        the default methods on the embedded digits, three seeds
-  {program} --methods ness,gpm --bench all         a choice of methods on every benchmark
+  {program} --methods ness,gpm --bench all         methods on every benchmark whose data is there or can be had
   {program} status                                 how far a grid is that runs in another terminal
   {program} tune                                   better settings, chosen on validation data
   {program} list                                   what there is; with --recipes, every setting and its source

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PROTOCOL = "published"  # unless told otherwise
 FIGURE_FORMATS = ("pdf", "png")
 MOST_SEEDS = 10_000
+EVERYTHING = ("all", "everything")  # of --bench: for `run`, what has data, and what has none too
 
 
 def make_request(args: argparse.Namespace) -> Request:
@@ -30,7 +31,7 @@ def make_request(args: argparse.Namespace) -> Request:
     methods = pick_methods(args.methods, args.catalog)
     protocols = pick("protocol", args.protocol, PROTOCOLS)
     benchmarks = pick_benchmarks(args.bench, args.catalog)
-    if args.bench == "all":
+    if args.bench in EVERYTHING:
         benchmarks = [name for name in benchmarks if args.catalog.benchmark(name).in_all]
     seeds = parse_seeds(args.seeds)
     if args.precision not in PRECISIONS:
@@ -124,7 +125,7 @@ def make_resources(args: argparse.Namespace) -> Resources:
 
 def named(text: str) -> list[str]:
     """The names in a comma-separated list; none for all."""
-    return [] if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    return [] if text in EVERYTHING else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
@@ -151,11 +152,14 @@ def pick_methods(text: str, catalog: Catalog, others: Iterable[str] = ()) -> lis
 
 
 def pick_benchmarks(text: str, catalog: Catalog) -> list[str]:
-    """Return benchmarks from a comma-separated list; `default` are those that run where none is named."""
+    """Return benchmarks from a comma-separated list; `default` are those that run where none is named.
+
+    Here `everything` means `all`; what `all` leaves out for want of data is the business of `run`.
+    """
     known = catalog.available("Benchmark")
     if text == "default":
         return [name for name in known if catalog.benchmark(name).by_default]
-    return pick("benchmark", text, known)
+    return pick("benchmark", "all" if text in EVERYTHING else text, known)
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from bench.catalog.catalog import Catalog
+from bench.catalog.catalog import RESERVED, Catalog
 from bench.catalog.discovery import Kind
 from bench.config import nearest
 from bench.core import UserError
@@ -59,7 +59,7 @@ def render(kind: str, name: str) -> dict[str, str]:
 def _demand_free(kind: str, name: str, catalog: Catalog) -> None:
     """Raise `UserError` unless a name can be a file's, a class's and nobody else's."""
     usable = name.isidentifier() and not keyword.iskeyword(name) and name.strip("_0123456789")
-    if not usable or name == "all":
+    if not usable or name in RESERVED:
         raise UserError(f"'{name}' cannot name a {kind}: use letters, numbers and _, as in my_idea")
     if taken := catalog.available(KINDS[kind]).get(name):
         raise UserError(f"the name '{name}' is taken by {taken}")

@@ -23,7 +23,7 @@ LITERALS = ["true", "None", "...", "b'x'", "'\\d'", "'open", "[1, 2]", "{1: 2}",
 HOSTILE = [*LONG, *DEEP, *BYTES, *SIGNS, *NUMBERS, *LITERALS]
 
 METHODS = ["finetune", "gpm", "ness", "ewc", "all", "default", "published", "training", "ness+sam", "gpm,finetune"]
-BENCHMARKS = ["toy", "digits", "permuted_digits", "toy,digits", "all", "default"]
+BENCHMARKS = ["toy", "digits", "permuted_digits", "toy,digits", "all", "everything", "default"]
 FIELDS = ["lr", "epochs", "energy", "first_rule", "samples", "optimizer", "restore_best", "batch_size", "seed", ""]
 COUNTS = ["1", "2", "3", "1000"]
 SEEDS = ["0", "0-2", "1,5,9", "0-9,3-0", "0-0", "4294967295", "0-9999", "0-99999999999", "-1", "1-", "2-1"]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.text import for_terminal, printable
+from bench.text import counted, for_terminal, printable
 
 if TYPE_CHECKING:
     from bench.execution.runner import Resources
@@ -18,21 +18,25 @@ def announce(
     done: Iterable[str],
     by: str,
     resources: Resources,
-    listed: bool,
     time: Callable[[], str] = str,
 ) -> None:
-    """How many of the items, cells or trials, are done and to run, and how; and, `listed`, which they are.
+    """Print how many of the items, of which `what` names one, are done and to run, and how.
 
-    On the first line stands, too, what `time` says, which may take a while.
+    On the same line stands what `time` says, which may take a while.
     """
     done = set(done)
     finished = sum(item.key in done for item in items)
     several = f"{resources.workers or 'as many as fit'} at a time"
     how = f"{by}, {several}, {resources.device}, CPU threads each: {resources.threads}"
-    print(f"{len(items)} {what}: {finished} done, {len(items) - finished} to run ({how})", end="", flush=True)
+    print(f"{counted(len(items), what)}: {finished} done, {len(items) - finished} to run ({how})", end="", flush=True)
     said = time()
     print(f": {said}" if said else "", flush=True)
-    for item in items if listed else ():
+
+
+def list_items(items: Sequence[Any], done: Iterable[str]) -> None:
+    """Print which of the items are done and which are to run."""
+    done = set(done)
+    for item in items:
         print(f"  {'done  ' if item.key in done else 'to run'}  {printable(str(item))}")
 
 

@@ -14,7 +14,8 @@ from bench import files
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_out, add_resources
 from bench.cli.commands import announce, tell, warn
-from bench.cli.commands.run import Grid, learn, look_up, report_failures
+from bench.cli.commands.run import learn, report_failures
+from bench.cli.grid import Grid, look_up
 from bench.config import nearest, require
 from bench.core import Cell, Result
 from bench.installation import program
@@ -86,7 +87,7 @@ def run_missing(
     grid = look_up(cells, args.out, succeeded)
     forecast = partial(budget.line, grid.pending, resources, args.executor, args.out)
     try:
-        announce("cells", cells, grid.results, args.executor, resources, listed=False, time=forecast)
+        announce("cell", cells, grid.results, args.executor, resources, time=forecast)
         if args.dry_run:
             show_plan(args, items, grid)
             return 0

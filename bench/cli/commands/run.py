@@ -6,8 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ from bench.analysis.columns import METRICS
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_resources, add_selection
-from bench.cli.commands import announce, tell, warn, warn_if_slower
+from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
+from bench.cli.grid import Grid, by_benchmark, look_up, skip_without_data, without_benchmarks
 from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
@@ -25,19 +25,6 @@ from bench.stopping import Stopped
 if TYPE_CHECKING:
     from bench.catalog.plan import Request
     from bench.execution.runner import Resources
-
-
-@dataclass
-class Grid:
-    """The cells of a request, and what is known of them."""
-
-    cells: list[Cell]
-    results: dict[str, Result] = field(default_factory=dict)  # by key
-    unsaved: list[Result] = field(default_factory=list)  # those that could not be written
-
-    @property
-    def pending(self) -> list[Cell]:
-        return [cell for cell in self.cells if cell.key not in self.results]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +42,13 @@ def main(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table. Return the exit code."""
     chosen = options.pick("metric", args.metric, METRICS)
     request = options.make_request(args)
-    cells, unsupported = args.catalog.plan(request)  # what is wrong is told before more is imported
+    plan = args.catalog.plan(request)  # what is wrong is told before more is imported
     from bench.execution import store
-    from bench.execution.forecast import budget
 
     resources = options.make_resources(args)
     if not args.dry_run:
         args.catalog.import_methods(request.methods)
-        cells, unsupported = args.catalog.plan(request)
+        plan = args.catalog.plan(request)
         files.check_writable(args.out)
     if args.rerun not in ("", "changed"):
         raise nearest("--rerun", args.rerun, ["changed"])
@@ -71,39 +57,51 @@ def main(args: argparse.Namespace) -> int:
     def answers(result: Result) -> bool:
         return result.error is None and not (args.rerun and today.changes(result.cell))
 
-    grid = look_up(cells, args.out, answers)
-    changed = {key: today.changes(result.cell) for key, result in grid.results.items()}
-    if stale := sum(map(bool, changed.values())):
-        warn(f"the code or the recipe has changed since {stale} of the results: --rerun changed runs them again")
-    if grid.pending:
-        warn_if_slower(request.precision, resources)
+    grid = look_up(plan.cells, args.out, answers)
     try:
-        forecast = partial(budget.line, grid.pending, resources, args.executor, args.out)
-        announce("cells", cells, grid.results, args.executor, resources, listed=args.dry_run, time=forecast)
+        if args.bench == "all" and not resources.address:  # what the nodes of a cluster have is not known here
+            gone = skip_without_data(grid, resources, fetch=not args.dry_run)
+            request, plan = without_benchmarks(request, plan, gone)
+        changed = tell_changes(grid, today)
+        if grid.pending:
+            warn_if_slower(request.precision, resources)
+        show_outlook(args, grid, resources)
         if args.dry_run:
             return 0
         learn(grid, resources, args.executor, args.out, answers)
     except KeyboardInterrupt as stop:
-        found = [store.stored_result(cell, args.out) for cell in cells]
+        found = [store.stored_result(cell, args.out) for cell in grid.cells]
         kept = sum(isinstance(result, Result) and not result.error for result in found)
-        rest = len(cells) - kept
+        rest = len(grid.cells) - kept
         print(f"interrupted: {kept} cells are kept; the same command runs the other {rest}", file=sys.stderr)
         return stop.code if isinstance(stop, Stopped) else 130
-    return show_results(args, request, grid, chosen, unsupported, changed)
+    return show_results(args, request, grid, chosen, plan.not_applicable, changed)
 
 
-def look_up(cells: list[Cell], folder: Path, answers: Callable[[Result], bool]) -> Grid:
-    """Return the grid with the stored results that answer the request; warn of files that cannot be read."""
-    from bench.execution import store
+def tell_changes(grid: Grid, today: changes.Today) -> dict[str, tuple[str, ...]]:
+    """Return what has changed since the stored results were run, by key; warn where anything has."""
+    changed = {key: today.changes(result.cell) for key, result in grid.results.items()}
+    if stale := sum(map(bool, changed.values())):
+        warn(f"the code or the recipe has changed since {stale} of the results: --rerun changed runs them again")
+    return changed
 
-    grid = Grid(cells)
-    for cell in cells:
-        found = store.stored_result(cell, folder)
-        if isinstance(found, str):
-            warn(found)
-        elif found is not None and answers(found):
-            grid.results[cell.key] = found
-    return grid
+
+def show_outlook(args: argparse.Namespace, grid: Grid, resources: Resources) -> None:
+    """Print what is done and to run, and how long it may take; before a dry run's end, by benchmark and by cell."""
+    from bench.execution.forecast import budget
+
+    @cache
+    def foreseen() -> budget.Forecast:
+        return budget.foresee(grid.pending, resources, args.out)
+
+    def time() -> str:
+        return budget.describe_forecast(foreseen(), resources, args.executor) if grid.pending else ""
+
+    announce("cell", grid.cells, grid.results, args.executor, resources, time)
+    if args.dry_run:
+        for line in by_benchmark(grid, foreseen(), resources):
+            print(f"  {line}")
+        list_items(grid.cells, grid.results)
 
 
 def learn(grid: Grid, resources: Resources, executor: str, folder: Path, answers: Callable[[Result], bool]) -> None:

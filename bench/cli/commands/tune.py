@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench import files
 from bench.cli import options
 from bench.cli.arguments import add_out, add_resources, whole
-from bench.cli.commands import announce, tell, warn, warn_if_slower
+from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
 from bench.config import require
 from bench.core import UserError
 
@@ -55,8 +55,9 @@ def main(args: argparse.Namespace) -> int:
     pending = [trial for trial in trials if trial.key not in outcomes]
     if pending:
         warn_if_slower(request.precision, resources)
-    announce("trials", trials, outcomes, "Ray Tune", resources, listed=args.dry_run)
+    announce("trial", trials, outcomes, "Ray Tune", resources)
     if args.dry_run:
+        list_items(trials, outcomes)
         return 0
     try:
         outcomes |= run_pending(pending, resources, args.out)

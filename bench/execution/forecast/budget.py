@@ -209,6 +209,18 @@ def describe_forecast(forecast: Forecast, resources: Resources, executor: str) -
     return "; ".join([_total(forecast, resources, executor), *filter(None, how), *unknown])
 
 
+def describe_part(forecast: Forecast, benchmark: str) -> str:
+    """Return the time of the cells on one benchmark in words, one after the other."""
+    guesses = [guess for cell, guess in forecast.guesses if cell.benchmark == benchmark]
+    names = [pair for pairs in forecast.unknown.values() for pair in pairs]
+    unknown = [pair.partition(" on ")[0] for pair in names if pair.endswith(f" on {benchmark}")]
+    if not guesses:
+        return "time unknown"
+    words = "at most" if any(guess.at_most for guess in guesses) else "about"
+    without = f", without {', '.join(unknown)}" if unknown else ""
+    return f"{words} {duration(sum(guess.seconds for guess in guesses))}{without}"
+
+
 def _total(forecast: Forecast, resources: Resources, executor: str) -> str:
     """The time of the grid as it was asked for, and what that rests on."""
     sources = Counter(guess.source for _, guess in forecast.guesses)
