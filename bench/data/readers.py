@@ -109,6 +109,9 @@ def read_batches(path: Path, names: Sequence[str], key: str = "labels") -> Label
             planes = _numbers(content["data"]).reshape(-1, 3, 32, 32)
             images = planes.transpose(0, 2, 3, 1)
             parts.append(_labelled(path, images, content[key]))
+        rest = Bounded(unpacked, MOST)
+        while rest.read(2**20):  # to the end, where the checksum stands
+            pass
     x = np.concatenate([images for images, _ in parts])
     y = np.concatenate([labels for _, labels in parts])
     return x, y
