@@ -2,22 +2,28 @@
 """Kill a grid again and again, rerun the same command, and compare what it ends with to an undisturbed serial run.
 
     python tests/chaos.py --kills 10
+    python tests/chaos.py --days disk,raylet      only some of the days, and no kills
 
 Kills a random worker, or the driver itself, at random moments with SIGKILL. Exits with 0 if every result equals the
-serial one bit for bit and no finished cell was trained again. Needs Linux (/proc).
+serial one bit for bit and no finished cell was trained again. Then a small grid lives through other bad days, each of
+which must end in the same bits: a full disk, a removed folder, swapped results, a killed raylet. Needs Linux (/proc).
 """
 
 import argparse
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +154,104 @@ def compare(undisturbed: Path, disturbed: Path) -> int:
     return len(here)
 
 
+SMALL = ["--bench", "toy", "--methods", "finetune,gpm", "--seeds", "0-2", "--epochs", "20", "--device", "cpu"]
+ON_RAY = ["--executor", "ray", "--workers", "1"]
+
+
+def finish(driver: subprocess.Popen[str], code: int = 0) -> str:
+    """Wait for the end of a command. Return what it said."""
+    out, _ = driver.communicate(timeout=900)
+    assert driver.returncode == code, (driver.returncode, out)
+    assert "Traceback" not in out, out
+    return out
+
+
+def wait_for(driver: subprocess.Popen[str], what: Callable[[], Any]) -> None:
+    """Wait until something is the case; raises where the command ends before."""
+    while not what():
+        assert driver.poll() is None, driver.communicate()[0]
+        time.sleep(0.05)
+
+
+def disk(out: Path) -> None:
+    """No room for a result: exit 1, and what is not saved is said; with room, the same command completes the grid."""
+    words, more = [*SMALL, "--out", str(out)], {}
+    out.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(out)], capture_output=True)
+    filler = out / "filler"
+    if mounted.returncode == 0:
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+    else:
+        print("  no tmpfs may be mounted here: files are limited to 500 bytes in its place", flush=True)
+        more["preexec_fn"] = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (500, 500))
+    try:
+        said = finish(start(words, "disk", **more), 1)
+        assert "not saved" in said, said
+        if mounted.returncode == 0:
+            filler.unlink()
+            subprocess.run(["mount", "-o", "remount,size=16m", str(out)], check=True)
+        finish(start(words, "disk"))
+        shutil.copytree(out, out.with_suffix(".copy"))
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "-l", str(out)], check=True)
+    shutil.copytree(out.with_suffix(".copy"), out, dirs_exist_ok=True)
+
+
+def folder(out: Path) -> None:
+    """The results folder is removed on the way: it is there again at the end, and complete."""
+    driver = start([*SMALL, "--out", str(out)], "folder")
+    wait_for(driver, lambda: len(results(out)) == 2)
+    gone = out.rename(out.with_suffix(".gone"))  # at once, for a checkpoint may be written in the meantime
+    finish(driver)
+    shutil.rmtree(gone)
+
+
+def swapped_result(out: Path) -> None:
+    """The results of two seeds change places: both are found out, and run again."""
+    finish(start([*SMALL, "--out", str(out)], "result"))
+    one, two = sorted(path for path in results(out).values() if path.parent.name == "gpm")[:2]
+    swap(one, two)
+    said = finish(start([*SMALL, "--out", str(out)], "result"))
+    assert "4 done, 2 to run" in said, said
+
+
+def swap(one: Path, two: Path) -> None:
+    """Let two files change their contents."""
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+
+
+def raylet(out: Path) -> None:
+    """Ray is killed under the grid: it is started again, and the command ends well."""
+    driver = start([*SMALL, *ON_RAY, "--out", str(out)], "raylet")
+    wait_for(driver, lambda: results(out))
+    assert kill_part("raylet", "raylet/raylet") == 1
+    finish(driver)
+
+
+DAYS: dict[str, Callable[[Path], None]] = {
+    "disk": disk,
+    "folder": folder,
+    "result": swapped_result,
+    "raylet": raylet,
+}
+
+
+def live_through(days: list[str], place: Path) -> None:
+    """Let a small grid live through some bad days; each must end with the bits of an undisturbed one."""
+    calm = place / "calm"
+    finish(start([*SMALL, "--out", str(calm)], "calm"))
+    for name in days:
+        began = time.monotonic()
+        DAYS[name](place / name)
+        count = compare(calm, place / name)
+        print(f"{name}: {count} results equal, {time.monotonic() - began:.0f} s", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="finetune,ewc,gpm,ness,inflora,olora", help="of the cells")
@@ -157,7 +261,13 @@ def main() -> int:
     parser.add_argument("--workers", default="2")
     parser.add_argument("--quiet", type=float, default=4.0, help="seconds between kills, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the killing")
+    parser.add_argument("--days", default=",".join(DAYS), help="bad days after the kills; given, there are no kills")
     args = parser.parse_args()
+    days = [name for name in args.days.split(",") if name]
+    if any(word.startswith("--days") for word in sys.argv):
+        with tempfile.TemporaryDirectory() as folder:
+            live_through(days, Path(folder))
+        return 0
     words = ["--bench", "toy", "--methods", args.methods, "--seeds", args.seeds, "--epochs", args.epochs]
     words += ["--device", "cpu"]
     with tempfile.TemporaryDirectory() as folder:
@@ -172,6 +282,8 @@ def main() -> int:
         print(
             f"{count} results equal to the serial run's, after {len(monkey.killed)} kills: {', '.join(monkey.killed)}"
         )
+        if args.kills == parser.get_default("kills"):
+            live_through(days, Path(folder))
     return 0
 
 

@@ -26,6 +26,7 @@ from bench.execution import runner
 from bench.execution.events import CellFinished, CellStarted
 from bench.execution.executors import ray as executor
 from bench.execution.executors import ray_address
+from bench.execution.executors import ray_cluster as cluster
 from bench.execution.executors.ray import Attempt, NodeFault, NodeWatch, other_node
 from bench.execution.runner import Resources
 
@@ -313,6 +314,24 @@ def test_a_signal_leaves_no_process_and_no_dump(tmp_path: Path, number: int) -> 
             break
         time.sleep(0.1)
     assert not left and not list(chaos.marked(mark))
+
+
+def listeners() -> dict[str, tuple[str, str]]:
+    """The TCP sockets that listen on this machine: address in hexadecimal digits and inode, by both."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {f"{words[1]} {words[9]}": (words[1].split(":")[0], words[9]) for words in lines if words[3] == "0A"}
+
+
+@pytest.mark.ray
+def test_a_ray_of_our_own_listens_on_loopback_alone() -> None:
+    """IPv4, or IPv4 as IPv6 writes it; and what was set for it is as it was afterwards."""
+    before, variables = listeners(), dict(os.environ)
+    with cluster.connected(Resources()) as (ray, _):
+        assert ray.get(ray.remote(lambda: 3).remote()) == 3
+        new = [address for key, (address, _) in listeners().items() if key not in before]
+    assert len(new) >= 3
+    assert set(new) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert cluster.LOOPBACK not in os.environ and variables.keys() - os.environ.keys() == set()
 
 
 @pytest.mark.ray

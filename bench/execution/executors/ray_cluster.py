@@ -22,6 +22,8 @@ from bench.execution.executors import ray_address
 from bench.execution.runner import Resources
 from bench.stopping import stoppable
 
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
 
 @contextmanager
 def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
@@ -39,11 +41,30 @@ def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
             options = {"address": resources.address, "runtime_env": where}
         else:
             shipped, options = resources, _own(resources)
+            stack.enter_context(loopback())
         stack.callback(ray.shutdown)
         _start(ray, options)
         stack.enter_context(stoppable())  # Ray has put its own handlers in the place of ours, with a dump of the stack
         room = _room(ray, resources)
         yield ray, replace(shipped, workers=min(resources.workers or room, room))  # more would wait inside Ray
+
+
+@contextmanager
+def loopback() -> Iterator[None]:
+    """Let a Ray that starts here listen on the loopback interface alone. On Linux it does so where it is told that
+    nodes form no cluster, as on the systems after which the variable is named; who has set it, has decided."""
+    from ray._private import ray_constants as constants
+
+    if LOOPBACK in os.environ or not hasattr(constants, "ENABLE_RAY_CLUSTER"):
+        yield
+        return
+    before = constants.ENABLE_RAY_CLUSTER
+    os.environ[LOOPBACK], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        del os.environ[LOOPBACK]
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _own(resources: Resources) -> dict[str, Any]:
