@@ -8,7 +8,7 @@ from bench import same_data
 from bench.analysis.columns import METRICS
 from bench.analysis.labels import CHANGED, MARKS, column_label, epochs_of
 from bench.core import PRECISIONS, PROTOCOLS, Cell, Result
-from bench.text import spans
+from bench.text import counted, spans
 
 Pair = tuple[Cell, Result | None]
 
@@ -34,7 +34,7 @@ def _budgets(cells: Sequence[Cell]) -> list[str]:
     for cell in cells:
         if "epochs" in cell.overrides:
             usual, own = cell.overrides["epochs"]
-            found.add(f"{cell.benchmark} with {own} epochs instead of {usual}")
+            found.add(f"{cell.benchmark} with {counted(own, 'epoch')} instead of {usual}")
     return [f"Not the recipe's budget: {'; '.join(sorted(found))}."] if found else []
 
 
@@ -43,7 +43,7 @@ def _streams(cells: Sequence[Cell], known: Mapping[str, str]) -> list[str]:
     sentences = []
     for name in dict.fromkeys(cell.benchmark for cell in cells):
         epochs = epochs_of(cell for cell in cells if cell.benchmark == name)
-        facts = [known.get(name, ""), f"at most {epochs} epochs a task" if epochs else ""]
+        facts = [known.get(name, ""), f"at most {epochs} a task" if epochs else ""]
         if any(facts):
             sentences.append(f"{name}: {', '.join(filter(None, facts))}.")
     return sentences

@@ -19,7 +19,7 @@ from bench.analysis.table import Table, summarize
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.core import Cell, Result
-from bench.text import spans
+from bench.text import counted, spans
 
 Pair = tuple[Cell, Result | None]
 
@@ -48,9 +48,10 @@ def write_report(
     if formats:
         _export([plot for group in drawn for plot in group], path.parent / "figures", formats)
     results = [result for _, result in pairs if result is not None]
+    size = [counted(len(table.rows), "method"), ", ".join(some.name for some in runs), counted(len(results), "run")]
     html = page.to_html(
         "Report of a comparison",
-        f"{len(table.rows)} methods; {', '.join(some.name for some in runs)}; {len(results)} runs.",
+        f"{'; '.join(size)}.",
         table,
         _gaps(full, runs, pairs),
         [_section(full, some, plots) for some, plots in zip(runs, drawn, strict=True)],
@@ -122,7 +123,7 @@ def _conditions(cells: Sequence[Cell], streams: Mapping[str, str]) -> str:
     protocols = {cell.protocol for cell in cells if not cell.traits.get("imported")}
     precisions = {cell.precision for cell in cells} - {"fp32"}
     facts = list({streams.get(cell.benchmark, "") for cell in cells})
-    facts.append(f"at most {epochs} epochs a task" if epochs else "budget unknown")
+    facts.append(f"at most {epochs} a task" if epochs else "budget unknown")
     facts += [f"protocol {name}" for name in sorted(protocols)]
     facts += [f"precision {name}" for name in sorted(precisions)]
     return ", ".join(filter(None, facts))

@@ -14,6 +14,7 @@ from typing import Any
 from bench import files, locks
 from bench.core import Cell, Result
 from bench.execution.queue import Agenda, Estimate
+from bench.text import counted
 
 EVERY = 1.0  # seconds, at most, between two notes of progress
 
@@ -103,7 +104,7 @@ def _locked(path: Path) -> bool:
 def describe_grid(process: int, note: dict[str, Any]) -> Iterator[str]:
     """A grid in lines."""
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(note["started"]))
-    yield f"grid of {note['total']} cells, process {process}, started {started}"
+    yield f"grid of {counted(note['total'], 'cell')}, process {process}, started {started}"
     waiting = note["total"] - note["done"] - note["failed"] - len(note["running"])
     counts = f"{note['done']} finished, {len(note['running'])} running, {note['failed']} failed, {waiting} waiting"
     yield f"  {counts}" + (f"; about {duration(note['left'])} left" if note["left"] is not None else "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config import nearest, require
 from bench.core import PROTOCOLS, UserError
 from bench.installation import program
-from bench.text import spans
+from bench.text import counted, spans
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Listing
@@ -38,7 +38,9 @@ def trial_listings(ranked: Ranked, request: Request, search: Search) -> list[Lis
     for method, outcomes in ranked.items():
         fields = list(outcomes[0].trial.settings)
         rows = [[str(i), *_row(outcome, fields)] for i, outcome in enumerate(outcomes, 1)]
-        tables.append(Listing([method, "validation ACC", "trial", *fields], rows, f"{len(rows)} trials of {method}."))
+        tables.append(
+            Listing([method, "validation ACC", "trial", *fields], rows, f"{counted(len(rows), 'trial')} of {method}.")
+        )
     header = ["method", "settings of the recipe", "best settings", "ACC of the recipe", "best ACC"]
     pairs = [(method, _recipe(outcomes), outcomes[0]) for method, outcomes in ranked.items()]
     body = [[m, _settings(own), _settings(best), _percent(own), _percent(best)] for m, own, best in pairs]
@@ -53,11 +55,12 @@ def _row(outcome: Outcome, fields: Sequence[str]) -> list[str]:
 def to_toml(ranked: Ranked, request: Request, search: Search, command: str, commit: Mapping[str, Any]) -> str:
     """The best settings of each method as a recipe, with where they come from."""
     code = f"commit {commit['commit']}{' with changes' if commit['dirty'] else ''}" if commit else "no commit"
-    budget = f"{request.epochs} epochs a task" if request.epochs else "the recipe's epochs"
+    budget = f"{counted(request.epochs, 'epoch')} a task" if request.epochs else "the recipe's epochs"
     lines = [
         f"# Settings chosen by `{command}`",
         f"# {datetime.now(UTC):%Y-%m-%d}, {code}",
-        f"# {search.trials} trials of each method, the recipe's own settings among them; {budget}, {request.precision}",
+        f"# {counted(search.trials, 'trial')} of each method, the recipe's own settings among them; {budget}, "
+        f"{request.precision}",
         f"# {_basis(request, search)}",
         f"# To run with them: {program()} --recipe FILE",
         f"bench = {json.dumps(request.benchmarks[0])}",

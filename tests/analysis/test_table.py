@@ -149,7 +149,7 @@ def test_readers_of_old_data_are_marked(make_result: Make) -> None:
 def test_a_budget_of_ones_own_is_seen(make_result: Make) -> None:
     quick = make_result("a", overrides={"epochs": [20, 1]})
     table = table_of(quick)
-    assert "Not the recipe's budget: bench with 1 epochs instead of 20" in table.caption
+    assert "Not the recipe's budget: bench with 1 epoch instead of 20" in table.caption
     assert table.columns[0][0] == "bench (1 epoch)"
     assert "budget" not in table_of(make_result("a")).caption
 
@@ -234,7 +234,7 @@ def test_the_caption_says_protocol_and_epochs(make_result: Make) -> None:
     caption = table_of(make_result(), long, streams={"bench": "2 tasks, task-il"}).caption
     assert "bench: 2 tasks, task-il, at most 1 to 5 epochs a task." in caption
     assert caption.endswith("Protocol published: as the released code computes it, defects included.")
-    assert "bench: at most 1 epochs a task. Protocol" in table_of(make_result()).caption
+    assert "bench: at most 1 epoch a task. Protocol" in table_of(make_result()).caption
     assert "epochs" not in table_of(make_result(training={})).caption
 
 
@@ -384,7 +384,7 @@ def test_compare_ranks_and_caption(command: Callable[..., Any], digits: Path) ->
 def test_tensorboard(command: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     answer = command("table", "--out", digits, "--methods", "one", "--seeds", "1", "--tensorboard", tmp_path / "tb")
     assert answer.code == 0
-    assert "1 runs written" in answer.err
+    assert "1 run written" in answer.err
     assert len(list((tmp_path / "tb").rglob("events*"))) == 1
 
 

@@ -68,7 +68,7 @@ def test_from_a_grid_to_a_table_and_again(command: Command, ran: list[str], tmp_
     ]
     assert re.search(r"^\| finetune +\|.*±", first.out, re.M)
     assert re.search(r"^\| gpm +\|.*±", first.out, re.M)
-    assert re.search(r"toy with 1 epochs instead of \d+", first.out)
+    assert re.search(r"toy with 1 epoch instead of \d+", first.out)
     assert "n = 2 (seeds 0, 1)" in first.out
 
     again = command(*words)
@@ -147,7 +147,7 @@ def test_the_table_verb(command: Command, ran: list[str], tmp_path: Path) -> Non
 
 
 def test_every_metric_of_the_help_can_be_shown(command: Command, tmp_path: Path) -> None:
-    help_text = main.parser_of("table", main.command_of("table")).format_help()
+    help_text = main.parser_of("table").format_help()
     assert ", ".join(METRICS) in " ".join(help_text.split())
     answer = command("--methods", "ewc", *QUICK, "--out", tmp_path, "--metric", ",".join(METRICS))
     assert answer.code == 0
@@ -250,7 +250,7 @@ def test_interrupt_and_resume(command: Command, plugin: Callable[..., Path], tmp
     words = ("--plugin", plugin("slow", body), "--methods", "finetune,slow", *QUICK, "--out", tmp_path / "out")
     answer = command(*words)
     assert answer.code == 130
-    assert answer.err.splitlines()[-1].startswith("interrupted: 2 cells are kept; the same command runs the other 2")
+    assert answer.err.splitlines()[-1].startswith("interrupted: 2 cells kept; the same command runs the other 2")
     assert set(stored(tmp_path / "out")) == {"finetune 0", "finetune 1"}
     flag.touch()
     assert command(*words).code == 0

@@ -16,10 +16,11 @@ from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_resources, add_selection
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
-from bench.cli.grid import Grid, by_benchmark, look_up, skip_without_data, without_benchmarks
+from bench.cli.grid import Grid, by_benchmark, demand_work, look_up, skip_without_data, without_benchmarks
 from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
+from bench.text import counted
 
 if TYPE_CHECKING:
     from bench.catalog.plan import Request
@@ -42,6 +43,7 @@ def main(args: argparse.Namespace) -> int:
     chosen = options.pick("metric", args.metric, METRICS)
     request = options.make_request(args)
     plan = args.catalog.plan(request)  # what is wrong is told before more is imported
+    demand_work(plan, request, args.catalog)
     from bench.execution import store
 
     resources = options.make_resources(args)
@@ -61,6 +63,7 @@ def main(args: argparse.Namespace) -> int:
         if args.bench == "all" and not resources.address:  # what the nodes of a cluster have is not known here
             gone = skip_without_data(grid, resources, fetch=not args.dry_run)
             request, plan = without_benchmarks(request, plan, gone)
+            demand_work(plan, request, args.catalog)
         changed = tell_changes(grid, today)
         if grid.pending:
             warn_if_slower(request.precision, resources)
@@ -72,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         found = [store.stored_result(cell, args.out) for cell in grid.cells]
         kept = sum(isinstance(result, Result) and not result.error for result in found)
         rest = len(grid.cells) - kept
-        print(f"interrupted: {kept} cells are kept; the same command runs the other {rest}", file=sys.stderr)
+        tell(f"interrupted: {counted(kept, 'cell')} kept; the same command runs the other {rest}")
         return 130
     return show_results(args, request, grid, chosen, plan.not_applicable, changed)
 
