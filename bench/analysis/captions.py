@@ -13,19 +13,31 @@ from bench.text import counted, spans
 Pair = tuple[Cell, Result | None]
 
 
-def caption(pairs: Sequence[Pair], seeds: Sequence[int], chosen: Sequence[str], streams: Mapping[str, str]) -> str:
+def caption(
+    pairs: Sequence[Pair], seeds: Mapping[str, Sequence[int]], chosen: Sequence[str], streams: Mapping[str, str]
+) -> str:
     """Return what the columns `chosen` show, over which seeds, and the budget, protocol and precision of the runs.
 
-    `streams` says of each benchmark, by name, what its stream is.
+    `seeds` are those wanted of each benchmark, with its budget; `streams` says of each, by name, what its stream is.
     """
     cells = [cell for cell, _ in pairs]
     what = "; ".join(f"{METRICS[name].label}: {METRICS[name].meaning}" for name in chosen)
-    spread = "Mean ± sample sd" if len(seeds) > 1 else "One run, no spread"
-    plural = "s" if len(seeds) > 1 else ""
-    numbers = ", ".join(spans(seeds, "–"))
-    sentences = [f"{what}. {spread}, n = {len(seeds)} (seed{plural} {numbers}); best in bold."]
+    sentences = [f"{what}. {_counts(seeds)}; best in bold."]
     sentences += [*_budgets(cells), *_streams(cells, streams), *_protocols(cells), *_precisions(cells)]
     return " ".join(sentences)
+
+
+def _counts(seeds: Mapping[str, Sequence[int]]) -> str:
+    """Return the kind of spread and the seeds: of each benchmark, where they are not the same for all."""
+    where: dict[tuple[int, ...], list[str]] = {}
+    for column, own in seeds.items():
+        where.setdefault(tuple(own), []).append(column)
+    spread = "Mean ± sample sd" if any(len(own) > 1 for own in where) else "One run, no spread"
+    parts = []
+    for own, columns in where.items():
+        place = f" on {', '.join(columns)}" if len(where) > 1 else ""
+        parts.append(f"n = {len(own)} (seed{'s' if len(own) > 1 else ''} {', '.join(spans(own, '–'))}){place}")
+    return ", ".join([spread, "; ".join(parts)])
 
 
 def _budgets(cells: Sequence[Cell]) -> list[str]:

@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     speak_plainly(sys.stdout, sys.stderr)
     try:
         command, args = understood(words)
+        args.command = command
         args.catalog = Catalog.of(args.plugin)
         for path in args.catalog.left_aside():
             warn(f"{path} is ignored: its name is that of no method or benchmark, but of a copy or of an editor's file")

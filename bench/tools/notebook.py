@@ -126,7 +126,7 @@ def figures(results: Results) -> list[Plot]:
 def report(results: Results, path: str | Path) -> Path:
     """Write the HTML page of a report, and return its path."""
     place = Path(path)
-    reports.write_report(place, [(r.cell, r) for r in results], sorted({r.cell.seed for r in results}))
+    reports.write_report(place, [(r.cell, r) for r in results])
     return place
 
 

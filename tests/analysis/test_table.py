@@ -70,6 +70,31 @@ def test_seeds_that_were_asked_for_count_even_without_any_result(make_result: Ma
     assert "n = 3" in table.caption
 
 
+def test_seeds_are_counted_on_each_benchmark(make_result: Make) -> None:
+    """A row that has every seed that any has on a benchmark is complete there, however many another benchmark has."""
+    five = [make_result(method, seed, acc=60 + n) for n, method in enumerate("ab") for seed in range(5)]
+    three = [make_result("a", seed, acc=80, benchmark="short") for seed in range(3)]
+    part = [make_result("b", seed, acc=70, benchmark="short") for seed in range(2)]
+    table = table_of(*five, *three, *part, make_result("c", 7, acc=50, benchmark="one"), chosen=["acc"])
+    assert line_of(table, "a") == ["60.00 ± 0.00", "80.00 ± 0.00", "--"]
+    assert line_of(table, "b") == ["**61.00 ± 0.00**", "70.00 ± 0.00 (n=2)", "--"]
+    assert line_of(table, "c") == ["--", "--", "50.00"]
+    assert (
+        "Mean ± sample sd, n = 5 (seeds 0, 1, 2, 3, 4) on bench; n = 3 (seeds 0, 1, 2) on short; n = 1 (seed 7) on one"
+        "; best in bold." in table.caption
+    )
+    asked = table_of(*five, *three, *part, chosen=["acc"], seeds=range(5))
+    assert line_of(asked, "a")[1] == "80.00 ± 0.00 (n=3)", "where seeds are asked for, all of them count"
+    assert "n = 5 (seeds 0, 1, 2, 3, 4); best" in asked.caption
+
+
+def test_a_budget_or_protocol_of_its_own_has_seeds_of_its_own(make_result: Make) -> None:
+    sound = [make_result(method, 0, acc=40, protocol="sound") for method in "ab"]
+    full = [make_result(method, seed, acc=50) for method in "ab" for seed in range(2)]
+    table = table_of(*sound, *full, chosen=["acc"])
+    assert [entry.complete for entry in table.entries.values()] == [True] * 4
+
+
 def test_not_applicable(make_result: Make) -> None:
     joint = make_result("single", acc=90)
     joint.matrix[0] = [None, None]  # measured once, at the end: no BWT

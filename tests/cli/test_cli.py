@@ -99,6 +99,58 @@ def test_a_result_can_be_traced(command: Command, tmp_path: Path) -> None:
     assert manifest["command"].endswith("--methods finetune --bench toy --seeds 5 --epochs 1")
 
 
+def test_a_later_table_takes_no_place_of_an_earlier_one(command: Command, tmp_path: Path) -> None:
+    grids = [
+        ("--methods", "finetune", *quick(seeds="0")),
+        ("--methods", "gpm", *quick(seeds="0")),
+        ("--methods", "finetune", *quick(seeds="0,1")),
+        ("--methods", "finetune", *quick(seeds="0"), "--metric", "acc"),
+        ("--methods", "gpm", *quick(seeds="0"), "--set", "gpm.energy=0.5"),
+    ]
+    contents: dict[str, bytes] = {}
+    for n, words in enumerate(grids, 1):
+        assert command(*words, "--out", tmp_path).code == 0
+        found = {path.name: path.read_bytes() for path in (tmp_path / "tables").iterdir()}
+        assert len(found) == 4 * n and contents.items() <= found.items()
+        contents = found
+    assert {name.rpartition("-")[0] for name in contents} == {"toy-1epochs"}
+    command(*grids[0], "--out", tmp_path)
+    again = {path.name: path.read_bytes() for path in (tmp_path / "tables").iterdir()}
+    assert again == contents, "the same grid has the same files"
+    page = command("report", "--out", tmp_path)
+    assert page.code == 0
+    text = (tmp_path / "report.html").read_text()
+    assert "--methods finetune --bench toy --seeds 0 " in text and "--set gpm.energy=0.5" in text
+
+
+def test_the_name_of_a_table_is_short_enough_for_a_file() -> None:
+    from bench.catalog.plan import Request
+    from bench.cli.commands.run import name_of_table
+
+    request = Request(["a"], [f"{'x' * 90}{n}" for n in range(9)], [0], protocols=["published", "sound"])
+    name = name_of_table(request, [], ["acc"])
+    assert re.fullmatch(r"9-benchmarks-published-sound-[0-9a-f]{8}", name)
+
+
+def test_a_fresh_clone_is_told_of_the_published_results(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(installation.ROOT)
+    answer = command("table", "--out", tmp_path)
+    assert answer.code == 2 and "no results of these" in answer.err
+    assert "come with the suite: `python run_bench.py table --out results/published`" in answer.err
+    page = command("report", "--out", tmp_path)
+    assert "`python run_bench.py report --out results/published --to report.html`" in page.err
+    shown = command("table", "--out", "results/published", "--bench", "digits", "--methods", "ness,gpm")
+    assert shown.code == 0 and "| ness" in shown.out and "(n=" not in shown.out
+    none = command("table", "--out", "results/published", "--bench", "toy")
+    assert none.code == 2 and "come with the suite" not in none.err
+    monkeypatch.chdir(tmp_path)
+    assert f"--out {installation.ROOT / 'results' / 'published'}`" in command("table", "--out", "x").err
+    monkeypatch.setattr(installation, "is_checkout", lambda: False)
+    assert "come with the suite" not in command("table", "--out", "x").err
+
+
 def test_dry_run(command: Command, ran: list[str], tmp_path: Path) -> None:
     command("--methods", "finetune", *quick(seeds="0"), "--out", tmp_path)
     answer = command("--methods", "finetune", *QUICK, "--out", tmp_path, "--dry-run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -25,6 +26,8 @@ from bench.text import counted
 if TYPE_CHECKING:
     from bench.catalog.plan import Request
     from bench.execution.runner import Resources
+
+LONGEST = 100  # letters of the benchmarks in the name of a table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,10 +151,7 @@ def show_results(
         pairs.append((result.cell if result else cell, result))
     streams = tables.streams(args.catalog.benchmark(name) for name in request.benchmarks)
     table = tables.summarize(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
-    facts = [f"{request.epochs}epochs"] if request.epochs else []
-    facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
-    facts += [request.precision] if request.precision != "fp32" else []
-    stem = "-".join([*request.benchmarks, *facts])
+    stem = name_of_table(request, grid.cells, chosen)
     print(render.to_markdown(table))
     try:
         found = [result for _, result in pairs if result]
@@ -163,6 +163,18 @@ def show_results(
         tell(f"not saved: {result.cell}: make room in {args.out}, or let it be written to")
     lost = [*failed, *grid.unsaved]
     return report_failures(failed, args.out, command_line.again(args, request, [r.cell for r in lost]) if lost else "")
+
+
+def name_of_table(request: Request, cells: Sequence[Cell], chosen: Sequence[str]) -> str:
+    """Return what the files of a table are called: what a person looks for, and a digest of all its cells and columns,
+    so that no other grid takes their place."""
+    names = "-".join(request.benchmarks)
+    facts = [names if len(names) <= LONGEST else f"{len(request.benchmarks)}-benchmarks"]
+    facts += [f"{request.epochs}epochs"] if request.epochs else []
+    facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
+    facts += [request.precision] if request.precision != "fp32" else []
+    content = "\n".join([*sorted(cell.key for cell in cells), *chosen])
+    return "-".join([*facts, hashlib.sha256(content.encode()).hexdigest()[:8]])
 
 
 def report_failures(failed: Sequence[Result], out: Path, command: str) -> int:
