@@ -28,9 +28,21 @@ class SettingError(UserError):
 def nearest(what: str, name: str, known: Iterable[str]) -> UserError:
     """The error for an unknown name: what was wrong, the nearest right spelling, and all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), lower, 1, 0.5)
+    hint = f"did you mean '{lower[close[0]]}'? " if close else ""
     return UserError(f"unknown {what} '{name}': {hint}known: {', '.join(known)}")
+
+
+def known_as(what: str, name: str, known: Iterable[str]) -> str:
+    """Return a name as it is known, found without regard to case. Raises the error of `nearest` where it is not."""
+    known = list(known)
+    if name in known:
+        return name
+    alike = [each for each in known if each.lower() == name.lower()]
+    if len(alike) != 1:
+        raise nearest(what, name, known)
+    return alike[0]
 
 
 def require(holds: bool, message: str) -> None:

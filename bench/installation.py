@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 from bench.core import UserError
 
+NAME = "ness-bench"
 SCRIPT = "run_bench.py"
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # of the checkout; in a wheel, the folder of installed packages
@@ -18,12 +21,26 @@ def is_checkout() -> bool:
 
 def program() -> str:
     """Return what to type: the script in a checkout, the command that an installation brings elsewhere."""
-    return f"python {SCRIPT}" if is_checkout() else "ness-bench"
+    return f"python {SCRIPT}" if is_checkout() else NAME
+
+
+def release() -> str:
+    """Return the version: that of the checkout, or of what was installed."""
+    if is_checkout():
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        return str(project["project"]["version"])
+    return metadata.version(NAME)
 
 
 def results() -> Path:
-    """Return the folder of results unless told otherwise: the checkout's, or one in the current folder."""
-    return ROOT / "results" if is_checkout() else Path("results")
+    """Return the folder of results unless told otherwise: `results` in the working folder, as data is in `data`."""
+    return Path("results")
+
+
+def published() -> Path | None:
+    """Return the results that come with a checkout; None where there are none."""
+    folder = ROOT / "results" / "published"
+    return folder if is_checkout() and folder.is_dir() else None
 
 
 def extensions(name: str) -> Path:

@@ -8,24 +8,36 @@ from bench import same_data
 from bench.analysis.columns import METRICS
 from bench.analysis.labels import CHANGED, MARKS, column_label, epochs_of
 from bench.core import PRECISIONS, PROTOCOLS, Cell, Result
-from bench.text import spans
+from bench.text import counted, spans
 
 Pair = tuple[Cell, Result | None]
 
 
-def caption(pairs: Sequence[Pair], seeds: Sequence[int], chosen: Sequence[str], streams: Mapping[str, str]) -> str:
+def caption(
+    pairs: Sequence[Pair], seeds: Mapping[str, Sequence[int]], chosen: Sequence[str], streams: Mapping[str, str]
+) -> str:
     """Return what the columns `chosen` show, over which seeds, and the budget, protocol and precision of the runs.
 
-    `streams` says of each benchmark, by name, what its stream is.
+    `seeds` are those wanted of each benchmark, with its budget; `streams` says of each, by name, what its stream is.
     """
     cells = [cell for cell, _ in pairs]
     what = "; ".join(f"{METRICS[name].label}: {METRICS[name].meaning}" for name in chosen)
-    spread = "Mean ± sample sd" if len(seeds) > 1 else "One run, no spread"
-    plural = "s" if len(seeds) > 1 else ""
-    numbers = ", ".join(spans(seeds, "–"))
-    sentences = [f"{what}. {spread}, n = {len(seeds)} (seed{plural} {numbers}); best in bold."]
+    sentences = [f"{what}. {_counts(seeds)}; best in bold."]
     sentences += [*_budgets(cells), *_streams(cells, streams), *_protocols(cells), *_precisions(cells)]
     return " ".join(sentences)
+
+
+def _counts(seeds: Mapping[str, Sequence[int]]) -> str:
+    """Return the kind of spread and the seeds: of each benchmark, where they are not the same for all."""
+    where: dict[tuple[int, ...], list[str]] = {}
+    for column, own in seeds.items():
+        where.setdefault(tuple(own), []).append(column)
+    spread = "Mean ± sample sd" if any(len(own) > 1 for own in where) else "One run, no spread"
+    parts = []
+    for own, columns in where.items():
+        place = f" on {', '.join(columns)}" if len(where) > 1 else ""
+        parts.append(f"n = {len(own)} (seed{'s' if len(own) > 1 else ''} {', '.join(spans(own, '–'))}){place}")
+    return ", ".join([spread, "; ".join(parts)])
 
 
 def _budgets(cells: Sequence[Cell]) -> list[str]:
@@ -34,7 +46,7 @@ def _budgets(cells: Sequence[Cell]) -> list[str]:
     for cell in cells:
         if "epochs" in cell.overrides:
             usual, own = cell.overrides["epochs"]
-            found.add(f"{cell.benchmark} with {own} epochs instead of {usual}")
+            found.add(f"{cell.benchmark} with {counted(own, 'epoch')} instead of {usual}")
     return [f"Not the recipe's budget: {'; '.join(sorted(found))}."] if found else []
 
 
@@ -43,7 +55,7 @@ def _streams(cells: Sequence[Cell], known: Mapping[str, str]) -> list[str]:
     sentences = []
     for name in dict.fromkeys(cell.benchmark for cell in cells):
         epochs = epochs_of(cell for cell in cells if cell.benchmark == name)
-        facts = [known.get(name, ""), f"at most {epochs} epochs a task" if epochs else ""]
+        facts = [known.get(name, ""), f"at most {epochs} a task" if epochs else ""]
         if any(facts):
             sentences.append(f"{name}: {', '.join(filter(None, facts))}.")
     return sentences

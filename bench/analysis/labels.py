@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bench.core import Cell
-from bench.text import printable
+from bench.text import counted, printable
 
 MARKS = {
     "reads_old_data": ("†", "reads earlier tasks' training data, which counts as state"),
@@ -40,7 +40,7 @@ def column_label(cell: Cell) -> str:
     facts = []
     if "epochs" in cell.overrides:
         epochs = cell.training.get("epochs")
-        facts.append("1 epoch" if epochs == 1 else f"{epochs} epochs")
+        facts.append(counted(epochs, "epoch") if isinstance(epochs, int) else f"{epochs} epochs")
     options = [name for name in cell.overrides if "." in name]
     facts += [f"{name.partition('.')[2]}={cell.overrides[name][1]}" for name in options]
     if cell.protocol != "published":
@@ -51,9 +51,9 @@ def column_label(cell: Cell) -> str:
 
 
 def epochs_of(cells: Iterable[Cell]) -> str:
-    """Return the least and the most epochs of a task, as in "5" or "1 to 5"; '' where no cell knows them."""
+    """Return the least and the most epochs of a task, as in "5 epochs" or "1 to 5 epochs"; '' where no cell knows."""
     epochs = {cell.training["epochs"] for cell in cells if "epochs" in cell.training}
     if not epochs:
         return ""
-    ends = dict.fromkeys((min(epochs), max(epochs)))
-    return " to ".join(map(str, ends))
+    least, most = min(epochs), max(epochs)
+    return counted(most, "epoch") if least == most else f"{least} to {most} epochs"

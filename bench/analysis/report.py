@@ -15,11 +15,11 @@ from bench.analysis.columns import METRICS
 from bench.analysis.figures import figure, plots
 from bench.analysis.figures.figure import Plot, Runs
 from bench.analysis.labels import column_label, epochs_of, row_label
-from bench.analysis.table import Table, summarize
+from bench.analysis.table import Table, seeds_by_column, summarize
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.core import Cell, Result
-from bench.text import spans
+from bench.text import counted, spans
 
 Pair = tuple[Cell, Result | None]
 
@@ -27,14 +27,14 @@ Pair = tuple[Cell, Result | None]
 def write_report(
     path: Path,
     pairs: Sequence[Pair],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None = None,
     chosen: Sequence[str] = ("acc", "bwt", "state"),
     streams: Mapping[str, str] | None = None,
     commands: Sequence[str] = (),
     formats: Sequence[str] = (),
     **options: Any,
 ) -> None:
-    """Write the page to `path`, each figure drawn once, as SVG inside it.
+    """Write the page to `path`, each figure drawn once, as SVG inside it; `seeds` are as in `summarize`.
 
     Where `formats` are given, "pdf" or "png", write each figure in them, and the captions, to `figures/` beside it.
     `options` are those of `summarize`; `commands` are what was typed to get the results.
@@ -48,9 +48,10 @@ def write_report(
     if formats:
         _export([plot for group in drawn for plot in group], path.parent / "figures", formats)
     results = [result for _, result in pairs if result is not None]
+    size = [counted(len(table.rows), "method"), ", ".join(some.name for some in runs), counted(len(results), "run")]
     html = page.to_html(
         "Report of a comparison",
-        f"{len(table.rows)} methods; {', '.join(some.name for some in runs)}; {len(results)} runs.",
+        f"{'; '.join(size)}.",
         table,
         _gaps(full, runs, pairs),
         [_section(full, some, plots) for some, plots in zip(runs, drawn, strict=True)],
@@ -62,9 +63,8 @@ def write_report(
 
 def figures_of(pairs: Sequence[Pair], streams: Mapping[str, str] | None = None) -> list[Plot]:
     """Return the figures of a page, benchmark by benchmark."""
-    seeds = sorted({cell.seed for cell, _ in pairs})
-    full = summarize(pairs, list(METRICS), seeds, streams=streams)
-    return [plot for group in _draw(runs_of(full, pairs, seeds, streams or {})) for plot in group]
+    full = summarize(pairs, list(METRICS), streams=streams)
+    return [plot for group in _draw(runs_of(full, pairs, None, streams or {})) for plot in group]
 
 
 def with_gaps(results: Iterable[Result], methods: Sequence[str], benchmarks: Sequence[str]) -> list[Pair]:
@@ -102,8 +102,9 @@ def inapplicable(pairs: Sequence[Pair], catalog: Catalog) -> dict[tuple[str, str
     return {where: why for where, why in reasons.items() if where not in there}
 
 
-def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int], streams: Mapping[str, str]) -> list[Runs]:
+def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int] | None, streams: Mapping[str, str]) -> list[Runs]:
     """Return what the figures are drawn from: `Runs` for each benchmark and budget, in the order of the table."""
+    wanted = seeds_by_column((cell for cell, _ in pairs), seeds)
     found = []
     for column in dict.fromkeys(name for name, _ in table.columns):
         here = [(cell, result) for cell, result in pairs if column_label(cell) == column]
@@ -112,7 +113,7 @@ def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int], streams: 
             if result is not None and result.error is None:
                 good[row_label(cell)].append(result)
         conditions = _conditions([cell for cell, _ in here], streams)
-        found.append(Runs(column, conditions, list(seeds), good))
+        found.append(Runs(column, conditions, wanted[column], good))
     return found
 
 
@@ -122,7 +123,7 @@ def _conditions(cells: Sequence[Cell], streams: Mapping[str, str]) -> str:
     protocols = {cell.protocol for cell in cells if not cell.traits.get("imported")}
     precisions = {cell.precision for cell in cells} - {"fp32"}
     facts = list({streams.get(cell.benchmark, "") for cell in cells})
-    facts.append(f"at most {epochs} epochs a task" if epochs else "budget unknown")
+    facts.append(f"at most {epochs} a task" if epochs else "budget unknown")
     facts += [f"protocol {name}" for name in sorted(protocols)]
     facts += [f"precision {name}" for name in sorted(precisions)]
     return ", ".join(filter(None, facts))

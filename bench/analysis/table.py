@@ -61,13 +61,14 @@ def summarize(
     streams: Mapping[str, str] | None = None,
     changed: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
-    """Return a table over the wanted cells, each with its result if there is one, and over the wanted `seeds`.
+    """Return a table over the wanted cells, each with its result if there is one, and over the wanted `seeds`: by
+    default, on each benchmark, those of any row there.
 
     `unsupported` says why a method does not apply, by (method, benchmark); `more` are results that are no rows but may
     hold the joint ones; `streams` are for the caption; `changed` tells what has changed since a cell was run, by key.
     """
     cells = [cell for cell, _ in pairs]
-    seeds = sorted({cell.seed for cell in cells}) if seeds is None else list(seeds)
+    wanted = seeds_by_column(cells, seeds)
     reasons, changes = unsupported or {}, changed or {}
     stale = {key for key, what in changes.items() if what}
     joint = _joint([*more, *(result for _, result in pairs if result is not None)])
@@ -84,16 +85,24 @@ def summarize(
         for benchmark, metric in columns:
             entry = Entry(undefined=True)
             if (row, benchmark) not in closed:
-                entry = _entry(groups.get((row, benchmark), []), METRICS[metric], len(seeds), joint, stale)
+                entry = _entry(groups.get((row, benchmark), []), METRICS[metric], len(wanted[benchmark]), joint, stale)
             entries[row, (benchmark, metric)] = entry
     upper = frozenset(row_label(cell) for cell in cells if cell.traits.get("joint"))
     competing = [row for row in rows if row not in upper]
     for column in columns:
         _mark_best(entries, competing, column)
 
-    caption = captions.caption(pairs, seeds, chosen, streams or {})
+    caption = captions.caption(pairs, wanted, chosen, streams or {})
     notes = captions.notes(pairs, chosen, joint, reasons, changes)
     return Table(rows, columns, entries, caption, notes, upper)
+
+
+def seeds_by_column(cells: Iterable[Cell], asked: Sequence[int] | None = None) -> dict[str, list[int]]:
+    """Return the seeds that are wanted of each benchmark, with its budget: those asked for, else those of its cells."""
+    found: dict[str, set[int]] = {}
+    for cell in cells:
+        found.setdefault(column_label(cell), set()).add(cell.seed)
+    return {column: sorted(own) if asked is None else list(asked) for column, own in found.items()}
 
 
 def streams(benchmarks: Iterable[Benchmark]) -> dict[str, str]:

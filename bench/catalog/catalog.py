@@ -43,7 +43,7 @@ class Catalog:
         for name, path in (offer for place in offers for offer in place):
             if found.setdefault(name, path) != path:
                 raise UserError(f"{path}: the name '{name}' is taken by {found[name]}; rename the file")
-            if name in RESERVED or not discovery.NAME.fullmatch(name):
+            if name.lower() in RESERVED or not discovery.NAME.fullmatch(name):
                 words = ", ".join(RESERVED)
                 raise UserError(f"{path}: '{name}' cannot be a name: use letters, numbers and _, and none of {words}")
         return dict(sorted(found.items()))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from bench import installation
 from bench.analysis.columns import METRICS
-from bench.cli.options import PROTOCOL
+from bench.cli.options import EVERYTHING, PROTOCOL
 from bench.core import PRECISIONS, PROTOCOLS
 from bench.files import path_of
 
@@ -41,8 +41,15 @@ def _within(value: T, text: str) -> T:
     return value
 
 
+def name_list(text: str) -> str:
+    """Return a list of names as it is, but for the words that stand for one, which are known in any case."""
+    word = text.strip().lower()
+    return word if word in (*EVERYTHING, "default") else text
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add what every command takes: plugins, and where data sets are."""
+    parser.add_argument("--version", action="version", version=f"{installation.NAME} {installation.release()}")
     parser.add_argument(
         "--plugin",
         type=Path,
@@ -56,14 +63,14 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         type=path_of,
         default=os.environ.get("NESS_BENCH_DATA", "data"),
         metavar="DIR",
-        help="data sets (default: $NESS_BENCH_DATA, else data)",
+        help="data sets (default: $NESS_BENCH_DATA, else data in the working folder)",
     )
 
 
 def add_out(parser: argparse.ArgumentParser, what: str = "results") -> None:
     """Add the folder of results."""
-    folder = installation.results()
-    parser.add_argument("--out", type=path_of, default=folder, metavar="DIR", help=f"{what} (default: results)")
+    where = f"{what} (default: results in the working folder)"
+    parser.add_argument("--out", type=path_of, default=installation.results(), metavar="DIR", help=where)
 
 
 def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
@@ -73,9 +80,16 @@ def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
     seeds = "0-2" if runs else None
     protocol = PROTOCOL if runs else "all"
     known = "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items())
-    add("--methods", default=whole, metavar="A,B", help="by name, or default, or all (default: %(default)s)")
+    add(
+        "--methods",
+        type=name_list,
+        default=whole,
+        metavar="A,B",
+        help="by name, or default, or all (default: %(default)s)",
+    )
     has_data = " whose data is there or can be had, or everything" if runs else ""
-    add("--bench", default=whole, metavar="A,B", help=f"by name, or default, or all{has_data} (default: %(default)s)")
+    which = f"by name, or default, or all{has_data} (default: %(default)s)"
+    add("--bench", type=name_list, default=whole, metavar="A,B", help=which)
     add("--seeds", default=seeds, metavar="LIST", help=f"as in 1,2,3 or 0-4 (default: {seeds or 'all'})")
     add_out(parser)
     add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.catalog.plan import Request
-from bench.cli.main import command_of, parser_of
+from bench.cli.main import parser_of
 from bench.cli.options import PROTOCOL
 from bench.core import Cell
 from bench.installation import program
@@ -28,7 +28,7 @@ def again(args: argparse.Namespace, request: Request, failed: Sequence[Cell]) ->
     seeds = sorted({cell.seed for cell in failed})
     part = replace(request, methods=methods, benchmarks=benchmarks, seeds=seeds, settings=settings, protocols=protocols)
     words = [command_line(part)]
-    usual = vars(parser_of("run", command_of("run")).parse_all([]))
+    usual = vars(parser_of("run").parse_all([]))
     for name in ("out", "data", "executor", "workers", "threads", "gpus_per_cell", "memory_per_cell", "ray_address",
                  "device", "time_limit"):  # fmt: skip
         if getattr(args, name) != usual[name]:

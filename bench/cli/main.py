@@ -14,6 +14,7 @@
   {program} check NAME.py                          what every method and benchmark must keep to, on yours
   {program} import matrix.csv --help               a row for an accuracy matrix computed elsewhere
   {program} profile                                what methods cost in time, memory and arithmetic
+  {program} help COMMAND                           the options of a command, as with COMMAND --help
 
 Finished cells (a method on a benchmark with a seed) are kept in the results folder and never run twice: the same
 command again goes on where it stopped.
@@ -21,6 +22,7 @@ command again goes on where it stopped.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -30,9 +32,9 @@ from types import ModuleType
 from bench.catalog.catalog import Catalog
 from bench.cli.arguments import add_common
 from bench.cli.commands import warn
-from bench.cli.parser import Parser
+from bench.cli.parser import Parser, UnknownOptionError
 from bench.cli.terminal import speak_plainly
-from bench.config import nearest
+from bench.config import known_as, require
 from bench.core import UserError
 from bench.installation import program
 from bench.stopping import Stopped, stoppable
@@ -60,15 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     speak_plainly(sys.stdout, sys.stderr)
     try:
-        if not words or words[0].startswith("-"):
-            words.insert(0, "run")
-        command = command_of(words[0])
-        args = parser_of(words[0], command).parse_all(words[1:])
+        command, args = understood(words)
+        args.command = command
         args.catalog = Catalog.of(args.plugin)
         for path in args.catalog.left_aside():
             warn(f"{path} is ignored: its name is that of no method or benchmark, but of a copy or of an editor's file")
         with stoppable():
-            code: int = command.main(args)
+            code: int = command_of(command).main(args)
         return code
     except Stopped as stop:
         return stop.code
@@ -80,19 +80,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+def understood(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
+    """Return the command that words ask for, `run` where they name none, and what the others mean to it.
+
+    Raises `UserError`; and SystemExit once a help that was asked for is printed.
+    """
+    if not words or words[0].startswith("-"):
+        return _without_command(words)
+    first = known_as("command", words[0], [*COMMANDS, "help"])
+    if first == "help":
+        require(len(words) <= 2, f"help takes one command, not {', '.join(words[1:])}")
+        return understood([*words[1:], "--help"])
+    return first, _parsed(first, words[1:])
+
+
+def _without_command(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
+    """Return the same for words that begin with an option: the command may come after it."""
+    asking = ("-h", "--help", "--version")
+    _, unknown = parser_of("run").parse_some([word for word in words if word not in asking])
+    named = [word for word in unknown if word in COMMANDS]
+    for name in named:
+        place = len(words) - 1 - list(reversed(words)).index(name)  # its last, for the first may be a value
+        try:
+            return name, _parsed(name, [*words[:place], *words[place + 1 :]])
+        except UserError as error:
+            if name == named[-1]:
+                raise UserError(f"{error}; the command comes first, as in `{program()} {name}`") from error
+    return "run", _parsed("run", words)
+
+
+def _parsed(name: str, words: Sequence[str]) -> argparse.Namespace:
+    """Return what words mean to a command. An error of an option tells which other commands have it."""
+    try:
+        return parser_of(name).parse_all(words)
+    except UnknownOptionError as error:
+        others = [other for other in COMMANDS if error.option in parser_of(other).options]
+        where = f"; it is an option of {', '.join(others)}" if others else ""
+        raise UserError(f"{error}{where}") from error
+
+
 def command_of(name: str) -> ModuleType:
-    """Return the module of a command. Raises `UserError`."""
-    if name not in COMMANDS:
-        raise nearest("command", name, COMMANDS)
+    """Return the module of a command."""
     return import_module(f"bench.cli.commands.{COMMANDS[name]}")
 
 
-def parser_of(name: str, command: ModuleType) -> Parser:
+def parser_of(name: str) -> Parser:
     """Return the parser of a command, with the options that all commands take."""
     about = str(__doc__).format(program=program())
     known = f"commands: {', '.join(COMMANDS)} (default: run)"
     more = f"{known}; `{program()} COMMAND --help` has the options of each"
     parser = Parser(f"{program()} {name}", description=about, epilog=more)
     add_common(parser)
-    command.add_arguments(parser)
+    command_of(name).add_arguments(parser)
     return parser

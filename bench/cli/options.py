@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.config import nearest, parse_value, require
+from bench.config import known_as, nearest, parse_value, require
 from bench.core import PRECISIONS, PROTOCOLS, UserError
 from bench.execution import machine, store
 from bench.tools import tuned_recipe
@@ -34,8 +34,7 @@ def make_request(args: argparse.Namespace) -> Request:
     if args.bench in EVERYTHING:
         benchmarks = [name for name in benchmarks if args.catalog.benchmark(name).in_all]
     seeds = parse_seeds(args.seeds)
-    if args.precision not in PRECISIONS:
-        raise nearest("precision", args.precision, PRECISIONS)
+    args.precision = known_as("precision", args.precision, PRECISIONS)
     for option in ("epochs", "workers", "threads"):
         if getattr(args, option) is not None and getattr(args, option) < 1:
             raise UserError(f"--{option} must be at least 1, not {getattr(args, option)}")
@@ -47,6 +46,7 @@ def make_request(args: argparse.Namespace) -> Request:
         name, _, field = place.rpartition(".")  # the name of a variant may have a dot
         if not (name and field and equals):
             raise UserError(f"--set takes METHOD.FIELD=VALUE or BENCHMARK.OPTION=VALUE, not '{item}'")
+        name = known_as("method or benchmark in --set", name, (*methods, *benchmarks))
         parsed = parse_value(value)
         own = given.setdefault(name, {})
         require(own.get(field, parsed) == parsed, f"--set {name}.{field} is given two values")
@@ -88,12 +88,10 @@ def make_resources(args: argparse.Namespace) -> Resources:
     """Where the cells run."""
     from bench.execution.executors import EXECUTORS
 
-    if args.executor not in EXECUTORS:
-        raise nearest("executor", args.executor, EXECUTORS)
+    args.executor = known_as("executor", args.executor, EXECUTORS)
     if args.executor == "serial" and (args.workers or 1) > 1:
         raise UserError("--executor serial runs one cell at a time: use --executor ray with --workers")
-    if args.device not in ("auto", "cpu", "cuda"):
-        raise nearest("device", args.device, ("auto", "cpu", "cuda"))
+    args.device = known_as("device", args.device, ("auto", "cpu", "cuda"))
     if args.ray_address and args.executor != "ray":
         raise UserError("--ray-address goes with --executor ray")
     if args.gpus_per_cell is not None and args.gpus_per_cell < 0:
@@ -131,10 +129,8 @@ def named(text: str) -> list[str]:
 def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
     """Names from a comma-separated list, or all; each of them known, none twice."""
     known = list(known)
-    chosen = known if text == "all" else named(text)
-    for name in chosen:
-        if name not in known:
-            raise nearest(what, name, known)
+    whole = text.strip().lower() == "all"
+    chosen = known if whole else [known_as(what, name, known) for name in named(text)]
     if not chosen:
         raise UserError(f"no {what} is named in '{text}'")
     return list(dict.fromkeys(chosen))

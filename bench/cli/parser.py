@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from bench.config import nearest
 from bench.core import UserError
+
+MEANT = {"--dataset": "--bench", "--datasets": "--bench", "--benchmark": "--bench", "--benchmarks": "--bench"}
 
 
 class Once(argparse.Action):
@@ -20,6 +22,17 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class UnknownOptionError(UserError):
+    """An option that a command does not take."""
+
+    def __init__(self, option: str, known: Iterable[str]) -> None:
+        known = list(known)
+        meant = MEANT.get(option.lower(), option)
+        error = nearest("option", meant if meant in known else option, known)
+        super().__init__(f"unknown option '{option}': did you mean '{meant}'?" if meant in known else str(error))
+        self.option = option
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UserError`s, and which takes no option by its beginning alone."""
 
@@ -28,17 +41,26 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*words, **more)
         self.register("action", None, Once)
 
-    def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
-        """Return what the words mean. Raises `UserError`, with the nearest option for one that is not known."""
+    @property
+    def options(self) -> list[str]:
+        """Return all options, as they are typed."""
+        return list(self._option_string_actions)
+
+    def parse_some(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Return what the words mean, and those that mean nothing here. Raises `UserError`."""
         for word in words:
             option, equals, value = word.partition("=")
             if option.startswith("--") and equals and value == "--":  # argparse takes it for the end of options
                 self.error(f"argument {option}: '--' is no value")
-        args, unknown = self.parse_known_args(words)
+        return self.parse_known_args(words)
+
+    def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
+        """Return what the words mean. Raises `UserError`, with the nearest option for one that is not known."""
+        args, unknown = self.parse_some(words)
         if unknown:
             option = unknown[0].partition("=")[0]
             if option.startswith("--"):
-                raise nearest("option", option, self._option_string_actions)
+                raise UnknownOptionError(option, self._option_string_actions)
             self.error(f"'{unknown[0]}' is one word too many")
         return args
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+from bench import installation
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.commands import warn
@@ -17,7 +19,7 @@ class Selection(NamedTuple):
     """What a table or a report is made of."""
 
     results: list[Result]  # those that were asked for, at least one
-    seeds: list[int]  # asked for
+    seeds: list[int] | None  # asked for; None for all that there are
     everything: list[Result]  # all that is stored
     changed: dict[str, tuple[str, ...]]  # what has changed since a result was run, by the key of its cell
 
@@ -41,9 +43,22 @@ def select(args: argparse.Namespace) -> Selection:
 
     kept = [result for result in stored if asked_for(result.cell)]
     if not kept:
-        raise UserError(f"no results of these in {args.out}: run them first, as in `{program()}`")
+        raise UserError(
+            f"no results of these in {args.out}: run them first, as in `{program()}`{where_published(args)}"
+        )
     changed = {result.cell.key: today.changes(result.cell) for result in kept}
-    return Selection(kept, seeds or sorted({result.cell.seed for result in kept}), stored, changed)
+    return Selection(kept, seeds, stored, changed)
+
+
+def where_published(args: argparse.Namespace) -> str:
+    """Return how to show the results that come with a checkout, where there are some and others were looked for."""
+    folder = installation.published()
+    if folder is None or args.out.resolve() == folder:
+        return ""
+    here = Path.cwd()
+    place = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    apart = " --to report.html" if args.command == "report" else ""  # not among what the repository keeps
+    return f"; those that come with the suite: `{program()} {args.command} --out {shlex.quote(str(place))}{apart}`"
 
 
 def stored_results(folder: Path, today: changes.Today) -> list[Result]:

@@ -16,6 +16,7 @@ from bench.execution.executors import EXECUTORS
 from bench.execution.queue import Agenda, Claims, Estimate
 from bench.execution.runner import Resources, environment
 from bench.execution.status import Journal
+from bench.text import counted
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -68,7 +69,7 @@ class Keeper:
         self.keep(*gone)
         lost = {result.cell.key for result in self.unsaved}
         again = sum(result.cell.key not in lost for result in gone)
-        what = f"{len(gone)} results were gone from {self.folder} at the end; {again} were written again"
+        what = f"{counted(len(gone), 'result')} gone from {self.folder} at the end; {again} written again"
         return [Trouble(what)]
 
 

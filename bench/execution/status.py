@@ -14,6 +14,7 @@ from typing import Any
 from bench import files, locks
 from bench.core import Cell, Result
 from bench.execution.queue import Agenda, Estimate
+from bench.text import counted
 
 EVERY = 1.0  # seconds, at most, between two notes of progress
 
@@ -104,7 +105,7 @@ def describe_grid(process: int, note: dict[str, Any]) -> Iterator[str]:
     """A grid in lines."""
     total, done, failed, running, left = (note[name] for name in ("total", "done", "failed", "running", "left"))
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(note["started"]))
-    yield f"grid of {total} cells, process {process}, started {started}"
+    yield f"grid of {counted(total, 'cell')}, process {process}, started {started}"
     waiting = total - done - failed - len(running)
     counts = f"{done} finished, {len(running)} running, {failed} failed, {waiting} waiting"
     rest = f"; about {duration(left)} left" if left is not None else ""

@@ -128,8 +128,7 @@ def report(results: Results, path: str | Path) -> Path:
     """Write the HTML page of a report, and return its path."""
     place = Path(path)
     pairs = [(result.cell, result) for result in results]
-    seeds = sorted({result.cell.seed for result in results})
-    reports.write_report(place, pairs, seeds)
+    reports.write_report(place, pairs)
     return place
 
 

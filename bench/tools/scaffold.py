@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.catalog.catalog import RESERVED, Catalog
 from bench.catalog.discovery import Kind
-from bench.config import nearest
+from bench.config import known_as
 from bench.core import UserError
 from bench.installation import program
 
@@ -21,8 +21,7 @@ KINDS: dict[str, Kind] = {"method": "Method", "benchmark": "Benchmark"}
 
 def write_extension(kind: str, name: str, catalog: Catalog) -> list[str]:
     """Write the files of a new method or benchmark to the current folder. Return what to tell. Raises `UserError`."""
-    if kind not in KINDS:
-        raise nearest("kind", kind, KINDS)
+    kind = known_as("kind", kind, KINDS)
     _demand_free(kind, name, catalog)
     files = render(kind, name)
     for file in files:

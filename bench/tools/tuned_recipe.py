@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config import nearest, require
 from bench.core import PROTOCOLS, UserError
 from bench.installation import program
-from bench.text import spans
+from bench.text import counted, spans
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Listing
@@ -47,7 +47,7 @@ def trial_listings(ranked: Ranked, request: Request, search: Search) -> list[Lis
         fields = list(outcomes[0].trial.settings)
         rows = [[str(i), *_row(outcome, fields)] for i, outcome in enumerate(outcomes, 1)]
         header = [method, "validation ACC", "trial", *fields]
-        tables.append(Listing(header, rows, f"{len(rows)} trials of {method}."))
+        tables.append(Listing(header, rows, f"{counted(len(rows), 'trial')} of {method}."))
         own, best = _recipe(outcomes), outcomes[0]
         summary.append([method, _settings(own), _settings(best), _percent(own), _percent(best)])
     header = ["method", "settings of the recipe", "best settings", "ACC of the recipe", "best ACC"]
@@ -65,11 +65,12 @@ def to_toml(ranked: Ranked, request: Request, search: Search, command: str, comm
     if commit:
         changes = " with changes" if commit["dirty"] else ""
         code = f"commit {commit['commit']}{changes}"
-    budget = f"{request.epochs} epochs a task" if request.epochs else "the recipe's epochs"
+    budget = f"{counted(request.epochs, 'epoch')} a task" if request.epochs else "the recipe's epochs"
     lines = [
         f"# Settings chosen by `{command}`",
         f"# {datetime.now(UTC):%Y-%m-%d}, {code}",
-        f"# {search.trials} trials of each method, the recipe's own settings among them; {budget}, {request.precision}",
+        f"# {counted(search.trials, 'trial')} of each method, the recipe's own settings among them; {budget}, "
+        f"{request.precision}",
         f"# {_basis(request, search)}",
         f"# To run with them: {program()} --recipe FILE",
         f"bench = {json.dumps(request.benchmarks[0])}",

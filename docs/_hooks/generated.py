@@ -57,7 +57,7 @@ def command_line() -> str:
     shared = [action.dest for action in common._actions]
     for name in COMMANDS:
         module = command_of(name)
-        parser = parser_of(name, module)
+        parser = parser_of(name)
         purpose = " ".join(str(module.__doc__).partition("\n\n")[0].partition(": ")[2].split())
         purpose = purpose[:1].upper() + purpose[1:]
         parts += [f"## {name}", purpose, f"```text\n{_usage(parser)}\n```", _options(parser, known=shared)]

@@ -156,7 +156,7 @@ def test_another_budget_gets_no_verdict(write: Callable[..., Path]) -> None:
     write()
     short = Part(epochs=1)
     told = told_of(results_of(cells_of("gpm", short), 0.6), part=short)
-    assert [line.verdict for line in told.lines[:2]] == ["other budget: 1 epochs"] * 2
+    assert [line.verdict for line in told.lines[:2]] == ["other budget: 1 epoch"] * 2
     assert "0 agree" in told.tally
 
 
@@ -192,7 +192,7 @@ def test_the_verb_runs_resumes_and_writes(command: Any, write: Callable[..., Pat
     words = ("reproduce", "tiny:main", "--epochs", "1", "--seeds", "0", "--out", tmp_path / "out")
     first = command(*words)
     assert first.code == 0 and first.out.startswith("2 cells: 0 done, 2 to run")
-    assert "other budget: 1 epochs" in first.out and "0 agree, 0 disagree, 5 undecided" in first.out
+    assert "other budget: 1 epoch" in first.out and "0 agree, 0 disagree, 5 undecided" in first.out
     again = command(*words)
     assert (
         again.out.startswith("2 cells: 2 done, 0 to run") and again.out.split("\n", 1)[1] == first.out.split("\n", 1)[1]

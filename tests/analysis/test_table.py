@@ -70,6 +70,31 @@ def test_seeds_that_were_asked_for_count_even_without_any_result(make_result: Ma
     assert "n = 3" in table.caption
 
 
+def test_seeds_are_counted_on_each_benchmark(make_result: Make) -> None:
+    """A row that has every seed that any has on a benchmark is complete there, however many another benchmark has."""
+    five = [make_result(method, seed, acc=60 + n) for n, method in enumerate("ab") for seed in range(5)]
+    three = [make_result("a", seed, acc=80, benchmark="short") for seed in range(3)]
+    part = [make_result("b", seed, acc=70, benchmark="short") for seed in range(2)]
+    table = table_of(*five, *three, *part, make_result("c", 7, acc=50, benchmark="one"), chosen=["acc"])
+    assert line_of(table, "a") == ["60.00 ± 0.00", "80.00 ± 0.00", "--"]
+    assert line_of(table, "b") == ["**61.00 ± 0.00**", "70.00 ± 0.00 (n=2)", "--"]
+    assert line_of(table, "c") == ["--", "--", "50.00"]
+    assert (
+        "Mean ± sample sd, n = 5 (seeds 0, 1, 2, 3, 4) on bench; n = 3 (seeds 0, 1, 2) on short; n = 1 (seed 7) on one"
+        "; best in bold." in table.caption
+    )
+    asked = table_of(*five, *three, *part, chosen=["acc"], seeds=range(5))
+    assert line_of(asked, "a")[1] == "80.00 ± 0.00 (n=3)", "where seeds are asked for, all of them count"
+    assert "n = 5 (seeds 0, 1, 2, 3, 4); best" in asked.caption
+
+
+def test_a_budget_or_protocol_of_its_own_has_seeds_of_its_own(make_result: Make) -> None:
+    sound = [make_result(method, 0, acc=40, protocol="sound") for method in "ab"]
+    full = [make_result(method, seed, acc=50) for method in "ab" for seed in range(2)]
+    table = table_of(*sound, *full, chosen=["acc"])
+    assert [entry.complete for entry in table.entries.values()] == [True] * 4
+
+
 def test_not_applicable(make_result: Make) -> None:
     joint = make_result("single", acc=90)
     joint.matrix[0] = [None, None]  # measured once, at the end: no BWT
@@ -149,7 +174,7 @@ def test_readers_of_old_data_are_marked(make_result: Make) -> None:
 def test_a_budget_of_ones_own_is_seen(make_result: Make) -> None:
     quick = make_result("a", overrides={"epochs": [20, 1]})
     table = table_of(quick)
-    assert "Not the recipe's budget: bench with 1 epochs instead of 20" in table.caption
+    assert "Not the recipe's budget: bench with 1 epoch instead of 20" in table.caption
     assert table.columns[0][0] == "bench (1 epoch)"
     assert "budget" not in table_of(make_result("a")).caption
 
@@ -234,7 +259,7 @@ def test_the_caption_says_protocol_and_epochs(make_result: Make) -> None:
     caption = table_of(make_result(), long, streams={"bench": "2 tasks, task-il"}).caption
     assert "bench: 2 tasks, task-il, at most 1 to 5 epochs a task." in caption
     assert caption.endswith("Protocol published: as the released code computes it, defects included.")
-    assert "bench: at most 1 epochs a task. Protocol" in table_of(make_result()).caption
+    assert "bench: at most 1 epoch a task. Protocol" in table_of(make_result()).caption
     assert "epochs" not in table_of(make_result(training={})).caption
 
 
@@ -384,7 +409,7 @@ def test_compare_ranks_and_caption(command: Callable[..., Any], digits: Path) ->
 def test_tensorboard(command: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     answer = command("table", "--out", digits, "--methods", "one", "--seeds", "1", "--tensorboard", tmp_path / "tb")
     assert answer.code == 0
-    assert "1 runs written" in answer.err
+    assert "1 run written" in answer.err
     assert len(list((tmp_path / "tb").rglob("events*"))) == 1
 
 

@@ -68,7 +68,7 @@ def test_from_a_grid_to_a_table_and_again(command: Command, ran: list[str], tmp_
     ]
     assert re.search(r"^\| finetune +\|.*±", first.out, re.M)
     assert re.search(r"^\| gpm +\|.*±", first.out, re.M)
-    assert re.search(r"toy with 1 epochs instead of \d+", first.out)
+    assert re.search(r"toy with 1 epoch instead of \d+", first.out)
     assert "n = 2 (seeds 0, 1)" in first.out
 
     again = command(*words)
@@ -97,6 +97,58 @@ def test_a_result_can_be_traced(command: Command, tmp_path: Path) -> None:
     manifest = json.loads(next((tmp_path / "tables").glob("*.json")).read_text())
     assert all((tmp_path / path).exists() for path in manifest["cells"])
     assert manifest["command"].endswith("--methods finetune --bench toy --seeds 5 --epochs 1")
+
+
+def test_a_later_table_takes_no_place_of_an_earlier_one(command: Command, tmp_path: Path) -> None:
+    grids = [
+        ("--methods", "finetune", *quick(seeds="0")),
+        ("--methods", "gpm", *quick(seeds="0")),
+        ("--methods", "finetune", *quick(seeds="0,1")),
+        ("--methods", "finetune", *quick(seeds="0"), "--metric", "acc"),
+        ("--methods", "gpm", *quick(seeds="0"), "--set", "gpm.energy=0.5"),
+    ]
+    contents: dict[str, bytes] = {}
+    for n, words in enumerate(grids, 1):
+        assert command(*words, "--out", tmp_path).code == 0
+        found = {path.name: path.read_bytes() for path in (tmp_path / "tables").iterdir()}
+        assert len(found) == 4 * n and contents.items() <= found.items()
+        contents = found
+    assert {name.rpartition("-")[0] for name in contents} == {"toy-1epochs"}
+    command(*grids[0], "--out", tmp_path)
+    again = {path.name: path.read_bytes() for path in (tmp_path / "tables").iterdir()}
+    assert again == contents, "the same grid has the same files"
+    page = command("report", "--out", tmp_path)
+    assert page.code == 0
+    text = (tmp_path / "report.html").read_text()
+    assert "--methods finetune --bench toy --seeds 0 " in text and "--set gpm.energy=0.5" in text
+
+
+def test_the_name_of_a_table_is_short_enough_for_a_file() -> None:
+    from bench.catalog.plan import Request
+    from bench.cli.commands.run import name_of_table
+
+    request = Request(["a"], [f"{'x' * 90}{n}" for n in range(9)], [0], protocols=["published", "sound"])
+    name = name_of_table(request, [], ["acc"])
+    assert re.fullmatch(r"9-benchmarks-published-sound-[0-9a-f]{8}", name)
+
+
+def test_a_fresh_clone_is_told_of_the_published_results(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(installation.ROOT)
+    answer = command("table", "--out", tmp_path)
+    assert answer.code == 2 and "no results of these" in answer.err
+    assert "come with the suite: `python run_bench.py table --out results/published`" in answer.err
+    page = command("report", "--out", tmp_path)
+    assert "`python run_bench.py report --out results/published --to report.html`" in page.err
+    shown = command("table", "--out", "results/published", "--bench", "digits", "--methods", "ness,gpm")
+    assert shown.code == 0 and "| ness" in shown.out and "(n=" not in shown.out
+    none = command("table", "--out", "results/published", "--bench", "toy")
+    assert none.code == 2 and "come with the suite" not in none.err
+    monkeypatch.chdir(tmp_path)
+    assert f"--out {installation.ROOT / 'results' / 'published'}`" in command("table", "--out", "x").err
+    monkeypatch.setattr(installation, "is_checkout", lambda: False)
+    assert "come with the suite" not in command("table", "--out", "x").err
 
 
 def test_dry_run(command: Command, ran: list[str], tmp_path: Path) -> None:
@@ -147,7 +199,7 @@ def test_the_table_verb(command: Command, ran: list[str], tmp_path: Path) -> Non
 
 
 def test_every_metric_of_the_help_can_be_shown(command: Command, tmp_path: Path) -> None:
-    help_text = main.parser_of("table", main.command_of("table")).format_help()
+    help_text = main.parser_of("table").format_help()
     assert ", ".join(METRICS) in " ".join(help_text.split())
     answer = command("--methods", "ewc", *QUICK, "--out", tmp_path, "--metric", ",".join(METRICS))
     assert answer.code == 0
@@ -250,7 +302,7 @@ def test_interrupt_and_resume(command: Command, plugin: Callable[..., Path], tmp
     words = ("--plugin", plugin("slow", body), "--methods", "finetune,slow", *QUICK, "--out", tmp_path / "out")
     answer = command(*words)
     assert answer.code == 130
-    assert answer.err.splitlines()[-1].startswith("interrupted: 2 cells are kept; the same command runs the other 2")
+    assert answer.err.splitlines()[-1].startswith("interrupted: 2 cells kept; the same command runs the other 2")
     assert set(stored(tmp_path / "out")) == {"finetune 0", "finetune 1"}
     flag.touch()
     assert command(*words).code == 0

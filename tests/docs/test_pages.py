@@ -13,7 +13,7 @@ from pages import BLOCKS, DOCS, PAGES, ROOT, Page, arguments
 
 from bench.analysis.columns import METRICS
 from bench.catalog.catalog import Catalog
-from bench.cli.main import COMMANDS, command_of, parser_of
+from bench.cli.main import COMMANDS, parser_of
 from bench.core import Cell, Result
 from bench.execution import decoding
 from bench.training.method import NO_HOOKS, Method
@@ -26,7 +26,7 @@ OWN = {"l2_anchor", "rotated_digits", "anchor", "matrix", "my_idea", "my_stream"
 def parsed(words: list[str]):
     """What the real parser makes of the words. Raises `UserError`."""
     command = words[0] if words and not words[0].startswith("-") else "run"
-    return parser_of(command, command_of(command)).parse_all(words[words[:1] == [command] :])
+    return parser_of(command).parse_all(words[words[:1] == [command] :])
 
 
 def text_of(name: str) -> str:
@@ -55,7 +55,7 @@ def test_there_are_commands_to_understand():
 
 
 def test_every_option_is_one():
-    parsers = [parser_of(name, command_of(name)) for name in COMMANDS]
+    parsers = [parser_of(name) for name in COMMANDS]
     known = {option for parser in parsers for option in parser._option_string_actions}
     told = {option for page in PAGES for span in page.spans for option in re.findall(r"(?<!\S)--[a-z][\w-]*", span)}
     assert len(told) > 20 and told <= known | OTHERS, told - known

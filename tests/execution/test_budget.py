@@ -40,7 +40,7 @@ def cells_of(methods: str = "finetune", seeds: Sequence[int] = (0,), epochs: int
 def no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No GPU, and no results that are published."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(installation, "results", lambda: tmp_path / "root")
+    monkeypatch.setattr(installation, "published", lambda: tmp_path / "root" / "published")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_other_epochs_count_where_there_are_no_others_and_are_a_bound(tmp_path: 
 
 
 def test_published_results_count_as_measured_elsewhere(tmp_path: Path) -> None:
-    published, out = installation.results() / "published", tmp_path / "out"
+    published, out = tmp_path / "root" / "published", tmp_path / "out"
     [cell] = cells_of()
     assert measured(cell, Resources(), out) is None
     facts = result_of(cell, 30)
@@ -235,7 +235,7 @@ def test_a_run_says_it_first_and_computes_the_same(
     words = ("--methods", "gpm", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--device", "cpu")
     plain = command(*words, "--out", tmp_path / "plain")
     assert plain.out.startswith(
-        "1 cells: 0 done, 1 to run (serial, 1 at a time, cpu, CPU threads each: 1): time unknown"
+        "1 cell: 0 done, 1 to run (serial, 1 at a time, cpu, CPU threads each: 1): time unknown"
     )
     monkeypatch.setattr(budget, "LIMIT", 300.0)
     timed = command(*words, "--out", tmp_path / "timed")
@@ -244,7 +244,7 @@ def test_a_run_says_it_first_and_computes_the_same(
     matrices = [store.load_result(path).matrix for path in sorted(tmp_path.glob("*/toy/gpm/*.json"))]
     assert len(matrices) == 2 and matrices[0] == matrices[1]
     done = command(*words, "--out", tmp_path / "timed", "--dry-run").out
-    assert done.startswith("1 cells: 1 done, 0 to run (serial, 1 at a time, cpu, CPU threads each: 1)\n")
+    assert done.startswith("1 cell: 1 done, 0 to run (serial, 1 at a time, cpu, CPU threads each: 1)\n")
 
 
 def test_a_dry_run_on_digits_is_told_by_what_is_published(

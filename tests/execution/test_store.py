@@ -112,7 +112,7 @@ def test_copies_are_never_counted_nor_preferred(
         [warning] = [one for one in warnings if one.startswith(f"{place} is damaged, or a copy")]
         assert warning.endswith(f"it holds {result.cell.path}") and "\n" not in warning
     assert store.stored_result(result.cell, tmp_path) == result
-    assert f"{tmp_path}: 1 results" in command("status", "--out", tmp_path).out
+    assert f"{tmp_path}: 1 result, " in command("status", "--out", tmp_path).out
     path.unlink()
     assert store.stored_result(result.cell, tmp_path) is None, "a copy does not stand for what was deleted"
     assert not any(isinstance(one, Result) for one in store.load_all(tmp_path))

@@ -254,7 +254,7 @@ def test_a_removed_folder_is_made_again_with_all_results(
     assert command(*words_for(path, "ewc", out)).code == 0
     answer = command(*words_for(path, "finetune,ewc,zz", out))
     assert answer.code == 0 and all(f"| {name} " in answer.out for name in ("finetune", "ewc", "zz"))
-    assert f"2 results were gone from {out} at the end; 2 were written again" in answer.err
+    assert f"2 results gone from {out} at the end; 2 written again" in answer.err
     found = [result for result in store.load_all(out) if isinstance(result, Result)]
     assert sorted(result.cell.method for result in found) == ["ewc", "finetune", "zz"]
 
@@ -476,7 +476,7 @@ def test_an_interrupted_grid_counts_what_is_on_disk(
     monkeypatch.setattr(files, "write_bytes", full_at_first)
     words = ("--plugin", path, "--methods", "finetune,stops", "--bench", "toy", "--seeds", "0", "--epochs", "1")
     answer = command(*words, "--out", tmp_path / "out")
-    assert answer.code == 130 and "interrupted: 1 cells are kept; the same command runs the other 1" in answer.err
+    assert answer.code == 130 and "interrupted: 1 cell kept; the same command runs the other 1" in answer.err
     assert len(list((tmp_path / "out").glob("toy/finetune/*.json"))) == 1
 
 

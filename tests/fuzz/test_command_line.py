@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.cli.main import command_of, main, parser_of
+from bench.cli.main import main, parser_of
 
 LONG = ["x" * 256, "é" * 200, "x" * 5000, "a/" * 3000, "9" * 5000, "0x" + "f" * 5000, "," * 3000]
 DEEP = ["[" * 150, "[" * 100_000, "(" * 80 + ")" * 80, "-" * 100_000 + "1", "{1:" * 60, "1" + "+1" * 20_000]
@@ -97,7 +97,7 @@ FIRST = {  # what a command may begin with; what trains, fetches or measures is 
 
 def own_options(name: str) -> list[str]:
     """Return those of the options that a command takes."""
-    told = re.findall(r"--[\w-]+", parser_of(name, command_of(name)).format_usage())
+    told = re.findall(r"--[\w-]+", parser_of(name).format_usage())
     return [option for option in OPTIONS if option in told]
 
 

@@ -255,7 +255,14 @@ def test_the_winner_is_a_recipe(command: Command, ran: list[str], tmp_path: Path
     assert answer.out.rstrip().endswith(f"recipe: {path}")
     recipe, text = tomllib.loads(path.read_text()), path.read_text()
     assert recipe["bench"] == "toy" and recipe["protocol"] == "published"
-    for part in ("--trials 3", "--search-seed 0", "first 3 tasks", "seeds: 100", "1 epochs", "3 trials of each method"):
+    for part in (
+        "--trials 3",
+        "--search-seed 0",
+        "first 3 tasks",
+        "seeds: 100",
+        "1 epoch a task",
+        "3 trials of each method",
+    ):
         assert part in text
     for name in ("finetune", "ewc"):
         trials, _ = tuning_search.plan(request(name), Search(trials=3), Catalog())
@@ -267,9 +274,9 @@ def test_the_winner_is_a_recipe(command: Command, ran: list[str], tmp_path: Path
     by_file = command(*words, "--recipe", path)
     by_set = command(*words, "--set", "ewc.lr=0.0123", "--set", f"ewc.strength={recipe['ewc']['strength']}")
     assert by_file.code == 0 and "lr=0.0123" in by_file.out
-    assert by_set.out.startswith("1 cells: 1 done, 0 to run")
+    assert by_set.out.startswith("1 cell: 1 done, 0 to run")
     above = command(*words, "--recipe", path, "--set", "ewc.lr=0.0456", "--dry-run")
-    assert above.out.startswith("1 cells: 0 done, 1 to run")
+    assert above.out.startswith("1 cell: 0 done, 1 to run")
 
 
 def test_failures_do_not_stop_the_search(

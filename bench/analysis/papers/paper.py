@@ -10,6 +10,7 @@ from bench.analysis.papers.published import PRINTED, Number, Row, half_unit
 from bench.analysis.table import Entry, summarize
 from bench.config import require
 from bench.core import Cell, Result
+from bench.text import counted
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Line:
         if self.ours.n == 0:
             return "failed" if self.ours.failed else "no run"
         if not self.budget:
-            return f"other budget: {self.epochs} epochs"
+            return f"other budget: {counted(self.epochs or 0, 'epoch')}"
         if self.ours.n == 1:
             return "one run"
         if not self.number.sd:

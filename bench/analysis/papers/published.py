@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bench.config import nearest
+from bench.config import known_as, nearest
 from bench.core import UserError
 
 FOLDER = Path(__file__).resolve().parent / "printed"
@@ -211,9 +211,7 @@ def _seeds() -> list[dict[str, str]]:
 
 def paper_of(paper: str) -> Paper:
     """Return a paper by its short key. An unknown one is a `UserError` with the nearest."""
-    if paper not in papers():
-        raise nearest("paper", paper, papers())
-    return papers()[paper]
+    return papers()[known_as("paper", paper, papers())]
 
 
 def rows_of(paper: str, table: str | None = None) -> list[Row]:
@@ -221,9 +219,7 @@ def rows_of(paper: str, table: str | None = None) -> list[Row]:
     about = paper_of(paper)
     own = [record for record in printed_lines() if record["source_paper"] == about.source]
     known = {record["source_table"] for record in own}
-    if table is not None and table not in known:
-        raise nearest(f"table of {paper}", table, known)
-    shown = about.tables if table is None else [table]
+    shown = about.tables if table is None else [known_as(f"table of {paper}", table, known)]
     return [_row(record, about.seeds) for record in own if record["source_table"] in shown]
 
 

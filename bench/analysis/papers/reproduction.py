@@ -13,7 +13,7 @@ from bench.analysis.papers.paper import Line
 from bench.analysis.papers.published import Number, PrintedTable, Row, half_unit
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
-from bench.config import nearest
+from bench.config import known_as, nearest
 from bench.core import Cell, Result, UserError
 
 PROTOCOL = "published"
@@ -67,11 +67,11 @@ def known() -> dict[str, Reproduction]:
 
 def table_of(key: str) -> Reproduction:
     """Return a table by its key, PAPER:TABLE. An unknown one is a `UserError` with the nearest."""
-    paper, _, name = key.partition(":")
-    tables = published.paper_of(paper).reproduce
-    if name not in tables:
-        raise nearest("table", key, [f"{paper}:{table}" for table in tables])
-    about = tables[name]
+    word, _, _ = key.partition(":")
+    paper = known_as("paper", word, published.papers())
+    tables = published.papers()[paper].reproduce
+    key = known_as("table", key, [f"{paper}:{table}" for table in tables])
+    about = tables[key.partition(":")[2]]
     rows = [row for table in about.table for row in published.rows_of(paper, table)]
     if about.benchmarks:
         rows = [row for row in rows if row.benchmark in about.benchmarks]

@@ -6,11 +6,14 @@ import argparse
 import sys
 
 from bench.cli import options
+from bench.cli.arguments import name_list
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `data`."""
-    parser.add_argument("--bench", default="all", metavar="A,B", help="benchmarks by name, or all (default)")
+    parser.add_argument(
+        "--bench", type=name_list, default="all", metavar="A,B", help="benchmarks by name, or all (default)"
+    )
     what = "download, verify and convert what is not ready (default: only look)"
     parser.add_argument("--prepare", action="store_true", help=what)
 

@@ -6,6 +6,7 @@ import argparse
 
 from bench.catalog import discovery
 from bench.cli import options
+from bench.cli.arguments import name_list
 from bench.config import require
 from bench.text import printable
 
@@ -14,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `list`."""
     what = "every setting with its source: the recipes, and all defaults"
     parser.add_argument("--recipes", action="store_true", help=what)
-    parser.add_argument("--bench", default="all", metavar="A,B", help="whose recipes, by name, or all (default)")
+    parser.add_argument(
+        "--bench", type=name_list, default="all", metavar="A,B", help="whose recipes, by name, or all (default)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

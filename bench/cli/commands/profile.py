@@ -6,7 +6,7 @@ import argparse
 
 from bench import files
 from bench.cli import options
-from bench.cli.arguments import whole
+from bench.cli.arguments import name_list, whole
 from bench.config import require
 from bench.files import path_of
 
@@ -16,9 +16,9 @@ METHODS = "default"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to measure, and how often."""
     add = parser.add_argument
-    add("--bench", default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
+    add("--bench", type=name_list, default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
     methods = "by name, or NAME:setting=value, or default (default: %(default)s)"
-    add("--methods", default=METHODS, metavar="A,B", help=methods)
+    add("--methods", type=name_list, default=METHODS, metavar="A,B", help=methods)
     add("--samples", type=whole, default=4750, metavar="N", help="training images of a task, at most (default: 4750)")
     add("--rounds", type=whole, default=5, metavar="N", help="epochs of each arm, in turn (default: 5)")
     add("--task", type=whole, default=2, metavar="N", help="the task measured beside the first (default: 2)")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from bench import files
 from bench.cli import options
-from bench.cli.arguments import add_execution, add_out, add_resources
+from bench.cli.arguments import add_execution, add_out, add_resources, name_list
 from bench.cli.commands import announce, tell, warn
 from bench.cli.commands.run import learn, report_failures
 from bench.cli.grid import Grid, look_up
-from bench.config import nearest, require
+from bench.config import known_as, require
 from bench.core import Cell, Result
 from bench.installation import program
 
@@ -30,7 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which table, which part of it, where and how."""
     add = parser.add_argument
     add("table", nargs="?", default="", metavar="PAPER:TABLE", help="one of those listed where it is left out")
-    add("--methods", default="", metavar="A,B", help="these alone, printed there or not; or all (default: its rows)")
+    add(
+        "--methods",
+        type=name_list,
+        default="",
+        metavar="A,B",
+        help="these alone, printed there or not; or all (default: its rows)",
+    )
     add("--only", default="", metavar="BENCHMARK", help="this benchmark of the table alone")
     add("--seeds", default="", metavar="LIST", help="as in 1,2,3 or 0-4 (default: the paper's)")
     add_out(parser)
@@ -61,11 +67,10 @@ def part_of(args: argparse.Namespace, table: Reproduction) -> Part:
     """Return which part of the table is asked for. Raises `UserError`."""
     from bench.analysis.papers.reproduction import Part
 
-    if args.only and args.only not in table.benchmarks:
-        raise nearest(f"benchmark of {table.key} here", args.only, table.benchmarks)
+    only = known_as(f"benchmark of {table.key} here", args.only, table.benchmarks) if args.only else ""
     methods = options.pick_methods(args.methods, args.catalog) if args.methods else []
     seeds = options.parse_seeds(args.seeds) if args.seeds else []
-    return Part(tuple(methods), args.only, tuple(seeds), args.epochs)
+    return Part(tuple(methods), only, tuple(seeds), args.epochs)
 
 
 def cells_in(items: Iterable[Wanted]) -> list[Cell]:

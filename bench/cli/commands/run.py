@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,15 +17,18 @@ from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_resources, add_selection
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
-from bench.cli.grid import Grid, by_benchmark, look_up, skip_without_data, without_benchmarks
+from bench.cli.grid import Grid, by_benchmark, demand_work, look_up, skip_without_data, without_benchmarks
 from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
 from bench.stopping import Stopped
+from bench.text import counted
 
 if TYPE_CHECKING:
     from bench.catalog.plan import Request
     from bench.execution.runner import Resources
+
+LONGEST = 100  # letters of the benchmarks in the name of a table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
     chosen = options.pick("metric", args.metric, METRICS)
     request = options.make_request(args)
     plan = args.catalog.plan(request)  # what is wrong is told before more is imported
+    demand_work(plan, request, args.catalog)
     from bench.execution import store
 
     resources = options.make_resources(args)
@@ -62,6 +67,7 @@ def main(args: argparse.Namespace) -> int:
         if args.bench == "all" and not resources.address:  # what the nodes of a cluster have is not known here
             gone = skip_without_data(grid, resources, fetch=not args.dry_run)
             request, plan = without_benchmarks(request, plan, gone)
+            demand_work(plan, request, args.catalog)
         changed = tell_changes(grid, today)
         if grid.pending:
             warn_if_slower(request.precision, resources)
@@ -73,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
         found = [store.stored_result(cell, args.out) for cell in grid.cells]
         kept = sum(isinstance(result, Result) and not result.error for result in found)
         rest = len(grid.cells) - kept
-        print(f"interrupted: {kept} cells are kept; the same command runs the other {rest}", file=sys.stderr)
+        tell(f"interrupted: {counted(kept, 'cell')} kept; the same command runs the other {rest}")
         return stop.code if isinstance(stop, Stopped) else 130
     return show_results(args, request, grid, chosen, plan.not_applicable, changed)
 
@@ -146,10 +152,7 @@ def show_results(
         pairs.append((result.cell if result else cell, result))
     streams = tables.streams(args.catalog.benchmark(name) for name in request.benchmarks)
     table = tables.summarize(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
-    facts = [f"{request.epochs}epochs"] if request.epochs else []
-    facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
-    facts += [request.precision] if request.precision != "fp32" else []
-    stem = "-".join([*request.benchmarks, *facts])
+    stem = name_of_table(request, grid.cells, chosen)
     print(render.to_markdown(table))
     try:
         found = [result for _, result in pairs if result]
@@ -161,6 +164,18 @@ def show_results(
         tell(f"not saved: {result.cell}: make room in {args.out}, or let it be written to")
     lost = [*failed, *grid.unsaved]
     return report_failures(failed, args.out, command_line.again(args, request, [r.cell for r in lost]) if lost else "")
+
+
+def name_of_table(request: Request, cells: Sequence[Cell], chosen: Sequence[str]) -> str:
+    """Return what the files of a table are called: what a person looks for, and a digest of all its cells and columns,
+    so that no other grid takes their place."""
+    names = "-".join(request.benchmarks)
+    facts = [names if len(names) <= LONGEST else f"{len(request.benchmarks)}-benchmarks"]
+    facts += [f"{request.epochs}epochs"] if request.epochs else []
+    facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
+    facts += [request.precision] if request.precision != "fp32" else []
+    content = "\n".join([*sorted(cell.key for cell in cells), *chosen])
+    return "-".join([*facts, hashlib.sha256(content.encode()).hexdigest()[:8]])
 
 
 def report_failures(failed: Sequence[Result], out: Path, command: str) -> int:

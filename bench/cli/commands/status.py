@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench.cli.arguments import add_out
-from bench.text import printable
+from bench.text import counted, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,5 +23,6 @@ def main(args: argparse.Namespace) -> int:
     for process, note in alive:
         print("\n".join(map(printable, journal.describe_grid(process, note))))
     stored = sum(isinstance(found, Result) for found in store.load_all(args.out))  # no copy, and nothing damaged
-    print(f"{args.out}: {stored} results, {len(alive) or 'no'} grid{'s are' if len(alive) > 1 else ' is'} running")
+    running = f"{len(alive) or 'no'} grid{'s are' if len(alive) > 1 else ' is'} running"
+    print(f"{args.out}: {counted(stored, 'result')}, {running}")
     return 0

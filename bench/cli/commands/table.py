@@ -13,9 +13,10 @@ from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_selection, finite
 from bench.cli.selection import select, stored_results
-from bench.config import nearest, require
+from bench.config import known_as, require
 from bench.core import PROTOCOLS
 from bench.files import path_of
+from bench.text import counted
 
 if TYPE_CHECKING:
     from bench.analysis.table import Table
@@ -43,8 +44,7 @@ def main(args: argparse.Namespace) -> int:
     from bench.analysis import render
     from bench.analysis import table as tables
 
-    if args.format not in render.FORMATS:
-        raise nearest("format", args.format, render.FORMATS)
+    args.format = known_as("format", args.format, render.FORMATS)
     require(not args.siunitx or args.format == "latex", "--siunitx goes with --format latex")
     require(0 < args.alpha < 1, f"--alpha is a probability between 0 and 1, not {args.alpha:g}")
     if args.paper:
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
         from bench.analysis.tensorboard import write_scalars
 
         count = write_scalars(kept, args.tensorboard)
-        print(f"{count} runs written to {args.tensorboard}", file=sys.stderr)
+        print(f"{counted(count, 'run')} written to {args.tensorboard}", file=sys.stderr)
     return 0
 
 

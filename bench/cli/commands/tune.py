@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench import files
 from bench.cli import options
-from bench.cli.arguments import add_out, add_resources, whole
+from bench.cli.arguments import add_out, add_resources, name_list, whole
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
 from bench.config import require
 from bench.core import UserError
@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to search, and how far."""
     add = parser.add_argument
-    add("--methods", default="default", metavar="A,B", help="by name, or default, or all (default: %(default)s)")
-    add("--bench", default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
+    add(
+        "--methods",
+        type=name_list,
+        default="default",
+        metavar="A,B",
+        help="by name, or default, or all (default: %(default)s)",
+    )
+    add("--bench", type=name_list, default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
     add("--protocol", default=options.PROTOCOL, metavar="P", help="one protocol (default: %(default)s)")
     add("--trials", type=whole, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")
     add("--tasks", type=whole, metavar="N", help="judge by the first tasks of the stream (default: 3)")

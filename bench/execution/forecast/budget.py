@@ -90,7 +90,7 @@ def foresee(cells: Sequence[Cell], resources: Resources, out: Path) -> Forecast:
 
 def measured(cell: Cell, resources: Resources, out: Path) -> Guess | None:
     """Return the mean time of results of this kind; of another number of epochs only where there are no others."""
-    folders = (out, installation.results() / "published")
+    folders = [out, *filter(None, [installation.published()])]
     alike = [result for folder in folders for result in _recent(folder, cell, resources)]
     here = [result for result in alike if result.environment.get("cpu") == machine.cpu()]
     results, source = (here, HERE) if here else (alike, ELSEWHERE)
