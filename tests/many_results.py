@@ -26,7 +26,7 @@ def fill(folder: Path, count: int) -> int:
     for i in range(count):
         seed, place = divmod(i, len(chosen))
         model = chosen[place]
-        store.save(replace(model, cell=replace(model.cell, seed=seed)), folder)
+        store.save_result(replace(model, cell=replace(model.cell, seed=seed)), folder)
     return len(list(folder.glob("*/*/*.json")))
 
 

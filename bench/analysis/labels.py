@@ -52,7 +52,8 @@ def column_label(cell: Cell) -> str:
 
 def epochs_of(cells: Iterable[Cell]) -> str:
     """Return the least and the most epochs of a task, as in "5 epochs" or "1 to 5 epochs"; '' where no cell knows."""
-    epochs = {cell.training["epochs"] for cell in cells if "epochs" in cell.training}
+    budgets = [cell.training.get("epochs") for cell in cells]
+    epochs = {budget for budget in budgets if isinstance(budget, int)}
     if not epochs:
         return ""
     least, most = min(epochs), max(epochs)
