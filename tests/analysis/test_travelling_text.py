@@ -15,7 +15,7 @@ import pytest
 from bench import installation
 from bench.analysis import render
 from bench.analysis.compare import Listing
-from bench.analysis.latex import escape
+from bench.analysis.latex.text import escape
 from bench.analysis.table import Table, summarize
 from bench.cli import options
 from bench.core import Result
@@ -202,7 +202,7 @@ def test_a_row_of_latex_belongs_to_no_line_before_it(make_result: Make, name: st
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
 def test_a_terminal_without_the_signs_loses_no_table(make_result: Make, tmp_path: Path, encoding: str) -> None:
     for seed in range(2):
-        store.save(make_result("mé数", seed, benchmark="toy", traits={"imported": True}, training={}), tmp_path)
+        store.save_result(make_result("mé数", seed, benchmark="toy", traits={"imported": True}, training={}), tmp_path)
     words = [sys.executable, str(installation.ROOT / "run_bench.py"), "table", "--out", str(tmp_path)]
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     done = subprocess.run(words, capture_output=True, env=environment, cwd=tmp_path)
