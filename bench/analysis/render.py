@@ -1,4 +1,4 @@
-"""A table as markdown, LaTeX and CSV, and on disk with a manifest of what stands behind it."""
+"""A table as markdown and CSV, beside LaTeX, and on disk with a manifest of what stands behind it."""
 
 from __future__ import annotations
 
@@ -13,35 +13,13 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench import files
-from bench.analysis.columns import METRICS, Metric
+from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
-from bench.analysis.labels import CHANGED
-from bench.analysis.latex import escape
-from bench.analysis.table import Column, Entry, Table
+from bench.analysis.latex.layout import TEXT_WIDTH
+from bench.analysis.latex.tables import listing_to_latex, to_latex
+from bench.analysis.table import Column, Entry, Table, after, show
 from bench.core import Result
 from bench.text import printable
-
-
-def show(entry: Entry, metric: Metric, pm: str) -> str:
-    """Return an entry in words: mean and spread, or why there is none; without marks. `pm` stands before the spread."""
-    if entry.n == 0:
-        if entry.undefined:
-            return "n/a"
-        return "failed" if entry.failed else "--"
-    if not metric.quality:
-        return f"{entry.mean:.3g}" if entry.mean < 1000 else f"{entry.mean:.0f}"
-    mean = f"{round(entry.mean, 2) + 0.0:.2f}"  # no minus before zero
-    return f"{mean} {pm} {entry.sd:.2f}" if entry.n > 1 else mean
-
-
-def _after(entry: Entry) -> str:
-    """Return what follows a number: how it differs from the reference, its n where seeds are missing, a mark."""
-    found: list[str] = [entry.differs] if entry.differs else []
-    if 0 < entry.n < entry.wanted:
-        found.append(f"(n={entry.n})")
-    if entry.changed:
-        found.append(CHANGED)
-    return "".join(f" {word}" for word in found)
 
 
 def to_markdown(table: Table) -> str:
@@ -56,14 +34,15 @@ def to_markdown(table: Table) -> str:
     for row in table.rows:
         body.append([row, *(_markdown_cell(table.entries[row, column], column) for column in table.columns)])
     notes = [f"{note}." for note in table.notes]
-    return "\n".join([_pipes(header, body, 1), "", *map(printable, [table.caption, *notes])])
+    title = f"{table.title}. " if table.title else ""
+    return "\n".join([_pipes(header, body, 1), "", *map(printable, [title + table.caption, *notes])])
 
 
 def _markdown_cell(entry: Entry, column: Column) -> str:
     text = show(entry, METRICS[column[1]], "±")
     if entry.best:
         text = f"**{text}**"
-    return text + _after(entry)
+    return text + after(entry)
 
 
 def _markdown(word: str) -> str:
@@ -79,87 +58,6 @@ def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> s
     return tabulate(
         escaped, [_markdown(word) for word in header], tablefmt="pipe", colalign=colalign, disable_numparse=True
     )
-
-
-SETUP = r"\sisetup{separate-uncertainty, table-align-uncertainty=false, retain-zero-uncertainty, detect-weight}"
-
-
-def to_latex(table: Table, siunitx: bool = False) -> str:
-    """Return a `table` environment for the booktabs package; with `siunitx`, for S columns of its version 3."""
-    layout = [_s_column(table, column) if siunitx else "r" for column in table.columns]
-    labels = [escape(METRICS[metric].label) for _, metric in table.columns]
-    if siunitx:
-        labels = [f"{{{label}}}" for label in labels]
-    header = [*_spans(table), _latex_row(["method", *labels])]
-    body = []
-    for row in table.rows:
-        cells = [_latex_cell(table.entries[row, column], column, siunitx) for column in table.columns]
-        body.append(_latex_row([escape(row), *cells]))
-    notes = [f"{note}." for note in table.notes]
-    setup = [SETUP] if siunitx else []
-    return _environment(" ".join([table.caption, *notes]), "l" + "".join(layout), header, body, setup)
-
-
-def _spans(table: Table) -> list[str]:
-    """Return two lines: the benchmarks over their columns, and the rules below them."""
-    benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in table.columns))
-    width = len(table.columns) // max(len(benchmarks), 1)
-    names = [rf"\multicolumn{{{width}}}{{c}}{{{escape(benchmark)}}}" for benchmark in benchmarks]
-    first = range(2, 2 + len(table.columns), max(width, 1))
-    rules = [rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start in first]
-    return [_latex_row(["", *names]), "".join(rules)]
-
-
-def _latex_cell(entry: Entry, column: Column, siunitx: bool) -> str:
-    text = show(entry, METRICS[column[1]], r"\pm")
-    after = escape(_after(entry))
-    if siunitx:
-        return _in_s_column(entry, text, after)
-    if entry.n == 0:
-        return text + after
-    number = rf"\mathbf{{{text}}}" if entry.best else text
-    return f"${number}${after}"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    row = " & ".join(cells) + r" \\"
-    return f"{{}}{row}" if row.startswith(("[", "*")) else row  # which would belong to the line before
-
-
-def _environment(
-    caption: str, layout: str, header: Sequence[str], body: Sequence[str], setup: Sequence[str] = ()
-) -> str:
-    text = "\n".join(escape(line) for line in caption.split("\n") if line)  # an empty line would end the caption
-    start = [r"\begin{table}", r"\centering", *setup, rf"\caption{{{text}}}"]
-    start += [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", *header, r"\midrule"]
-    return "\n".join([*start, *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
-
-
-def _in_s_column(entry: Entry, text: str, after: str) -> str:
-    """Return an entry for an S column, which takes a number as it is; all else is in braces."""
-    if not entry.n:
-        return f"{{{text}}}"
-    number = rf"\bfseries {text}" if entry.best else text
-    return number + (rf" {{\,{after.lstrip()}}}" if after else "")
-
-
-def _s_column(table: Table, column: Column) -> str:
-    """Return an S column with room for the digits of its longest number and spread, and for what follows them."""
-    entries = [table.entries[row, column] for row in table.rows]
-    shown = [show(entry, METRICS[column[1]], "±") for entry in entries]
-    numbers = [text.partition(" ± ") for text in shown if text[-1].isdigit()]
-    means = [mean for mean, _, _ in numbers]
-    if not means or any("e" in mean for mean in means):
-        return "S"
-    whole = max(len(mean.lstrip("-").split(".")[0]) for mean in means)
-    decimals = max(len(mean.partition(".")[2]) for mean in means)
-    spread = max(len(sd.replace(".", "")) for _, _, sd in numbers)
-    after = max((escape(_after(entry)).lstrip() for entry in entries), key=len)
-    sign = "-" if any(mean.startswith("-") for mean in means) else ""
-    room = f"({spread})" if spread else ""
-    if after:
-        room += rf"{{\,{after}}}"
-    return f"S[table-format={sign}{whole}.{decimals}{room}]"
 
 
 def to_csv(table: Table) -> str:
@@ -199,16 +97,14 @@ def _no_formula(word: str) -> str:
 FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
 
 
-def show_listing(listing: Listing, form: str) -> str:
-    """Return a small table in one of the FORMATS."""
+def show_listing(listing: Listing, form: str, room: float = TEXT_WIDTH) -> str:
+    """Return a small table in one of the FORMATS; in LaTeX no wider than `room`, in points."""
     if form == "csv":
         return _comma_separated([listing.header, *listing.rows])
     if form == "md":
         caption = map(printable, listing.caption.split("\n"))
         return "\n".join([_pipes(listing.header, listing.rows, listing.left), "", *caption])
-    header, *body = [_latex_row([escape(word) for word in row]) for row in (listing.header, *listing.rows)]
-    layout = "l" * listing.left + "r" * (len(listing.header) - listing.left)
-    return _environment(listing.caption, layout, [header], body)
+    return listing_to_latex(listing, room)
 
 
 def save_table(table: Table, stem: str, command: str, results: Sequence[Result], folder: Path) -> None:

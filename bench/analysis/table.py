@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.analysis import captions
 from bench.analysis.columns import METRICS, Metric
-from bench.analysis.labels import column_label, row_label
+from bench.analysis.labels import CHANGED, column_label, row_label
 from bench.core import Benchmark, Cell, Result
 
 
@@ -26,6 +26,7 @@ class Entry:
     failed: int = 0
     undefined: bool = False  # the metric, or the method on this benchmark
     best: bool = False
+    second: bool = False  # of a quality, after the best
     differs: Literal["", "↑", "↓"] = ""  # from the reference of a comparison: above, below
     changed: bool = False  # the code or the recipe, since one of its runs
     values: Mapping[int, float] = field(default_factory=dict)  # by seed
@@ -50,6 +51,7 @@ class Table:
     caption: str
     notes: list[str]
     upper: frozenset[str] = frozenset()  # rows that are upper bounds
+    title: str = ""  # of the user's, before the caption
 
 
 def summarize(
@@ -180,12 +182,34 @@ def _measure(results: Sequence[Result], metric: Metric, joint: Mapping[tuple[str
 
 
 def _mark_best(entries: dict[tuple[str, Column], Entry], rows: Sequence[str], column: Column) -> None:
-    """Mark the best of a column, where the metric is a quality, every seed is there, and there is something to beat."""
+    """Mark the best of a column and what comes after it, where the metric is a quality, every seed is there, and there
+    is something to beat."""
     metric = METRICS[column[1]]
     means = {row: round(entries[row, column].mean, 2) for row in rows if entries[row, column].complete}
     if not metric.quality or len(means) < 2:
         return
-    best = max(means.values()) if metric.best == "max" else min(means.values())
+    first, *others = sorted(set(means.values()), reverse=metric.best == "max")
     for row, mean in means.items():
-        if mean == best:
-            entries[row, column] = replace(entries[row, column], best=True)
+        entries[row, column] = replace(entries[row, column], best=mean == first, second=mean in others[:1])
+
+
+def show(entry: Entry, metric: Metric, pm: str) -> str:
+    """Return an entry in words: mean and spread, or why there is none; without marks. `pm` stands before the spread."""
+    if entry.n == 0:
+        if entry.undefined:
+            return "n/a"
+        return "failed" if entry.failed else "--"
+    if not metric.quality:
+        return f"{entry.mean:.3g}" if entry.mean < 1000 else f"{entry.mean:.0f}"
+    mean = f"{round(entry.mean, 2) + 0.0:.2f}"  # no minus before zero
+    return f"{mean} {pm} {entry.sd:.2f}" if entry.n > 1 else mean
+
+
+def after(entry: Entry) -> str:
+    """Return what follows a number: how it differs from the reference, its n where seeds are missing, a mark."""
+    found: list[str] = [entry.differs] if entry.differs else []
+    if 0 < entry.n < entry.wanted:
+        found.append(f"(n={entry.n})")
+    if entry.changed:
+        found.append(CHANGED)
+    return "".join(f" {word}" for word in found)

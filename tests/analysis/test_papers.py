@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 import subprocess
 from collections import defaultdict
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench.analysis import render
+from bench.analysis.latex.text import escape
 from bench.analysis.papers import listing as paper_table
 from bench.analysis.papers import paper, published
 from bench.analysis.papers.paper import Line
@@ -271,7 +273,10 @@ def test_every_paper_without_any_result(command: Callable[..., Any], tmp_path: P
         body = [line for line in answer.out.splitlines() if line.startswith(("| ACC", "| BWT"))]
         assert len(body) == sum(len(row.numbers) for row in rows)
     else:
-        assert answer.out.count(r"\begin{table}") == len({row.benchmark for row in rows})
+        for benchmark in {row.benchmark for row in rows}:
+            assert rf"{{c}}{{{escape(benchmark)}}}" in answer.out
+        numbers = [number for row in rows for number in row.numbers.values()]
+        assert len(re.findall(r"\$-?[\d.]+( \\pm|_\{\\pm)? ?[\d.]*\}?\$", answer.out)) >= len(numbers)
 
 
 def test_csv_has_what_the_paper_contradicts(command: Callable[..., Any], stored: Path) -> None:
@@ -298,7 +303,7 @@ def test_latex_compiles(command: Callable[..., Any], stored: Path, tmp_path: Pat
 
 
 def test_a_minus_is_no_hyphen_in_latex() -> None:
-    assert render.escape("-0.28, CIFAR-100, a--b, 1--2 [-1") == "$-$0.28, CIFAR-100, a--b, 1--2 [$-$1"
+    assert escape("-0.28, CIFAR-100, a--b, 1--2 [-1") == "$-$0.28, CIFAR-100, a--b, 1--2 [$-$1"
 
 
 def test_tables_of_each_other_table(command: Callable[..., Any], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from bench import installation
 from bench.analysis import render
 from bench.analysis.compare import Listing
-from bench.analysis.latex import escape
+from bench.analysis.latex.text import escape
 from bench.analysis.table import Table, summarize
 from bench.cli import options
 from bench.core import Result

@@ -28,14 +28,14 @@ def listings(lines: Sequence[Line], protocol: str, form: str) -> list[Listing]:
     sections: dict[str, list[Line]] = {}
     for line in lines:
         sections.setdefault(line.row.benchmark, []).append(line)
-    rule = _rule(lines, protocol)
+    rule = rule_for(lines, protocol)
     rules = [rule] * len(sections) if form == "latex" else [""] * (len(sections) - 1) + [rule]
     return [_listing(section, shared) for section, shared in zip(sections.values(), rules, strict=True)]
 
 
 def _listing(lines: Sequence[Line], shared: str) -> Listing:
     """Return the table of one benchmark; its caption ends with what is `shared` by all."""
-    common, special = _settings([line.row.setting for line in lines])
+    _, special = common_setting([line.row.setting for line in lines])
     varied = any(special.values())
 
     def texts(line: Line) -> list[str]:
@@ -47,8 +47,14 @@ def _listing(lines: Sequence[Line], shared: str) -> Listing:
     header = [*left, "paper", "ours", "n", "difference", "verdict"]
     by_metric = sorted(lines, key=lambda line: list(PRINTED).index(line.metric))
     rows = [texts(line) for line in by_metric]
-    caption = "\n".join(filter(None, [_about(lines, common), *_notes(lines), shared]))
+    caption = "\n".join(filter(None, [*about_lines(lines), shared]))
     return Listing(header, rows, caption, left=len(left))
+
+
+def about_lines(lines: Sequence[Line], named: bool = True) -> list[str]:
+    """Return what a reader of the lines of one benchmark must know, a sentence or two each; `named` after the paper."""
+    common, _ = common_setting([line.row.setting for line in lines])
+    return [_about(lines, common, named), *_notes(lines)]
 
 
 def _ours(line: Line) -> list[str]:
@@ -59,7 +65,7 @@ def _ours(line: Line) -> list[str]:
     return [show(line.ours, METRICS[line.metric], "±"), str(line.ours.n), difference]
 
 
-def _settings(settings: Iterable[str]) -> tuple[str, dict[str, str]]:
+def common_setting(settings: Iterable[str]) -> tuple[str, dict[str, str]]:
     """Return what all settings of a table have in common, and by setting what it has beside that."""
     parts = {setting: setting.split("; ") for setting in settings}
     first, *others = parts.values()
@@ -70,10 +76,10 @@ def _settings(settings: Iterable[str]) -> tuple[str, dict[str, str]]:
     return "; ".join(part for part in first if part in shared), special
 
 
-def _about(lines: Sequence[Line], setting: str) -> str:
+def _about(lines: Sequence[Line], setting: str, named: bool) -> str:
     """Return whose table it is, how the paper ran it, and which of our runs stand beside it."""
     rows = [line.row for line in lines]
-    facts = [_listed(row.source for row in rows), _listed(row.table for row in rows)]
+    facts = [_listed(row.source for row in rows), _listed(row.table for row in rows)] if named else []
     facts.append(f"{_listed(row.benchmark for row in rows)} ({_listed(row.backbone for row in rows)})")
     about = f"{', '.join(facts)}; {setting}; {_our_runs(lines)}."
     known = {str(line.row.n or "unknown") for line in lines if not line.row.copied}
@@ -114,7 +120,7 @@ def _clash(line: Line) -> str:
     return f"{line.row.method}, {label}: printed {line.number}, its own seeds give {mean:.2f} ± {sd:.2f}"
 
 
-def _rule(lines: Sequence[Line], protocol: str) -> str:
+def rule_for(lines: Sequence[Line], protocol: str) -> str:
     """Return what holds for every table: how numbers are compared and checked, and where they come from."""
     words = dict.fromkeys(line.row.confidence for line in lines)
     sources = "; ".join(f"{word}: {known_names()['confidence'].get(word, 'not said')}" for word in words)

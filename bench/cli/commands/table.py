@@ -21,6 +21,8 @@ from bench.text import counted
 if TYPE_CHECKING:
     from bench.analysis.table import Table
 
+ROOM = "LaTeX no wider than this (default: 345, the text of a one-column article; of a two-column one: 469)"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which results, how the table looks, and what is tested."""
@@ -28,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--format", default="md", metavar="F", help="md (default), latex or csv")
     add("--siunitx", action="store_true", help="LaTeX whose numbers are aligned by the siunitx package")
+    add("--second", action="store_true", help="LaTeX whose second best numbers are underlined")
+    add("--width", type=finite, default=345.0, metavar="PT", help=ROOM)
     add("--caption", default="", metavar="TEXT", help="text to put in front of the caption")
     add("--compare", metavar="METHOD", help="mark what differs from this row, and show the paired tests over seeds")
     add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
@@ -46,6 +50,9 @@ def main(args: argparse.Namespace) -> int:
 
     args.format = known_as("format", args.format, render.FORMATS)
     require(not args.siunitx or args.format == "latex", "--siunitx goes with --format latex")
+    require(not args.second or args.format == "latex", "--second goes with --format latex")
+    require(not (args.second and args.siunitx), "--second goes without --siunitx, whose columns underline nothing")
+    require(args.width >= 200, f"--width must be at least 200 points, not {args.width:g}")
     require(0 < args.alpha < 1, f"--alpha is a probability between 0 and 1, not {args.alpha:g}")
     if args.paper:
         return show_paper(args, chosen)
@@ -67,10 +74,12 @@ def show_table(table: Table, chosen: Sequence[str], args: argparse.Namespace) ->
     from bench.analysis import compare, render
 
     if args.caption:
-        table = replace(table, caption=f"{args.caption.rstrip(' .')}. {table.caption}")
+        table = replace(table, title=args.caption.rstrip(" ."))
     table, listings = compare.compare_and_rank(table, args.compare, chosen if args.ranks else (), args.alpha)
-    main = render.to_latex(table, siunitx=True) if args.siunitx else render.FORMATS[args.format](table)
-    print("\n\n".join([main, *(render.show_listing(listing, args.format) for listing in listings)]))
+    main = render.FORMATS[args.format](table)
+    if args.format == "latex":
+        main = render.to_latex(table, siunitx=args.siunitx, second=args.second, room=args.width)
+    print("\n\n".join([main, *(render.show_listing(listing, args.format, args.width) for listing in listings)]))
 
 
 def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
@@ -81,7 +90,7 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
     require(len(protocols) == 1, f"--paper compares under one protocol, not {', '.join(protocols)}")
     from bench.analysis import render
     from bench.analysis.papers import listing as paper_table
-    from bench.analysis.papers import paper, published
+    from bench.analysis.papers import paper, published, side_by_side
 
     rows = published.rows_of(args.paper, args.paper_table)
     benchmarks = options.pick_benchmarks(args.bench, args.catalog)
@@ -97,6 +106,9 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
     results = [r for r in everything if (seeds is None or r.cell.seed in seeds) and "other" not in r.cell.traits]
     metrics = [name for name in chosen if name in published.PRINTED]
     lines = paper.beside_results(rows, results, protocols[0], metrics, benchmarks, methods)
+    if args.format == "latex":
+        print(side_by_side.paper_to_latex(lines, protocols[0], args.width))
+        return 0
     listings = paper_table.listings(lines, protocols[0], args.format)
     print("\n\n".join(render.show_listing(listing, args.format) for listing in listings))
     return 0
