@@ -60,10 +60,10 @@ def first_task(runs: Runs) -> Plot:
 def average(runs: Runs) -> Plot:
     """Draw how the tasks seen so far fare, on average."""
     label, text = "mean accuracy (%) on tasks learnt", "Mean accuracy on the tasks learnt so far"
-    return _over_time(runs, "average", label, text, _mean_of_seen)
+    return _over_time(runs, "average", label, text, mean_of_seen)
 
 
-def _mean_of_seen(R: np.ndarray) -> np.ndarray:
+def mean_of_seen(R: np.ndarray) -> np.ndarray:
     """Return the mean accuracy on the tasks learnt so far, after each task, (T,)."""
     return np.array([R[i, : i + 1].mean() for i in range(len(R))])
 

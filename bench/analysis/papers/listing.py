@@ -41,7 +41,7 @@ def _listing(lines: Sequence[Line], shared: str) -> Listing:
     def texts(line: Line) -> list[str]:
         setting = [special[line.row.setting]] if varied else []
         label = f"{line.row.method} {COPIED}" if line.row.copied else line.row.method
-        return [METRICS[line.metric].label, label, *setting, str(line.number), *_ours(line), line.verdict]
+        return [METRICS[line.metric].label, label, *setting, str(line.number), *ours_beside(line), line.verdict]
 
     left = ["metric", "method", *(["setting"] if varied else [])]
     header = [*left, "paper", "ours", "n", "difference", "verdict"]
@@ -51,7 +51,7 @@ def _listing(lines: Sequence[Line], shared: str) -> Listing:
     return Listing(header, rows, caption, left=len(left))
 
 
-def _ours(line: Line) -> list[str]:
+def ours_beside(line: Line) -> list[str]:
     """Return our number, its n and the difference."""
     if not line.ours.n:
         return ["--", "--", "--"]
