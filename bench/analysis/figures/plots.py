@@ -77,7 +77,7 @@ def _over_time(runs: Runs, what: str, label: str, text: str, series: Callable[[n
         mean, spread = values.mean(axis=0), sd(values)
         time = 1 + np.arange(len(mean))
         style = runs.style(row)
-        axes.plot(time, mean, label=runs.label(row), linewidth=1.4, **style)
+        axes.plot(time, mean, label=runs.label(row), linewidth=1.4, linestyle=runs.dash(row), **style)
         axes.fill_between(time, mean - spread, mean + spread, color=style["color"], alpha=0.18, linewidth=0)
         axes.set_xticks(time if len(time) <= 12 else time[4::5])
     axes.set(xlabel="tasks learnt", ylabel=label, ylim=(None, min(axes.get_ylim()[1], 101)))
