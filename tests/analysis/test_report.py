@@ -320,3 +320,27 @@ def test_a_bad_request_is_one_line(
 ) -> None:
     code, _, err = command("report", *(word.format(tmp_path) for word in words))
     assert code == 2 and part in err and err.count("\n") == 1
+
+
+def luminance(colour: str) -> float:
+    """Of "#rrggbb", or of the short form, as WCAG defines it."""
+    digits = colour[1:] if len(colour) == 7 else "".join(c + c for c in colour[1:])
+    parts = [int(digits[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_can_be_read_by_day_and_by_night() -> None:
+    """All text, and all curves, at least 4.5 : 1, as WCAG 2.2 asks of text."""
+    css = (TEMPLATES / "page.css").read_text()
+    blocks = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    day, night = (dict(re.findall(r"--(\w+): (#\w+)", block)) for block in blocks)
+    assert day.keys() == night.keys()
+    inks = ["ink", "soft", "bad", "link", *(f"c{k}" for k in range(7))]
+    ratios = []
+    for theme in (day, night):
+        for ink in inks:
+            for ground in ("paper", "shade"):
+                dark, light = sorted((luminance(theme[ink]), luminance(theme[ground])))
+                ratios.append(((light + 0.05) / (dark + 0.05), ink, ground, theme["paper"]))
+    assert len(ratios) == 44 and min(ratios) >= (4.5,)

@@ -16,7 +16,9 @@ const dash = (style) => DASHES[Math.floor(style / 7) % DASHES.length];
 const short = (name, most = 20) => (name.length > most ? name.slice(0, most - 1) + "…" : name);
 const digits = (value) => (Math.abs(value) >= 1000 ? value.toFixed(0) : String(+value.toPrecision(4)));
 const shown = (value) => digits(value).replace("-", "−");
-const spread = ([mean, sd], n) => shown(mean) + (n > 1 ? ` ± ${shown(sd)} (n=${n})` : "");
+const spread = ([mean, sd], n) => shown(mean) + (n > 1 ? ` ± ${shown(+sd.toPrecision(2))}` : "");
+
+const count = ({n}) => (n > 1 ? ` (n=${n})` : "");
 
 function add(parent, tag, attributes = {}, text = "") {
   const node = document.createElementNS(NAMESPACE, tag);
@@ -62,7 +64,7 @@ function extent(values, log = false, room = 0.06) {
 
 // Axes with their names; returns the two scales, from values to places.
 function axes(svg, width, height, x, y, right = 12) {
-  const left = 46, bottom = height - 40, top = 10;
+  const left = 54, bottom = height - 40, top = 10;
   const sx = scale(x.range, [left, width - right], x.log), sy = scale(y.range, [bottom, top], y.log);
   for (const value of x.ticks ?? ticks(x.range, x.log, width / 90)) {
     add(svg, "line", {class: "grid", x1: sx(value), x2: sx(value), y1: top, y2: bottom});
@@ -75,7 +77,7 @@ function axes(svg, width, height, x, y, right = 12) {
   add(svg, "path", {class: "axis", fill: "none", d: `M${left} ${top}V${bottom}H${width - right}`});
   add(svg, "text", {x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle"}, x.name);
   const middle = (top + bottom) / 2;
-  add(svg, "text", {x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})`}, y.name);
+  add(svg, "text", {x: 11, y: middle, "text-anchor": "middle", transform: `rotate(-90 11 ${middle})`}, y.name);
   return [sx, sy];
 }
 
@@ -130,7 +132,7 @@ function drawCurves(svg, rows, key, name) {
     const line = {stroke: colour(row.style), "stroke-width": 1.6, "stroke-dasharray": dash(row.style)};
     add(group, "path", {d: "M" + path, fill: "none", ...line});
     for (const {x, mean, sd} of own)
-      mark(svg, group, row, sx(x), sy(mean), `${spread([mean, sd], row.n)} % after task ${x}`);
+      mark(svg, group, row, sx(x), sy(mean), `${spread([mean, sd], row.n)} % after task ${x}${count(row)}`);
     if (own.length) labels.push({group, row, y: sy(own.at(-1).mean)});
   }
   if (labelled) endLabels(labels, width - right, 14, height - 44);
@@ -152,7 +154,8 @@ function drawTrade(svg, rows, price, more) {
   const costs = points.map(({x}) => x);
   const ends = points.flatMap(({row: {acc: [mean, sd]}}) => [mean - sd, mean + sd]);
   const log = Math.min(...costs) > 0 && Math.max(...costs) / Math.min(...costs) > 20;
-  const xs = {range: extent(costs, log), log, name: price + (log ? ", log scale" : "")};
+  const wide = log ? costs : measured.flatMap(({prices: {[price]: [mean, sd]}}) => [mean - sd, mean + sd]);
+  const xs = {range: extent(wide, log), log, name: price + (log ? ", log scale" : "")};
   const [sx, sy] = axes(svg, width, height, xs, {range: extent(ends), name: "ACC (%)"}, 24);
   const front = paretoFront(points, more);
   const path = front.map(({x, y}) => `${sx(x)} ${sy(y)}`).join("L");
@@ -163,10 +166,10 @@ function drawTrade(svg, rows, price, more) {
     const bar = (d) => add(group, "path", {d, stroke: colour(row.style), fill: "none", opacity: 0.6});
     if (row.n > 1) {
       bar(`M${sx(x)} ${sy(y - row.acc[1])}V${sy(y + row.acc[1])}`);
-      if (!log || cost > sd) bar(`M${sx(cost - sd)} ${sy(y)}H${sx(cost + sd)}`);
+      if (!log) bar(`M${sx(cost - sd)} ${sy(y)}H${sx(cost + sd)}`);
     }
     const best = front.some((point) => point.row === row);
-    const told = `ACC ${spread(row.acc, row.n)} %, ${price} ${spread([cost, sd], row.n)}`;
+    const told = `ACC ${spread(row.acc, row.n)} %, ${price} ${spread([cost, sd], row.n)}${count(row)}`;
     mark(svg, group, row, sx(x), sy(y), told + (best ? ", on the Pareto front" : ""));
     if (best || points.length <= 8) labels.push({group, row, x: sx(x), y: sy(y), best});
   }

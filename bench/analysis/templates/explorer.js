@@ -165,8 +165,14 @@ function saveSvg(figure) {
   const nodes = all("*", svg);
   all("*", copy).forEach((node, k) => {
     const style = getComputedStyle(nodes[k]);
-    for (const name of ["fill", "stroke", "font", "opacity"]) if (style[name]) node.style[name] = style[name];
+    for (const name of ["fill", "stroke", "font", "opacity"]) {
+      node.removeAttribute(name);
+      node.style[name] = style[name];
+    }
   });
+  const {width, height} = svg.viewBox.baseVal;
+  Object.entries({width, height}).forEach(([name, value]) => copy.setAttribute(name, value));
+  copy.style.background = getComputedStyle(document.body).backgroundColor;
   copy.prepend(add(copy, "title", {}, figure.querySelector("figcaption b").textContent));
   const link = document.createElement("a");
   const title = figure.closest("section").querySelector("h2, h3").textContent;
