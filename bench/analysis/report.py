@@ -64,20 +64,18 @@ def write_report(
     for some, group in zip(runs, drawn, strict=True):
         exported = {plot.what: [f"figures/{plot.name}.{suffix}" for suffix in formats] for plot in group}
         sections.append(_section(full, some, pairs, streams, links, exported))
-    html = page.to_html(
-        page.Report(
-            title="Report of a comparison",
-            summary=f"{'; '.join(size)}.",
-            overview=table,
-            gaps=gaps_of(full, runs, pairs, options.get("changed") or {}),
-            sections=sections,
-            beside=published_beside(results),
-            ranks=_ranks(full, sections),
-            manifest=manifest_of(results, commands),
-            links=links,
-        )
+    whole = page.Report(
+        title="Report of a comparison",
+        summary=f"{'; '.join(size)}.",
+        overview=table,
+        gaps=gaps_of(full, runs, pairs, options.get("changed") or {}),
+        sections=sections,
+        beside=published_beside(results),
+        ranks=_ranks(full, sections),
+        manifest=manifest_of(results, commands),
+        links=links,
     )
-    files.write_text(path, html)
+    files.write_text(path, page.to_html(whole))
 
 
 def figures_of(pairs: Sequence[Pair], streams: Mapping[str, str] | None = None) -> list[Plot]:
@@ -194,7 +192,8 @@ def _section(
     scenario = streams.get(cell.benchmark, "").rpartition(", ")[2]  # a stream is told as "20 tasks, task-il"
     kind = page.Kind(cell.benchmark, cell.protocol, scenario)
     charts = charts_of(some, full) | {"files": exported}
-    return page.Section(some.name, kind, some.protocol, table, absent, shown, charts)
+    conditions = f"{some.protocol}; {some.counted_seeds}"
+    return page.Section(some.name, kind, conditions, table, absent, shown, charts)
 
 
 def _links(cells: Sequence[Cell], folder: Path | None, page_folder: Path) -> dict[str, str]:

@@ -186,7 +186,7 @@ def test_every_figure_has_a_title_and_a_role_and_is_no_file(page: tuple[Path, st
     titles = re.findall(r'<b id="([^"]+)">[^<]+</b>', page[1])
     assert drawn == titles and len(set(drawn)) == page[1].count("<figure ") > 0
     assert [path.name for path in page[0].parent.iterdir()] == ["page.html"]
-    assert "2 tasks, task-il, at most 3 epochs a task, protocol published." in Page(page[1]).text
+    assert "2 tasks, task-il, at most 3 epochs a task, protocol published; n = 2 (seeds 0, 1)." in Page(page[1]).text
 
 
 def test_every_table_has_a_caption(page: tuple[Path, str]) -> None:

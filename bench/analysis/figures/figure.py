@@ -57,6 +57,12 @@ class Runs:
         """The rows with a result."""
         return {row: results for row, results in self.results.items() if results}
 
+    @property
+    def counted_seeds(self) -> str:
+        """The seeds asked for, and their number."""
+        n = len(self.seeds)
+        return f"n = {n} (seed{'s' if n > 1 else ''} {', '.join(spans(self.seeds, '–'))})"
+
     def label(self, row: str) -> str:
         """The row, and its n where seeds are missing."""
         n = len(self.results[row])
@@ -79,8 +85,7 @@ class Runs:
         counts = [f"{row} n = {len(self.results[row])}" for row in rows if 0 < len(self.results[row]) < n]
         without = [row for row in rows if not self.results[row]]
         counts += [f"without a result: {', '.join(without)}"] if without else []
-        seeds = f"n = {n} (seed{'s' if n > 1 else ''} {', '.join(spans(self.seeds, '–'))})"
-        ending = "; ".join([seeds, *counts])
+        ending = "; ".join([self.counted_seeds, *counts])
         told = f"{caption} {self.name}: {self.protocol}; {ending}."
         return Plot(slug(f"{self.name}-{what}"), told, figure, what)
 
