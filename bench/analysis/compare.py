@@ -71,7 +71,7 @@ def _compared(table: Table, base: str, generator: np.random.Generator) -> dict[t
             entries = table.entries[row, column], table.entries[base, column]
             defined = not any(entry.undefined for entry in entries)
             if METRICS[column[1]].quality and defined and row != base:
-                pairs[row, column] = stats.paired(_differences(*entries), generator)
+                pairs[row, column] = stats.paired(common_differences(*entries), generator)
     return pairs
 
 
@@ -83,7 +83,7 @@ def _row(table: Table, name: str) -> str:
     return known[name]
 
 
-def _differences(entry: Entry, base: Entry) -> list[float]:
+def common_differences(entry: Entry, base: Entry) -> list[float]:
     """Return the entry minus the other, in points, for each seed that both have."""
     common = entry.values.keys() & base.values.keys()
     return [entry.values[seed] - base.values[seed] for seed in sorted(common)]
@@ -136,11 +136,8 @@ def rank_rows(table: Table, metric: str, alpha: float) -> Listing:
     """
     require(0 < alpha < 1, f"--alpha is a probability between 0 and 1, not {alpha:g}")
     columns = [column for column in table.columns if column[1] == metric]
-    competing = [row for row in table.rows if row not in table.upper]
-    rows = [row for row in competing if _complete(table, row, columns)]
-    left_out = [row for row in competing if row not in rows]
-    scores = _scores(table, rows, columns)
-    ranks = stats.rank_scores(scores) if rows else scores
+    rows, scores, ranks = ranked_rows(table, columns)
+    left_out = [row for row in table.rows if row not in table.upper and row not in rows]
     means = dict(zip(rows, ranks.mean(axis=0), strict=True))
     body = []
     for row in sorted(rows, key=means.__getitem__):
@@ -150,6 +147,14 @@ def rank_rows(table: Table, metric: str, alpha: float) -> Listing:
     if left_out:
         caption += f" Not ranked, for want of a complete entry on every benchmark: {', '.join(left_out)}."
     return Listing(["method", *(benchmark for benchmark, _ in columns), "mean rank"], body, caption)
+
+
+def ranked_rows(table: Table, columns: Sequence[Column]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the rows that can be ranked over these columns, their scores and their ranks, both (columns, rows)."""
+    competing = [row for row in table.rows if row not in table.upper]
+    rows = [row for row in competing if _complete(table, row, columns)]
+    scores = _scores(table, rows, columns)
+    return rows, scores, stats.rank_scores(scores) if rows else scores
 
 
 def _complete(table: Table, row: str, columns: Sequence[Column]) -> bool:

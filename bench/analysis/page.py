@@ -1,61 +1,99 @@
-"""The HTML page of a report: the templates beside this file, filled. All text is escaped; figures alone are markup."""
+"""The HTML page of a report: the templates beside this file, filled. All text is escaped, and no markup is trusted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.analysis import render
 from bench.analysis.columns import METRICS
-from bench.analysis.figures import figure
-from bench.analysis.figures.figure import Plot
+from bench.analysis.compare import Listing
+from bench.analysis.explorer.beside import HEADER
+from bench.analysis.explorer.charts import MORE_IS_BETTER, PRICES
+from bench.analysis.explorer.gaps import Gaps
+from bench.analysis.explorer.manifest import Manifest
+from bench.analysis.figures.figure import slug
 from bench.analysis.labels import CHANGED
+from bench.analysis.papers.paper import RULE
 from bench.analysis.table import Entry, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+SUFFIXES = {"md": "markdown", "latex": "LaTeX", "csv": "CSV"}  # what a table may be saved as
+
+
+class Kind(NamedTuple):
+    """What the switches of the page choose by."""
+
+    benchmark: str
+    protocol: str
+    scenario: str = ""  # where it is known
+
+
+class Run(NamedTuple):
+    """A run of a row: its seed, the address of its file, '' where there is none, and whether it failed."""
+
+    seed: int
+    link: str
+    failed: bool
 
 
 class Section(NamedTuple):
-    """A benchmark under a budget: its name, a table of all metrics, and the figures of its runs."""
+    """A benchmark under a budget: a table of all metrics, the runs of each row, and the numbers that are drawn."""
 
     name: str
-    table: Table
-    plots: Sequence[Plot]
+    kind: Kind
+    conditions: str
+    table: Table  # its rows have a run
+    absent: Sequence[str]  # the other rows
+    runs: Mapping[str, Sequence[Run]]
+    charts: Mapping[str, Any]
 
 
-class Manifest(NamedTuple):
-    """What stands behind the numbers, in words."""
+class Ranks(NamedTuple):
+    """How methods rank over the benchmarks of a protocol, and the diagram of it where there can be one."""
 
-    commands: Sequence[str]
-    machines: Sequence[Sequence[object]]  # rows: how many runs, and where they ran
-    settings: Sequence[Sequence[str]]  # rows: which runs, their code, and their settings
-    data: Sequence[str]
-    files: Sequence[str]
+    protocol: str
+    listing: Listing
+    diagram: Mapping[str, Any] | None
 
 
-def to_html(
-    title: str,
-    summary: str,
-    overview: Table,
-    gaps: Sequence[str],
-    sections: Sequence[Section],
-    manifest: Manifest,
-    place: str = "",
-) -> str:
-    """Return a whole page that loads nothing. `place` stands before the names of figures: the folder of their files."""
-    return _environment().get_template("report.html.j2").render(
-        title=title, summary=summary, overview=overview, gaps=gaps, sections=sections, manifest=manifest, place=place
-    )  # fmt: skip
+class Report(NamedTuple):
+    """All that the page shows."""
+
+    title: str
+    summary: str
+    overview: Table
+    gaps: Gaps
+    sections: Sequence[Section]
+    beside: Sequence[Sequence[str]]  # published numbers beside ours, in the columns of HEADER
+    ranks: Sequence[Ranks]
+    manifest: Manifest
+    links: Mapping[str, str]  # address of a result's file, by its path in the results folder
+
+
+def to_html(report: Report) -> str:
+    """Return a whole page that loads nothing."""
+    drawn = {
+        "sections": [section.charts for section in report.sections],
+        "ranks": [ranks.diagram for ranks in report.ranks],
+        "better": list(MORE_IS_BETTER),
+        "prices": list(PRICES),
+    }
+    beside = Listing(list(HEADER), [list(row) for row in report.beside], "Published numbers beside ours.", left=5)
+    values = report._asdict() | {"drawn": drawn, "published": beside, "rule": RULE}
+    return _environment().get_template("report.html.j2").render(**values)
 
 
 def fragment(table: Table) -> str:
     """Return a table as a piece of HTML, as the page has it, for a notebook."""
     parts = _environment().get_template("parts.html.j2").module
-    return str(parts.numbers(table))  # type: ignore[attr-defined]
+    notes = "".join(f"\n{parts.note(line)}" for line in [table.caption, *table.notes])  # type: ignore[attr-defined]
+    return str(parts.overview(table)) + notes  # type: ignore[attr-defined]
 
 
 def _environment() -> Environment:
@@ -68,8 +106,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.update(METRICS=METRICS, CHANGED=CHANGED)
-    shown = (mean_and_spread, why_empty, column_spans)
-    environment.filters.update({function.__name__: function for function in shown}, svg=figure.to_svg)
+    shown = (mean_and_spread, why_empty, column_spans, downloads, kinds)
+    environment.filters.update({function.__name__: function for function in shown})
     return environment
 
 
@@ -90,3 +128,19 @@ def why_empty(entry: Entry) -> str:
 def column_spans(table: Table) -> Counter[str]:
     """Return how many columns each benchmark has, in the order of the table."""
     return Counter(benchmark for benchmark, _ in table.columns)
+
+
+def kinds(sections: Sequence[Section], field: str) -> list[str]:
+    """Return the values that the sections have of a field of `Kind`, in their order."""
+    values = [getattr(section.kind, field) for section in sections]
+    return list(dict.fromkeys(value for value in values if value))
+
+
+def downloads(table: Table | Listing, name: str) -> list[tuple[str, str, str]]:
+    """Return a table's forms to save: what each is called, its file name, and its text as an address."""
+    found = []
+    for form, label in SUFFIXES.items():
+        text = render.FORMATS[form](table) if isinstance(table, Table) else render.show_listing(table, form)
+        suffix = "tex" if form == "latex" else form
+        found.append((label, f"{slug(name)}.{suffix}", f"data:text/plain;charset=utf-8,{quote(text)}"))
+    return found

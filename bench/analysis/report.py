@@ -1,17 +1,23 @@
-"""A report: one HTML page that needs no network, and its figures. What is missing is shown, and what made a number."""
+"""A report: one HTML page that needs no network. What is missing is shown, and what made a number."""
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from bench import files
 from bench.analysis import page
 from bench.analysis.columns import METRICS
+from bench.analysis.compare import rank_rows
+from bench.analysis.explorer.beside import published_beside
+from bench.analysis.explorer.charts import charts_of, rank_diagram
+from bench.analysis.explorer.gaps import gaps_of
+from bench.analysis.explorer.manifest import manifest_of
 from bench.analysis.figures import figure, plots
 from bench.analysis.figures.figure import Plot, Runs
 from bench.analysis.labels import column_label, epochs_of, row_label
@@ -19,9 +25,10 @@ from bench.analysis.table import Table, seeds_by_column, summarize
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.core import Cell, Result
-from bench.text import counted, spans
+from bench.text import counted
 
 Pair = tuple[Cell, Result | None]
+ALPHA = 0.05  # of the ranks
 
 
 def write_report(
@@ -32,33 +39,43 @@ def write_report(
     streams: Mapping[str, str] | None = None,
     commands: Sequence[str] = (),
     formats: Sequence[str] = (),
+    folder: Path | None = None,
     **options: Any,
 ) -> None:
-    """Write the page to `path`, each figure drawn once, as SVG inside it; `seeds` are as in `summarize`.
+    """Write the page to `path`: tables, and the numbers that its script draws; `seeds` are as in `summarize`.
 
-    Where `formats` are given, "pdf" or "png", write each figure in them, and the captions, to `figures/` beside it.
-    `options` are those of `summarize`; `commands` are what was typed to get the results.
+    Where `formats` are given, "pdf", "png" or "svg", write each figure in them, and the captions, to `figures/` beside
+    it. `folder` is where the results lie, for links to their files. `options` are those of `summarize`; `commands` are
+    what was typed to get the results.
     """
     files.check_writable(path.parent)
+    streams = streams or {}
     table = summarize(pairs, chosen, seeds, streams=streams, **options)
     full = summarize(pairs, list(METRICS), seeds, streams=streams, **options)
-    runs = runs_of(full, pairs, seeds, streams or {})
-    drawn = _draw(runs)
-    place = "figures/" if formats else ""
+    runs = runs_of(full, pairs, seeds, streams)
+    drawn: list[list[Plot]] = [[] for _ in runs]
     if formats:
+        drawn = _draw(runs)
         _export([plot for group in drawn for plot in group], path.parent / "figures", formats)
     results = [result for _, result in pairs if result is not None]
     size = [counted(len(table.rows), "method"), ", ".join(some.name for some in runs), counted(len(results), "run")]
-    html = page.to_html(
-        "Report of a comparison",
-        f"{'; '.join(size)}.",
-        table,
-        _gaps(full, runs, pairs),
-        [_section(full, some, plots) for some, plots in zip(runs, drawn, strict=True)],
-        _manifest(results, commands),
-        place,
+    links = _links([result.cell for result in results], folder, path.parent)
+    sections = []
+    for some, group in zip(runs, drawn, strict=True):
+        exported = {plot.what: [f"figures/{plot.name}.{suffix}" for suffix in formats] for plot in group}
+        sections.append(_section(full, some, pairs, streams, links, exported))
+    whole = page.Report(
+        title="Report of a comparison",
+        summary=f"{'; '.join(size)}.",
+        overview=table,
+        gaps=gaps_of(full, runs, pairs, options.get("changed") or {}),
+        sections=sections,
+        beside=published_beside(results),
+        ranks=_ranks(full, sections),
+        manifest=manifest_of(results, commands),
+        links=links,
     )
-    files.write_text(path, html)
+    files.write_text(path, page.to_html(whole))
 
 
 def figures_of(pairs: Sequence[Pair], streams: Mapping[str, str] | None = None) -> list[Plot]:
@@ -151,90 +168,52 @@ def _export(drawn: Sequence[Plot], folder: Path, formats: Sequence[str]) -> None
     files.write_text(folder / "captions.md", "\n".join(captions))
 
 
-def _section(full: Table, some: Runs, drawn: Sequence[Plot]) -> page.Section:
-    """Return what the page says of a benchmark under a budget: all its metrics, and its figures."""
-    columns = [column for column in full.columns if column[0] == some.name]
-    return page.Section(some.name, replace(full, columns=columns), drawn)
-
-
-def _gaps(table: Table, runs: Sequence[Runs], pairs: Sequence[Pair]) -> list[str]:
-    """Return what was asked for and has no number, and why, in a line each."""
-    failed = [f"failed: {cell}: {result.error}" for cell, result in pairs if result is not None and result.error]
-    there: dict[tuple[str, str], set[int]] = {}
-    for cell, result in pairs:
+def _section(
+    full: Table,
+    some: Runs,
+    pairs: Sequence[Pair],
+    streams: Mapping[str, str],
+    links: Mapping[str, str],
+    exported: Mapping[str, Sequence[str]],
+) -> page.Section:
+    """Return what the page says of a benchmark under a budget: all its metrics, its runs, and what is drawn of them."""
+    here = [(cell, result) for cell, result in pairs if column_label(cell) == some.name]
+    shown: dict[str, list[page.Run]] = {}
+    for cell, result in here:
         if result is not None:
-            there.setdefault((row_label(cell), column_label(cell)), set()).add(cell.seed)
-    where: dict[tuple[str, str], list[str]] = {}
-    for some in runs:
-        for row in table.rows:
-            applies = table.entries[row, (some.name, "acc")].wanted > 0
-            which = _missing(some.seeds, there.get((row, some.name), set()))
-            if applies and which:
-                where.setdefault((row, which), []).append(some.name)
-    return failed + [f"missing: {row} on {', '.join(names)}, {which}" for (row, which), names in where.items()]
+            link = links.get(cell.path.as_posix(), "")
+            shown.setdefault(row_label(cell), []).append(page.Run(cell.seed, link, result.error is not None))
+    columns = [column for column in full.columns if column[0] == some.name]
+    rows = [row for row in full.rows if row in shown]
+    entries = {(row, column): full.entries[row, column] for row in rows for column in columns}
+    table = replace(full, rows=rows, columns=columns, entries=entries)
+    absent = [row for row in full.rows if row not in shown]
+    cell = here[0][0]
+    scenario = streams.get(cell.benchmark, "").rpartition(", ")[2]  # a stream is told as "20 tasks, task-il"
+    kind = page.Kind(cell.benchmark, cell.protocol, scenario)
+    charts = charts_of(some, full) | {"files": exported}
+    conditions = f"{some.protocol}; {some.counted_seeds}"
+    return page.Section(some.name, kind, conditions, table, absent, shown, charts)
 
 
-def _missing(wanted: Sequence[int], there: Collection[int]) -> str:
-    """Return which of the wanted seeds are not there, in words; '' if all are."""
-    if not there:
-        return "every seed"
-    missing = [seed for seed in wanted if seed not in there]
-    if not missing:
-        return ""
-    return f"seed{'s' if len(missing) > 1 else ''} {', '.join(spans(missing, '–'))}"
+def _links(cells: Sequence[Cell], folder: Path | None, page_folder: Path) -> dict[str, str]:
+    """Return the address, from the page, of each result's file that is there, by its path in the results folder."""
+    if folder is None:
+        return {}
+    start = Path(os.path.relpath(folder, page_folder))
+    paths = [cell.path for cell in cells if (folder / cell.path).is_file()]
+    return {path.as_posix(): quote((start / path).as_posix()) for path in paths}
 
 
-def _manifest(results: Sequence[Result], commands: Sequence[str]) -> page.Manifest:
-    """Return the commands, machines and versions, the settings and digests of code, and the files of the results."""
-    machines = Counter(_machine(result) for result in results)
-    settings: dict[tuple[str, ...], list[str]] = {}
-    for result in results:
-        settings.setdefault(_settings(result.cell), []).append(str(result.cell.seed))
-    return page.Manifest(
-        commands,
-        machines=[(n, *facts) for facts, n in machines.items()],
-        settings=[(*key[:2], ", ".join(seeds), *key[2:]) for key, seeds in settings.items()],
-        data=sorted({_data(result) for result in results}),
-        files=[result.cell.path.as_posix() for result in results],
-    )
-
-
-def _data(result: Result) -> str:
-    """Return the digest of the data of a run, and what it depends on."""
-    cell = result.cell
-    options = "".join(f", {name}={value}" for name, value in cell.options.items())
-    return f"{cell.benchmark}{options}, seed {cell.seed}: {result.environment.get('data', 'unknown')}"
-
-
-def _machine(result: Result) -> tuple[str, ...]:
-    """Return where a run was made: commit, device, threads, platform, Python and packages."""
-    facts = result.environment
-    commit = str(facts.get("commit", "unknown"))[:12]
-    if facts.get("dirty"):
-        commit += " with uncommitted changes"
-    known = [str(facts.get(name, "unknown")) for name in ("device", "threads", "platform", "python")]
-    packages = ", ".join(f"{name} {version}" for name, version in facts.get("packages", {}).items() if version)
-    return commit, *known, packages
-
-
-def _settings(cell: Cell) -> tuple[str, ...]:
-    """Return what a cell is, but for its seed: benchmark, method, epochs, digests of both codes, all settings."""
-    code = [cell.source.get(of, "unknown") for of in ("method", "benchmark")]
-    conditions = {"protocol": cell.protocol, "precision": cell.precision}
-    everything = {**conditions, **cell.options, **cell.config, **cell.training}
-    settings = ", ".join(f"{name}={value}" for name, value in everything.items() if name != "epochs")
-    return cell.benchmark, cell.method, str(cell.training.get("epochs", "unknown")), *code, settings
-
-
-def commands_behind(results: Iterable[Result], folder: Path) -> list[str]:
-    """Return the commands of these runs, as the manifests of their tables in `folder` tell them."""
-    wanted = {result.cell.path.as_posix() for result in results}
+def _ranks(full: Table, sections: Sequence[page.Section]) -> list[page.Ranks]:
+    """Return, for each protocol, how methods rank over its benchmarks, each under the first of its budgets."""
     found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            told: Any = json.loads(path.read_text())
-            if wanted & set(told["cells"]):
-                found.append(str(told["command"]))
-        except (ValueError, KeyError, TypeError):
-            continue  # not a manifest
-    return list(dict.fromkeys(found))
+    for protocol in dict.fromkeys(section.kind.protocol for section in sections):
+        names: dict[str, str] = {}
+        for section in sections:
+            if section.kind.protocol == protocol:
+                names.setdefault(section.kind.benchmark, section.name)
+        columns = [(name, "acc") for name in names.values()]
+        listing = rank_rows(replace(full, columns=columns), "acc", ALPHA)
+        found.append(page.Ranks(protocol, listing, rank_diagram(full, list(names.values()), alpha=ALPHA)))
+    return found

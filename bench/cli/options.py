@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bench.tools.tuning_search import Search
 
 PROTOCOL = "published"  # unless told otherwise
-FIGURE_FORMATS = ("pdf", "png")
+FIGURE_FORMATS = ("pdf", "png", "svg")
 MOST_SEEDS = 10_000
 EVERYTHING = ("all", "everything")  # of --bench: for `run`, what has data, and what has none too
 

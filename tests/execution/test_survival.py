@@ -434,7 +434,10 @@ def test_room_is_counted_node_by_node() -> None:
     ("body", "said"),
     [
         ("def begin_task(self, task, data):\n    import sys\n    sys.exit('enough')", "SystemExit: enough"),
-        ("def report(self):\n    import torch\n    return {'x': torch.zeros(1)}", "the method's report says x = a torch.Tensor"),
+        (
+            "def report(self):\n    import torch\n    return {'x': torch.zeros(1)}",
+            "the method's report says x = a torch.Tensor",
+        ),
     ],
 )
 def test_what_a_method_may_do_fails_it_alone(

@@ -6,7 +6,6 @@ every series has a marker of its own, every heat map its numbers, so that nothin
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -22,17 +21,18 @@ from matplotlib.figure import Figure
 from bench.core import Result
 from bench.text import spans
 
-INK = "#1b1f24"  # whatever has this colour takes that of the page's text in an SVG
+INK = "#1b1f24"
 STYLE: Any = {  # Any: matplotlib's stubs want a dict of literal keys
     "font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "text.parse_math": False,  # a name with a dollar sign is a name
     "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none", "figure.facecolor": "white",
-    "legend.frameon": False, "svg.fonttype": "none", "pdf.fonttype": 42,
+    "legend.frameon": False, "svg.fonttype": "none", "svg.hashsalt": "figure", "pdf.fonttype": 42,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }  # fmt: skip
 WIDTH = 4.8  # inches: a text column, and a phone held upright
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
 MARKERS = "osD^vPX*"
+DASHES = ("-", "--", ":", "-.")  # of curves: another for each round of the colours
 
 
 class Plot(NamedTuple):
@@ -41,6 +41,7 @@ class Plot(NamedTuple):
     name: str
     caption: str
     figure: Figure
+    what: str = ""  # it shows, the same on every benchmark
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Runs:
         """The rows with a result."""
         return {row: results for row, results in self.results.items() if results}
 
+    @property
+    def counted_seeds(self) -> str:
+        """The seeds asked for, and their number."""
+        n = len(self.seeds)
+        return f"n = {n} (seed{'s' if n > 1 else ''} {', '.join(spans(self.seeds, '–'))})"
+
     def label(self, row: str) -> str:
         """The row, and its n where seeds are missing."""
         n = len(self.results[row])
@@ -66,6 +73,11 @@ class Runs:
         k = list(self.results).index(row)
         return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 4.5}
 
+    def dash(self, row: str) -> str:
+        """The line of a curve: rows of one colour have different ones."""
+        k = list(self.results).index(row)
+        return DASHES[k // len(COLOURS) % len(DASHES)]
+
     def plot(self, what: str, figure: Figure, caption: str, rows: Sequence[str] = ()) -> Plot:
         """The figure with its name, and a caption that ends with protocol, n and seeds."""
         rows = rows or list(self.results)
@@ -73,9 +85,9 @@ class Runs:
         counts = [f"{row} n = {len(self.results[row])}" for row in rows if 0 < len(self.results[row]) < n]
         without = [row for row in rows if not self.results[row]]
         counts += [f"without a result: {', '.join(without)}"] if without else []
-        seeds = f"n = {n} (seed{'s' if n > 1 else ''} {', '.join(spans(self.seeds, '–'))})"
-        ending = "; ".join([seeds, *counts])
-        return Plot(slug(f"{self.name}-{what}"), f"{caption} {self.name}: {self.protocol}; {ending}.", figure)
+        ending = "; ".join([self.counted_seeds, *counts])
+        told = f"{caption} {self.name}: {self.protocol}; {ending}."
+        return Plot(slug(f"{self.name}-{what}"), told, figure, what)
 
 
 def slug(text: str) -> str:
@@ -129,25 +141,12 @@ def heat_map(
 
 
 @rc_context(STYLE)
-def to_svg(plot: Plot) -> str:
-    """An SVG element for a page: transparent, in the page's text colour and font, its ids those of no other figure."""
-    buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": plot.name}):
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        plot.figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    svg = re.sub(r"^.*?(?=<svg)|<defs>\s*<style.*?</defs>", "", buffer.getvalue(), flags=re.DOTALL)
-    svg = re.sub(r'<svg [^>]*(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg)  # no size, no namespace: the page's
-    svg = re.sub(r"(?<=<g) id=\"[^\"]*\"|font-family: [^;\"]*;? ?| transform=\"rotate\(-0 [^\"]*\"", "", svg)
-    svg = re.sub(r"(\.\d\d)\d+|\s*(\n)\s*", r"\1\2", svg)  # a hundredth of a point is enough
-    return svg.replace(INK, "currentColor").strip()
-
-
-@rc_context(STYLE)
 def save_figure(plot: Plot, folder: Path, formats: Sequence[str]) -> None:
-    """Write the figure in each of the formats, "pdf" and "png", with the caption as its description."""
+    """Write the figure in each of the formats, "pdf", "png" and "svg", with the caption as its description."""
     about: dict[str, Any] = {
         "pdf": {"Subject": plot.caption, "CreationDate": None},
         "png": {"Description": plot.caption},
+        "svg": {"Description": plot.caption, "Date": None},
     }
     for suffix in formats:
         plot.figure.savefig(folder / f"{plot.name}.{suffix}", dpi=200, metadata=about[suffix])

@@ -60,10 +60,10 @@ def first_task(runs: Runs) -> Plot:
 def average(runs: Runs) -> Plot:
     """Draw how the tasks seen so far fare, on average."""
     label, text = "mean accuracy (%) on tasks learnt", "Mean accuracy on the tasks learnt so far"
-    return _over_time(runs, "average", label, text, _mean_of_seen)
+    return _over_time(runs, "average", label, text, mean_of_seen)
 
 
-def _mean_of_seen(R: np.ndarray) -> np.ndarray:
+def mean_of_seen(R: np.ndarray) -> np.ndarray:
     """Return the mean accuracy on the tasks learnt so far, after each task, (T,)."""
     return np.array([R[i, : i + 1].mean() for i in range(len(R))])
 
@@ -77,7 +77,7 @@ def _over_time(runs: Runs, what: str, label: str, text: str, series: Callable[[n
         mean, spread = values.mean(axis=0), sd(values)
         time = 1 + np.arange(len(mean))
         style = runs.style(row)
-        axes.plot(time, mean, label=runs.label(row), linewidth=1.4, **style)
+        axes.plot(time, mean, label=runs.label(row), linewidth=1.4, linestyle=runs.dash(row), **style)
         axes.fill_between(time, mean - spread, mean + spread, color=style["color"], alpha=0.18, linewidth=0)
         axes.set_xticks(time if len(time) <= 12 else time[4::5])
     axes.set(xlabel="tasks learnt", ylabel=label, ylim=(None, min(axes.get_ylim()[1], 101)))

@@ -41,7 +41,7 @@ def _listing(lines: Sequence[Line], shared: str) -> Listing:
     def texts(line: Line) -> list[str]:
         setting = [special[line.row.setting]] if varied else []
         label = f"{line.row.method} {COPIED}" if line.row.copied else line.row.method
-        return [METRICS[line.metric].label, label, *setting, str(line.number), *_ours(line), line.verdict]
+        return [METRICS[line.metric].label, label, *setting, str(line.number), *ours_beside(line), line.verdict]
 
     left = ["metric", "method", *(["setting"] if varied else [])]
     header = [*left, "paper", "ours", "n", "difference", "verdict"]
@@ -57,7 +57,7 @@ def about_lines(lines: Sequence[Line], named: bool = True) -> list[str]:
     return [_about(lines, common, named), *_notes(lines)]
 
 
-def _ours(line: Line) -> list[str]:
+def ours_beside(line: Line) -> list[str]:
     """Return our number, its n and the difference."""
     if not line.ours.n:
         return ["--", "--", "--"]

@@ -15,7 +15,7 @@ from bench.files import path_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which results, and where the page goes."""
     add_selection(parser, runs=False)
-    where = "the page, which holds its figures (default: OUT/report.html)"
+    where = "the page, which holds all it shows (default: OUT/report.html)"
     parser.add_argument("--to", type=path_of, metavar="FILE", help=where)
     formats = f"also each figure as a file in figures/ beside the page, of {','.join(options.FIGURE_FORMATS)}"
     parser.add_argument("--figures", metavar="F,G", help=formats)
@@ -30,12 +30,13 @@ def main(args: argparse.Namespace) -> int:
     kept, seeds, others, changed = select(args)
     from bench.analysis import report
     from bench.analysis import table as tables
+    from bench.analysis.explorer.manifest import commands_behind
 
     pairs = report.with_gaps(kept, options.named(args.methods), options.named(args.bench))
     unsupported = report.inapplicable(pairs, args.catalog)
     streams = tables.streams(args.catalog.benchmark(n) for n in {c.benchmark for c, _ in pairs})
-    commands = report.commands_behind(kept, args.out / "tables")
+    commands = commands_behind(kept, args.out / "tables")
     options_of_table = {"more": others, "unsupported": unsupported, "changed": changed}
-    report.write_report(page, pairs, seeds, chosen, streams, commands, formats, **options_of_table)
+    report.write_report(page, pairs, seeds, chosen, streams, commands, formats, args.out, **options_of_table)
     print(f"report: {page}")
     return 0

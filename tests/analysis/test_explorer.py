@@ -1,0 +1,103 @@
+"""What the page draws, as data: the numbers are those of the results, and what is missing is None."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_plots import made_up
+
+from bench.analysis import report
+from bench.analysis.explorer import beside, charts, gaps
+from bench.analysis.figures.figure import Runs
+from bench.analysis.table import Table, summarize
+from bench.core import Result
+
+Make = Callable[..., Result]
+
+
+def drawn(results: Sequence[Result]) -> tuple[Runs, Table]:
+    """The runs and the table of results on one benchmark."""
+    pairs = [(result.cell, result) for result in results]
+    table = summarize(pairs, ["acc"])
+    [runs] = report.runs_of(table, pairs, [0, 1, 2], {})
+    return runs, table
+
+
+def test_a_row_holds_curves_costs_matrix_and_reports() -> None:
+    runs, table = drawn([made_up(seed) for seed in range(3)])
+    [row] = charts.charts_of(runs, table)["rows"]
+    assert [mean for mean, _ in row["first"]] == [91, 86, 81, 76] and row["n"] == 3
+    assert [mean for mean, _ in row["average"]] == [91, 88.5, 86, 83.5]
+    assert row["acc"] == [83.5, 1]
+    assert row["prices"]["BWT (points)"] == [-10, 0] and row["prices"]["time of a run (s)"] == [3, 1]
+    assert row["matrix"][3] == [76, 81, 86, 91] and row["matrix"][0] == [91, None, None, None]
+    assert row["ranks"] == {"conv": [None, 3, 3, 3], "fc": [None, 50, 50, 50]}
+    assert row["bounds"]["fc"] == [[8, 2]] * 9
+
+
+def test_what_was_not_measured_is_none(make_result: Make) -> None:
+    single = made_up(report=False)
+    single.matrix[:-1] = [[None] * 4] * 3
+    single.environment = {}
+    runs, table = drawn([single])
+    [row] = charts.charts_of(runs, table)["rows"]
+    assert row["first"][0] == [None, 0] and row["first"][3] == [75, 0]
+    assert row["prices"]["time of a run (s)"] == [None, 0] == row["prices"]["BWT (points)"]
+    assert row["ranks"] == row["bounds"] == {}
+
+
+def test_differences_are_over_common_seeds_and_turn_round() -> None:
+    base = [made_up(seed, lost=0.1, method="base") for seed in range(3)]
+    other = [made_up(seed, lost=(0.02, 0.06)[seed], method="other") for seed in range(2)]
+    alone = made_up(7, method="alone")
+    found = charts.differences(*drawn([*base, *other, alone]))
+    mean, low, high, n = found["base"]["other"]
+    assert (mean, n) == (9, 2) and low == 6 and high == 12
+    assert found["other"]["base"] == [-9, -12, -6, 2]
+    assert found["alone"] == {} and "alone" not in found["base"]
+
+
+def test_one_common_seed_has_no_interval() -> None:
+    found = charts.differences(*drawn([made_up(method="a"), made_up(method="b", lost=0.1)]))
+    assert found["a"]["b"] == [-7.5, None, None, 1]
+
+
+def test_the_diagram_of_ranks_needs_three_benchmarks() -> None:
+    pairs = []
+    for lost, method in ((0.0, "best"), (0.1, "worst")):
+        for benchmark in "abc":
+            result = made_up(method=method, lost=lost)
+            pairs.append((replace(result.cell, benchmark=benchmark), result))
+    pairs = [(cell, replace(result, cell=cell)) for cell, result in pairs]
+    table = summarize(pairs, ["acc"])
+    diagram = charts.rank_diagram(table, list("abc"))
+    assert diagram is not None and diagram["ranks"] == {"best": 1, "worst": 2}
+    assert diagram["cd"] == pytest.approx(1.96 * (2 * 3 / (6 * 3)) ** 0.5, abs=1e-3)  # Demšar 2006, q for two methods
+    assert charts.rank_diagram(table, list("ab")) is None
+
+
+def test_numbers_keep_four_digits() -> None:
+    assert charts.rounded(np.array([12345.678, 0.00123456, float("nan")])) == [12345.68, 0.001235, None]
+
+
+def test_a_published_number_stands_beside_ours_and_no_other_does(make_result: Make) -> None:
+    result = made_up()
+    ours = replace(result, cell=replace(result.cell, benchmark="permuted_mnist", method="gpm"))
+    apart = replace(ours, cell=replace(ours.cell, traits={"other": "1"}))
+    rows = [dict(zip(beside.HEADER, row, strict=True)) for row in beside.published_beside([ours])]
+    places = {(row["benchmark"], row["method"], row["protocol"]) for row in rows}
+    assert places == {("permuted_mnist", "gpm", "published")}
+    (saha, *_) = [row for row in rows if "Saha" in row["paper"] and row["metric"] == "ACC"]
+    assert saha["published"].startswith("93.91") and saha["ours"] == "82.50" and saha["n"] == "1"
+    assert saha["difference"] == "-11.41"
+    assert beside.published_beside([apart]) == beside.published_beside([made_up()]) == []
+
+
+def test_older_code_is_told_by_what_changed() -> None:
+    results = [made_up(seed) for seed in range(2)]
+    runs, table = drawn(results)
+    pairs = [(result.cell, result) for result in results]
+    found = gaps.gaps_of(table, [runs], pairs, {results[1].cell.key: ["the recipe"]})
+    assert found.changed == ["older: own on stream: the recipe changed since the run"]
+    assert found.missing == ["missing: own on stream, seed 2"] and found.failed == []
