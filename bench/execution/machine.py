@@ -44,6 +44,6 @@ def has_cuda() -> bool:
 @cache
 def _cpuinfo() -> str:
     try:
-        return Path("/proc/cpuinfo").read_text()
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not a Linux
         return ""

@@ -272,7 +272,7 @@ def commit() -> dict[str, Any]:
         return {}  # site-packages may lie in somebody's repository
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=installation.ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *words], cwd=installation.ROOT, capture_output=True, encoding="utf-8", check=True)
         return done.stdout.strip()
 
     try:

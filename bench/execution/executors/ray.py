@@ -286,7 +286,7 @@ def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result | NodeF
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         queue.put_nowait.remote(Placed(cell.key, node))
         try:
             if resources.address:  # this node may not have what the driver's has
