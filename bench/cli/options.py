@@ -91,7 +91,7 @@ def make_resources(args: argparse.Namespace) -> Resources:
     args.executor = known_as("executor", args.executor, EXECUTORS)
     if args.executor == "serial" and (args.workers or 1) > 1:
         raise UserError("--executor serial runs one cell at a time: use --executor ray with --workers")
-    args.device = known_as("device", args.device, ("auto", "cpu", "cuda"))
+    args.device = args.device.lower()
     if args.ray_address and args.executor != "ray":
         raise UserError("--ray-address goes with --executor ray")
     if args.gpus_per_cell is not None and args.gpus_per_cell < 0:
@@ -101,15 +101,12 @@ def make_resources(args: argparse.Namespace) -> Resources:
             raise UserError(f"--{option.replace('_', '-')} must be greater than 0, not {value:g}")
     from bench.execution.runner import Resources
 
-    cuda = machine.has_cuda() or (args.device == "cuda" and bool(args.ray_address))  # the cluster will tell
-    if args.device == "cuda" and not cuda:
-        raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
-    device = "cuda" if cuda and args.device != "cpu" else "cpu"
+    device = device_of_cells(args)
     here = 0 if args.ray_address else max(1, (os.cpu_count() or 1) // args.threads)
     workers = 1 if args.executor == "serial" else args.workers or here
-    if args.gpus_per_cell is not None and (args.gpus_per_cell > 0) != (device == "cuda"):
+    if args.gpus_per_cell is not None and (args.gpus_per_cell > 0) != machine.is_cuda(device):
         raise UserError(f"--gpus-per-cell {args.gpus_per_cell} does not go with device {device}")
-    share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
+    share = float(machine.is_cuda(device)) if args.gpus_per_cell is None else args.gpus_per_cell
     return Resources(
         args.data.resolve(), device, args.threads, workers, share,
         catalog=args.catalog,
@@ -119,6 +116,19 @@ def make_resources(args: argparse.Namespace) -> Resources:
         memory_per_cell=1e9 * (args.memory_per_cell or 0),
         tf32=args.tf32,
     )  # fmt: skip
+
+
+def device_of_cells(args: argparse.Namespace) -> str:
+    """Return the device of the cells. Raises `UserError` where it is not here, or does not go with Ray."""
+    if args.device == "cuda" and args.ray_address:
+        return "cuda"  # the cluster will tell
+    device = machine.find_device(args.device)
+    if args.executor == "ray" and ":" in device:
+        remedy = f"set CUDA_VISIBLE_DEVICES={device.partition(':')[2]} and take --device cuda"
+        raise UserError(f"--device {device} goes with --executor serial, for Ray hands out GPUs itself: {remedy}")
+    if args.ray_address and device == "mps":
+        raise UserError("--device mps is of this machine, and goes without --ray-address")
+    return device
 
 
 def named(text: str) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -164,7 +165,7 @@ class Work:
 
 def demand_device(device: str) -> None:
     """Raise `UserError` where the GPU that this process was given is not there."""
-    if device != "cuda":
+    if not machine.is_cuda(device):
         return
     import torch
 
@@ -176,10 +177,10 @@ def demand_device(device: str) -> None:
 
 def reset_peak(device: str) -> None:
     """Count a GPU's memory anew."""
-    if device == "cuda":
+    if machine.is_cuda(device):
         import torch
 
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def set_arithmetic(resources: Resources) -> None:
@@ -211,12 +212,14 @@ def warm_up(device: str) -> None:
 
 
 def measure_peak_bytes(device: str) -> int:
-    """Memory used at most: of the GPU, or by this process, in a serial run's earlier cells too."""
-    if device == "cuda":
+    """Memory used at most: of a GPU of CUDA, or by this process, in a serial run's earlier cells too. A GPU of Apple's
+    has no memory of its own."""
+    if machine.is_cuda(device):
         import torch
 
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _in_words(error: BaseException, resources: Resources) -> str:
@@ -283,9 +286,9 @@ def commit() -> dict[str, Any]:
 
 
 def device_name(device: str) -> str:
-    """What a device is called: "cpu", or the model of the GPU."""
-    if device != "cuda":
+    """What a device is called: "cpu", "mps", or the model of the GPU, whatever its number."""
+    if not machine.is_cuda(device):
         return device
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else device
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device

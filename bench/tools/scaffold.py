@@ -29,7 +29,7 @@ def write_extension(kind: str, name: str, catalog: Catalog) -> list[str]:
             raise UserError(f"{file} is there already: choose another name")
     try:
         for file, text in files.items():
-            Path(file).write_text(text)
+            Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
     use = f"--methods {name}" if kind == "method" else f"--bench {name}"

@@ -21,7 +21,7 @@ from bench.training.contract import demand_learnable
 from bench.training.data import TrainingData
 from bench.training.evaluation import measure, validation_loss
 from bench.training.method import Method
-from bench.training.needs import takes_layers_for_matrices
+from bench.training.needs import demand_float64, takes_layers_for_matrices
 from bench.training.schedule import Plateau
 from bench.training.step import CapturedUpdate, Update, is_capturable, make_optimizer, tensors_of, training_step
 from bench.training.surroundings import Randomness, Stopwatch, now
@@ -91,6 +91,7 @@ class Session:
 
     def __post_init__(self) -> None:
         demand_learnable(self.tasks, self.network.head(0).out_features)
+        demand_float64(type(self.method), self.device.type)
 
     def events(self, first: int = 0) -> Iterator[Event]:
         """Learn the tasks in order, those before `first` counting as learnt already; yield what happens.
@@ -229,7 +230,7 @@ class Stage:
             return
         self.optimizer = make_optimizer(parameters, training)
         if self.captured and is_capturable(self.method, self.optimizer):
-            self.update = CapturedUpdate()
+            self.update = CapturedUpdate(self.device)
         schedule = Plateau(training)
         learnt = [*learning, *network.buffers()]
         snapshot = [tensor.detach().clone() for tensor in learnt]
