@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
@@ -68,7 +68,7 @@ def run_cell(cell: Cell, resources: Resources, view: Callable[[list[Task]], list
 
 def cell_events(
     cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]] | None = None
-) -> Iterator[CellEvent]:
+) -> Generator[CellEvent, None, None]:
     """Run one cell, and yield what happens; last its result. Never raises but on interruption: what goes wrong is in
     the result, with its traceback."""
     yield CellStarted(cell)
