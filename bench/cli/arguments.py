@@ -104,6 +104,8 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add("--memory-per-cell", type=finite, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
     add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
     add("--time-limit", type=finite, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    loggers = "log curves while cells run, to tensorboard, wandb or mlflow; repeatable; files go to OUT/logs"
+    add("--log", action="append", default=[], metavar="A,B", help=loggers)
     add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
 
 

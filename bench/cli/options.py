@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import os
 from collections import Counter
@@ -114,6 +115,8 @@ def make_resources(args: argparse.Namespace) -> Resources:
         time_limit=60 * (args.time_limit or math.inf),
         address=args.ray_address,
         memory_per_cell=1e9 * (args.memory_per_cell or 0),
+        log=pick_loggers(args.log),
+        logs=args.out.resolve() / "logs",
         tf32=args.tf32,
     )  # fmt: skip
 
@@ -129,6 +132,18 @@ def device_of_cells(args: argparse.Namespace) -> str:
     if args.ray_address and device == "mps":
         raise UserError("--device mps is of this machine, and goes without --ray-address")
     return device
+
+
+def pick_loggers(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return live loggers from comma-separated lists. Raises `UserError` where one is not known, or not installed."""
+    from bench.execution.loggers import LOGGERS
+
+    names = dict.fromkeys(name for text in texts for name in pick("logger", text, LOGGERS))
+    for name in names:
+        package = LOGGERS[name].needs
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"--log {name} needs {package}: pip install {package}")
+    return tuple(names)
 
 
 def named(text: str) -> list[str]:
