@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,12 @@ NAME = "ness-bench"
 SCRIPT = "run_bench.py"
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # of the checkout; in a wheel, the folder of installed packages
+
+
+def demand_system() -> None:
+    """Raise `UserError` on Windows: results and data are kept whole by locks and renames as only POSIX has them."""
+    if sys.platform == "win32":
+        raise UserError("NESS-Bench runs on Linux and macOS: on Windows, install and run it inside WSL")
 
 
 def is_checkout() -> bool:

@@ -11,6 +11,7 @@ from bench import files
 from bench.analysis.columns import METRICS
 from bench.analysis.labels import row_label, without_marks
 from bench.core import Result, UserError
+from bench.execution.loggers.logger import accuracies
 
 
 def write_scalars(results: Iterable[Result], folder: Path) -> int:
@@ -37,16 +38,13 @@ def _write(result: Result, folder: Path, writer_class: type) -> None:
     run = folder / cell.benchmark / without_marks(row_label(cell)).replace("/", "_") / cell.path.stem
     for old in run.glob("events.out.tfevents.*"):
         old.unlink()
-    R = result.R
     with writer_class(str(run)) as writer:
-        for i, row in enumerate(R):
-            for j in np.flatnonzero(~np.isnan(row)):
-                writer.add_scalar(f"accuracy/task_{j}", row[j], i)
-            if not np.isnan(row[: i + 1]).any():
-                writer.add_scalar("accuracy/seen", row[: i + 1].mean(), i)
+        for i, row in enumerate(result.matrix):
+            for name, accuracy in accuracies(row, i).items():
+                writer.add_scalar(name, accuracy, i)
         for name, metric in METRICS.items():
             if not metric.quality or metric.against_joint:
                 continue
             value = metric.of(result)
             if not np.isnan(value):
-                writer.add_scalar(f"final/{name}", metric.shown(value), len(R) - 1)
+                writer.add_scalar(f"final/{name}", metric.shown(value), len(result.matrix) - 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def declared_class(path: Path, name: str) -> type | None:
     tree = ast.parse(path.read_bytes())
     if (path.parent / "__init__.py").exists() or not all(map(_is_there, _modules(tree))):
         return None
-    module = ModuleType(f"ness_bench_outline_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}")
+    module = ModuleType(f"ness_bench_outline_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their module up here
     try:

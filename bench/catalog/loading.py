@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from functools import cache
@@ -66,7 +67,7 @@ def _import(path: Path) -> ModuleType:
         if name in sys.modules:
             _forget([path, *helpers(path)])
         return importlib.import_module(name)
-    name = f"ness_bench_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"ness_bench_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

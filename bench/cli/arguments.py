@@ -104,6 +104,8 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add("--memory-per-cell", type=finite, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
     add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
     add("--time-limit", type=finite, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    loggers = "log curves while cells run, to tensorboard, wandb or mlflow; repeatable; files go to OUT/logs"
+    add("--log", action="append", default=[], metavar="A,B", help=loggers)
     add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
 
 
@@ -114,7 +116,12 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=whole, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
     add("--threads", type=whole, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
     add("--gpus-per-cell", type=finite, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
-    add("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
+    add(
+        "--device",
+        default="auto",
+        metavar="D",
+        help="auto (default: cuda if there, else cpu), cpu, cuda, cuda:1, ... or mps",
+    )
     known = "; ".join(f"{name}: {what}" for name, what in PRECISIONS.items())
     add("--precision", default="fp32", metavar="P", help=f"{known} (default: %(default)s)")
     add("--tf32", action="store_true", help="on a GPU, round what is multiplied to TF32: other numbers, sooner")

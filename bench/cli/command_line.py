@@ -34,6 +34,7 @@ def again(args: argparse.Namespace, request: Request, failed: Sequence[Cell]) ->
         if getattr(args, name) != usual[name]:
             words.append(f"--{name.replace('_', '-')} {shlex.quote(str(getattr(args, name)))}")
     words += [f"--plugin {shlex.quote(str(plugin))}" for plugin in args.plugin]
+    words += [f"--log {','.join(args.log)}"] if args.log else []
     flags = [f"--{name.replace('_', '-')}" for name in ("tf32", "no_checkpoint") if getattr(args, name)]
     return " ".join(words + flags)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import os
 from collections import Counter
@@ -91,7 +92,7 @@ def make_resources(args: argparse.Namespace) -> Resources:
     args.executor = known_as("executor", args.executor, EXECUTORS)
     if args.executor == "serial" and (args.workers or 1) > 1:
         raise UserError("--executor serial runs one cell at a time: use --executor ray with --workers")
-    args.device = known_as("device", args.device, ("auto", "cpu", "cuda"))
+    args.device = args.device.lower()
     if args.ray_address and args.executor != "ray":
         raise UserError("--ray-address goes with --executor ray")
     if args.gpus_per_cell is not None and args.gpus_per_cell < 0:
@@ -101,15 +102,12 @@ def make_resources(args: argparse.Namespace) -> Resources:
             raise UserError(f"--{option.replace('_', '-')} must be greater than 0, not {value:g}")
     from bench.execution.runner import Resources
 
-    cuda = machine.has_cuda() or (args.device == "cuda" and bool(args.ray_address))  # the cluster will tell
-    if args.device == "cuda" and not cuda:
-        raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
-    device = "cuda" if cuda and args.device != "cpu" else "cpu"
+    device = device_of_cells(args)
     here = 0 if args.ray_address else max(1, (os.cpu_count() or 1) // args.threads)
     workers = 1 if args.executor == "serial" else args.workers or here
-    if args.gpus_per_cell is not None and (args.gpus_per_cell > 0) != (device == "cuda"):
+    if args.gpus_per_cell is not None and (args.gpus_per_cell > 0) != machine.is_cuda(device):
         raise UserError(f"--gpus-per-cell {args.gpus_per_cell} does not go with device {device}")
-    share = (1.0 if device == "cuda" else 0.0) if args.gpus_per_cell is None else args.gpus_per_cell
+    share = float(machine.is_cuda(device)) if args.gpus_per_cell is None else args.gpus_per_cell
     return Resources(
         args.data.resolve(), device, args.threads, workers, share,
         catalog=args.catalog,
@@ -117,8 +115,35 @@ def make_resources(args: argparse.Namespace) -> Resources:
         time_limit=60 * (args.time_limit or math.inf),
         address=args.ray_address,
         memory_per_cell=1e9 * (args.memory_per_cell or 0),
+        log=pick_loggers(args.log),
+        logs=args.out.resolve() / "logs",
         tf32=args.tf32,
     )  # fmt: skip
+
+
+def device_of_cells(args: argparse.Namespace) -> str:
+    """Return the device of the cells. Raises `UserError` where it is not here, or does not go with Ray."""
+    if args.device == "cuda" and args.ray_address:
+        return "cuda"  # the cluster will tell
+    device = machine.find_device(args.device)
+    if args.executor == "ray" and ":" in device:
+        remedy = f"set CUDA_VISIBLE_DEVICES={device.partition(':')[2]} and take --device cuda"
+        raise UserError(f"--device {device} goes with --executor serial, for Ray hands out GPUs itself: {remedy}")
+    if args.ray_address and device == "mps":
+        raise UserError("--device mps is of this machine, and goes without --ray-address")
+    return device
+
+
+def pick_loggers(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return live loggers from comma-separated lists. Raises `UserError` where one is not known, or not installed."""
+    from bench.execution.loggers import LOGGERS
+
+    names = dict.fromkeys(name for text in texts for name in pick("logger", text, LOGGERS))
+    for name in names:
+        package = LOGGERS[name].needs
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"--log {name} needs {package}: pip install {package}")
+    return tuple(names)
 
 
 def named(text: str) -> list[str]:

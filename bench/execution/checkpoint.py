@@ -97,7 +97,9 @@ class Checkpoint:
         tensors |= {name: tensors[name].view(torch.bfloat16) for name in about["bfloat16"]}
         session.network.load_state_dict(_part(tensors, "network."))
         state = _part(tensors, "method.")
-        session.method.load_state({name: tensor.to(about["devices"][name]) for name, tensor in state.items()})
+        places = {session.device.type: session.device}  # of several GPUs, the session's
+        kinds = about["devices"]
+        session.method.load_state({n: tensor.to(places.get(kinds[n], kinds[n])) for n, tensor in state.items()})
         return Reached(about["rows"], about["records"], about["seconds"])  # type: ignore[arg-type]
 
     def _read(self) -> tuple[About, Arrays]:

@@ -43,6 +43,7 @@ class Trouble(NamedTuple):
     """Something went wrong, and the grid goes on."""
 
     text: str
+    about: str = ""  # what is told once only, however many cells meet it
 
 
 class Unsaved(NamedTuple):
@@ -51,5 +52,5 @@ class Unsaved(NamedTuple):
     result: Result
 
 
-CellEvent = CellStarted | EpochStarted | CellFinished | Idle
-Event = CellEvent | CellFound | Trouble | Unsaved
+CellEvent = CellStarted | EpochStarted | CellFinished | Idle | Trouble
+Event = CellEvent | CellFound | Unsaved

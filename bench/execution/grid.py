@@ -101,9 +101,14 @@ def run_grid(
         ready, failed = (list(pending), []) if resources.address else prepare(pending, resources)
         agenda = Agenda(estimate.longest_first(ready), folder, claims, answers)
         journal.agenda = agenda
+        told: set[str] = set()
         try:
             for event in chain(map(CellFinished, failed), EXECUTORS[executor](agenda, resources) if ready else ()):
                 yield from _found(agenda, journal)
+                if isinstance(event, Trouble) and event.about:
+                    if event.about in told:
+                        continue
+                    told.add(event.about)
                 if isinstance(event, EpochStarted):
                     journal.progress(*event)
                 if isinstance(event, CellFinished):

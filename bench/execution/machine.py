@@ -1,4 +1,4 @@
-"""What is known of this machine without importing PyTorch."""
+"""What is known of this machine; PyTorch is imported only where a GPU is in question."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from bench.config import nearest
+from bench.core import UserError
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")  # cuda:1 and so on, too
 GPU_DRIVERS = ("nvidiactl", "nvmap", "dxg", "kfd")  # in /dev: NVIDIA's, of its small boards, WSL's, and AMD's
 BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names such instructions on x86 and ARM
 
@@ -41,9 +45,50 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def has_mps() -> bool:
+    """Whether PyTorch has a GPU of Apple's to work on. It is asked only on macOS."""
+    if sys.platform != "darwin":
+        return False
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def is_cuda(device: str) -> bool:
+    """Whether a device is a GPU of CUDA, such as "cuda" or "cuda:1"."""
+    return device.partition(":")[0] == "cuda"
+
+
+def find_device(wanted: str) -> str:
+    """Return the device that is asked for: "cpu", "cuda", "cuda:1" or "mps"; for "auto", "cuda" where there is such a
+    GPU, else "cpu". Raises `UserError` where it is not here."""
+    kind, colon, index = wanted.partition(":")
+    numbered = kind == "cuda" and index.isdecimal() and len(index) < 4
+    if kind not in DEVICES or (colon and not numbered):
+        raise nearest("device", wanted, DEVICES)
+    if wanted == "auto":
+        return "cuda" if has_cuda() else "cpu"
+    if kind == "cuda":
+        _demand_cuda(wanted, int(index or 0))
+    if kind == "mps" and not has_mps():
+        raise UserError("--device mps: PyTorch finds no GPU of Apple's here; use --device cpu")
+    return f"cuda:{int(index)}" if colon else kind
+
+
+def _demand_cuda(wanted: str, index: int) -> None:
+    """Raise `UserError` unless there are more GPUs of CUDA than `index`."""
+    if not has_cuda():
+        raise UserError(f"--device {wanted}: there is no CUDA device here; use --device cpu")
+    import torch
+
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise UserError(f"--device {wanted}: the CUDA devices here are cuda:0 to cuda:{count - 1}")
+
+
 @cache
 def _cpuinfo() -> str:
     try:
-        return Path("/proc/cpuinfo").read_text()
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not a Linux
         return ""

@@ -40,7 +40,7 @@ def read_grid(path: Path) -> Grid:
 def _split(path: Path) -> Grid:
     """Return the words of a file. Lines that are empty, or begin with #, count for nothing."""
     try:
-        text = path.read_text("utf-8-sig").replace("[", "").replace("]", "")
+        text = path.read_text(encoding="utf-8-sig").replace("[", "").replace("]", "")
         lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip(" ")]
         lines = [(n, line) for n, line in lines if not line.lstrip().startswith("#")]
         separator, decimal = _signs("\n".join(line for _, line in lines))

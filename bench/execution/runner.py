@@ -10,9 +10,10 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
@@ -27,7 +28,7 @@ from bench.execution import machine
 from bench.execution.events import CellEvent, CellFinished, CellStarted, EpochStarted
 
 if TYPE_CHECKING:
-    from bench.training.loop import EpochBegun, Row, Session
+    from bench.training.loop import Event, Row, Session
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Resources:
     retries: int = 2  # of a cell whose process was lost
     address: str = ""  # of a running Ray cluster; empty: one of our own, on this machine
     memory_per_cell: float = 0.0  # bytes that Ray sets aside for a cell; 0: does not count them
+    log: tuple[str, ...] = ()  # names of live loggers
+    logs: Path = Path("logs")  # the folder of those that write files
     tf32: bool = False  # on a GPU, multiply numbers of 10 bits of mantissa: other numbers, sooner
 
 
@@ -67,7 +70,7 @@ def run_cell(cell: Cell, resources: Resources, view: Callable[[list[Task]], list
 
 def cell_events(
     cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]] | None = None
-) -> Iterator[CellEvent]:
+) -> Generator[CellEvent, None, None]:
     """Run one cell, and yield what happens; last its result. Never raises but on interruption: what goes wrong is in
     the result, with its traceback."""
     yield CellStarted(cell)
@@ -76,12 +79,19 @@ def cell_events(
     except (Exception, SystemExit) as error:
         yield CellFinished(_not_begun(cell, resources, error))
         return
-    try:
-        for event in work.learn(view):
-            yield EpochStarted(cell, event.task, event.epoch)
-        json.dumps(work.result.tasks)  # what cannot be stored fails here, and fails its cell alone
-    except (Exception, SystemExit) as error:  # a method may call sys.exit
-        work.fail(error)
+    from bench.execution.loggers.live import Live
+    from bench.training.loop import EpochBegun
+
+    with Live(cell, resources.log, resources.logs) as live:
+        try:
+            for event in work.learn(view):
+                yield from live.see(event, work.epochs_before)
+                if isinstance(event, EpochBegun):
+                    yield EpochStarted(cell, event.task, event.epoch)
+            json.dumps(work.result.tasks)  # what cannot be stored fails here, and fails its cell alone
+        except (Exception, SystemExit) as error:  # a method may call sys.exit
+            work.fail(error)
+        yield from live.end(failed=work.result.error is not None)
     try:
         work.finish()
     except (Exception, SystemExit) as error:
@@ -109,12 +119,12 @@ class Work:
         folder = resources.checkpoints  # on another node there may be no results folder to keep them in
         own = {**facts, "source": cell.source}  # an edited method does not go on from what it was before
         self.checkpoint = Checkpoint(folder, cell, own) if folder and folder.parent.is_dir() else None
-        self.start, self.before = time.perf_counter(), 0.0
+        self.start, self.before, self.epochs_before = time.perf_counter(), 0.0, 0  # before: until a checkpoint
 
-    def learn(self, view: Callable[[list[Task]], list[Task]] | None) -> Iterator[EpochBegun]:
-        """Learn the stream, from where a checkpoint left it."""
+    def learn(self, view: Callable[[list[Task]], list[Task]] | None) -> Iterator[Event]:
+        """Learn the stream, from where a checkpoint left it. Yield what happens, a task once it is saved."""
         from bench.execution.session import session_of
-        from bench.training.loop import EpochBegun, square
+        from bench.training.loop import TaskDone, square
 
         demand_device(self.resources.device)
         warm_up(self.resources.device)
@@ -125,13 +135,12 @@ class Work:
         self.result.environment["data"] = fingerprint(session.tasks)
         rows, records = self._resume(session)
         for event in session.events(first=len(records)):
-            if isinstance(event, EpochBegun):
-                yield event
-                continue
-            rows.append(event.row)
-            records.append(event.record.plain())
-            if self.checkpoint and len(rows) < len(session.tasks) and session.method.stage == "task":
-                self.checkpoint.save(session, rows, records, self.seconds)
+            if isinstance(event, TaskDone):
+                rows.append(event.row)
+                records.append(event.record.plain())
+                if self.checkpoint and len(rows) < len(session.tasks) and session.method.stage == "task":
+                    self.checkpoint.save(session, rows, records, self.seconds)
+            yield event
         self.result.matrix, self.result.tasks = square(rows, len(session.tasks)), records
 
     def _resume(self, session: Session) -> tuple[list[Row], list[dict[str, Any]]]:
@@ -140,6 +149,7 @@ class Work:
         rows, records, self.before = self.checkpoint.load(session)
         if records:
             self.result.environment["resumed_after"] = len(records)
+            self.epochs_before = sum(record["epochs"] for record in records)
         return rows, records
 
     @property
@@ -164,7 +174,7 @@ class Work:
 
 def demand_device(device: str) -> None:
     """Raise `UserError` where the GPU that this process was given is not there."""
-    if device != "cuda":
+    if not machine.is_cuda(device):
         return
     import torch
 
@@ -176,10 +186,10 @@ def demand_device(device: str) -> None:
 
 def reset_peak(device: str) -> None:
     """Count a GPU's memory anew."""
-    if device == "cuda":
+    if machine.is_cuda(device):
         import torch
 
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def set_arithmetic(resources: Resources) -> None:
@@ -211,12 +221,14 @@ def warm_up(device: str) -> None:
 
 
 def measure_peak_bytes(device: str) -> int:
-    """Memory used at most: of the GPU, or by this process, in a serial run's earlier cells too."""
-    if device == "cuda":
+    """Memory used at most: of a GPU of CUDA, or by this process, in a serial run's earlier cells too. A GPU of Apple's
+    has no memory of its own."""
+    if machine.is_cuda(device):
         import torch
 
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _in_words(error: BaseException, resources: Resources) -> str:
@@ -272,7 +284,7 @@ def commit() -> dict[str, Any]:
         return {}  # site-packages may lie in somebody's repository
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=installation.ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *words], cwd=installation.ROOT, capture_output=True, encoding="utf-8", check=True)
         return done.stdout.strip()
 
     try:
@@ -283,9 +295,9 @@ def commit() -> dict[str, Any]:
 
 
 def device_name(device: str) -> str:
-    """What a device is called: "cpu", or the model of the GPU."""
-    if device != "cuda":
+    """What a device is called: "cpu", "mps", or the model of the GPU, whatever its number."""
+    if not machine.is_cuda(device):
         return device
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else device
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device

@@ -33,7 +33,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = self._path.with_suffix(".lock").open("a")
+        self._lock = self._path.with_suffix(".lock").open("ab")
         with suppress(locks.NoLocksError):
             locks.acquire(self._lock)
         self._note()
@@ -81,7 +81,7 @@ def grids(results: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The grids that are alive: process and note. What dead ones left is removed."""
     for path in sorted((results / ".grids").glob("*.json")):
         try:
-            note = json.loads(path.read_text())
+            note = json.loads(path.read_text(encoding="utf-8"))
             alive = _locked(path.with_suffix(".lock"))
         except FileNotFoundError:
             continue  # it ended just now
@@ -94,7 +94,7 @@ def grids(results: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _locked(path: Path) -> bool:
     """Return whether another process has a lock; where there are none, as if it had."""
-    with path.open("a") as file:
+    with path.open("ab") as file:
         try:
             return not locks.acquire(file, wait=False)
         except locks.NoLocksError:

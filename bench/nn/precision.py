@@ -36,7 +36,7 @@ def slowdown(device: str, rounds: int = 3) -> float:
     not the launch of kernels. After a first step in each precision, the shortest of `rounds` counts, for other work
     only ever adds to it.
     """
-    width, batch, side = (256, 64, 16) if device == "cuda" else (32, 16, 8)
+    width, batch, side = (256, 64, 16) if device != "cpu" else (32, 16, 8)
     with torch.random.fork_rng(devices=[]):
         convolution = nn.Conv2d(width, width, 3, padding=1)
         linear = nn.Linear(width * side**2, width)
@@ -57,5 +57,7 @@ def _seconds_of_step(network: Network, precision: str, x: Tensor) -> float:
     loss = compute(network, precision, x, 0).square().mean()
     loss.backward()
     if x.is_cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(x.device)
+    elif x.device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter() - start

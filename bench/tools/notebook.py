@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bench.catalog.changes import data_apart
 from bench.catalog.plan import Request
 from bench.core import Result, UserError
 from bench.execution import grid, store
-from bench.execution.events import CellFinished, CellFound, Unsaved
+from bench.execution.events import CellFinished, CellFound, Trouble, Unsaved
 from bench.execution.runner import Resources
 from bench.tools.check import Verdict, run_checks
 
@@ -96,6 +97,8 @@ def run(
         for event in events:
             if isinstance(event, CellFinished | CellFound):
                 done[event.result.cell.key] = event.result
+            elif isinstance(event, Trouble):
+                warnings.warn(event.text, stacklevel=2)
             elif isinstance(event, Unsaved):
                 raise UserError(f"{event.result.cell} could not be written to {where}: make room there")
     return Results(tuple(done[cell.key] for cell in plan.cells), catalog)

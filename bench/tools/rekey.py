@@ -75,7 +75,7 @@ def file_at(commit: str, path: str) -> str:
         return ""
     words = ["git", "show", f"{commit}:{path}"]
     try:
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
 

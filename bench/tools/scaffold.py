@@ -29,7 +29,7 @@ def write_extension(kind: str, name: str, catalog: Catalog) -> list[str]:
             raise UserError(f"{file} is there already: choose another name")
     try:
         for file, text in files.items():
-            Path(file).write_text(text)
+            Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
     use = f"--methods {name}" if kind == "method" else f"--bench {name}"
@@ -42,14 +42,14 @@ def write_extension(kind: str, name: str, catalog: Catalog) -> list[str]:
 
 def render(kind: str, name: str) -> dict[str, str]:
     """The files of a new method or benchmark: name -> text."""
-    texts = {f"{name}{path.suffix}": path.read_text() for path in sorted(TEMPLATES.glob(f"{kind}.*"))}
+    texts = {f"{name}{path.suffix}": path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.glob(f"{kind}.*"))}
     class_name = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
     if keyword.iskeyword(class_name) or re.search(rf"\b{class_name}\b", texts[f"{name}.py"]):
         class_name += kind.title()  # `class Tensor(Method)` would hide what the file imports
     own = {f"my_{kind}": name, f"My{kind.title()}": class_name}
     placeholder = "|".join(own)
     files = {file: re.sub(placeholder, lambda found: own[found[0]], text) for file, text in texts.items()}
-    test = (TEMPLATES / "test.py.txt").read_text()
+    test = (TEMPLATES / "test.py.txt").read_text(encoding="utf-8")
     test = test.replace("my_name", name).replace("KIND", kind)
     files[f"test_{name}.py"] = test.replace("CHECKS", f"{kind}_checks", 1)
     return files

@@ -21,7 +21,7 @@ from bench.training.contract import demand_learnable
 from bench.training.data import TrainingData
 from bench.training.evaluation import measure, validation_loss
 from bench.training.method import Method
-from bench.training.needs import takes_layers_for_matrices
+from bench.training.needs import demand_float64, takes_layers_for_matrices
 from bench.training.schedule import Plateau
 from bench.training.step import CapturedUpdate, Update, is_capturable, make_optimizer, tensors_of, training_step
 from bench.training.surroundings import Randomness, Stopwatch, now
@@ -38,6 +38,16 @@ class EpochBegun(NamedTuple):
 
     task: int
     epoch: int
+
+
+class EpochDone(NamedTuple):
+    """An epoch of a task has ended, both counted from 0."""
+
+    task: int
+    epoch: int
+    loss: float  # the mean over its batches, penalty included
+    validation_loss: float
+    lr: float  # with which it was trained
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class TaskDone(NamedTuple):
     record: TaskRecord
 
 
-Event = EpochBegun | TaskDone
+Event = EpochBegun | EpochDone | TaskDone
 
 
 @dataclass
@@ -91,6 +101,7 @@ class Session:
 
     def __post_init__(self) -> None:
         demand_learnable(self.tasks, self.network.head(0).out_features)
+        demand_float64(type(self.method), self.device.type)
 
     def events(self, first: int = 0) -> Iterator[Event]:
         """Learn the tasks in order, those before `first` counting as learnt already; yield what happens.
@@ -171,8 +182,8 @@ class Stage:
         self.captured = session.captured
         self.update: Update | None = None
 
-    def learn(self, untrained: Row | None) -> Generator[EpochBegun, None, TaskRecord]:
-        """Call the hooks and train. Yield before every epoch, and return the record."""
+    def learn(self, untrained: Row | None) -> Generator[EpochBegun | EpochDone, None, TaskRecord]:
+        """Call the hooks and train. Yield before and after every epoch, and return the record."""
         old = self.data.earlier if self.method.old_data(self.method.config) == "all" else []
         read_before = sum(part.samples_read for part in old)
         foreign = self._open()
@@ -212,7 +223,7 @@ class Stage:
         named = self.network.heads.named_parameters()
         return {name: p.detach().clone() for name, p in named if not p.requires_grad}
 
-    def _optimize(self, seed: int) -> Iterator[EpochBegun]:
+    def _optimize(self, seed: int) -> Iterator[EpochBegun | EpochDone]:
         """Train until the schedule or the budget ends it; then go back to the best weights."""
         training, network = self.training, self.network
         torch.manual_seed(seed)  # dropout draws from the global generator
@@ -229,7 +240,7 @@ class Stage:
             return
         self.optimizer = make_optimizer(parameters, training)
         if self.captured and is_capturable(self.method, self.optimizer):
-            self.update = CapturedUpdate()
+            self.update = CapturedUpdate(self.device)
         schedule = Plateau(training)
         learnt = [*learning, *network.buffers()]
         snapshot = [tensor.detach().clone() for tensor in learnt]
@@ -241,6 +252,7 @@ class Stage:
                 settle_statistics(network, self.method.forward, self.train, training.batch_size)
             held_out = validation_loss(self.method, self.validation, training, loss, orders)
             self._demand_finite(loss, held_out, epoch)
+            yield EpochDone(self.task, epoch, loss, held_out, schedule.lr)
             improved, stop = schedule.update(held_out)
             if improved:
                 torch._foreach_copy_(snapshot, [tensor.detach() for tensor in learnt])

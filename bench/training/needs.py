@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType
 
-from bench.core import Benchmark
+from bench.core import Benchmark, UserError
 
 TASK_ID = "task id at test"
 NEEDS = {  # what is said where it is missing
@@ -45,6 +45,13 @@ def takes_layers_for_matrices(method: type) -> bool:
         called = [function.__globals__.get(name) for name in names]
         waiting += [other for other in called if str(getattr(other, "__module__", "")).startswith(near)]
     return False
+
+
+def demand_float64(method: type, device: str) -> None:
+    """Raise `UserError` where a method computes in float64 and a kind of device, such as "mps", cannot: the algebra of
+    what a layer's inputs span is all in float64."""
+    if device == "mps" and takes_layers_for_matrices(method):
+        raise UserError("it computes in float64, which mps has not: run it with --device cpu")
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -59,8 +59,8 @@ def is_static(own: type[Method]) -> bool:
 
 
 def is_capturable(method: Method, optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether a GPU may replay a method's updates: they are static, on a GPU, and by SGD, which counts no
-    steps."""
+    """Return whether a GPU may replay a method's updates: they are static, on a GPU of CUDA, and by SGD, which counts
+    no steps."""
     on_gpu = all(p.is_cuda for group in optimizer.param_groups for p in group["params"])
     return on_gpu and isinstance(optimizer, torch.optim.SGD) and is_static(type(method))
 
@@ -70,17 +70,22 @@ class CapturedUpdate:
     network's step spends most of its time. It computes the same, from the same random numbers.
 
     A graph holds for one task, one shape of batch and one learning rate: it is made once the steps of a kind repeat,
-    and all are dropped when the rate changes.
+    and all are dropped when the rate changes. Streams and graphs belong to the device, which need not be the current.
     """
 
-    def __init__(self) -> None:
-        self.aside = torch.cuda.Stream()
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.aside = torch.cuda.Stream(device)
         self.rates: list[float] = []
         self.counts: Counter[tuple[object, ...]] = Counter()
         self.graphs: dict[tuple[object, ...], _Graph] = {}
 
     def __call__(self, method: Method, optimizer: torch.optim.Optimizer, batch: Batch, rho: float) -> Tensor:
         """Make the update from a batch, eagerly or by a graph. Return the loss, detached."""
+        with torch.cuda.device(self.device):
+            return self._update(method, optimizer, batch, rho)
+
+    def _update(self, method: Method, optimizer: torch.optim.Optimizer, batch: Batch, rho: float) -> Tensor:
         rates = [group["lr"] for group in optimizer.param_groups]
         if rates != self.rates:
             self.rates = rates
@@ -91,7 +96,7 @@ class CapturedUpdate:
         if self.counts[kind] <= REPEATED:
             return self._eager(method, optimizer, batch, rho)
         if kind not in self.graphs:
-            self.graphs[kind] = _Graph(method, optimizer, batch, rho)
+            self.graphs[kind] = _Graph(method, optimizer, batch, rho, self.aside)
         return self.graphs[kind].replay(batch)
 
     def _eager(self, method: Method, optimizer: torch.optim.Optimizer, batch: Batch, rho: float) -> Tensor:
@@ -108,11 +113,13 @@ class CapturedUpdate:
 class _Graph:
     """One captured update, and the places from which it reads its batch."""
 
-    def __init__(self, method: Method, optimizer: torch.optim.Optimizer, batch: Batch, rho: float) -> None:
+    def __init__(
+        self, method: Method, optimizer: torch.optim.Optimizer, batch: Batch, rho: float, stream: torch.cuda.Stream
+    ) -> None:
         task = batch.task.clone() if isinstance(batch.task, Tensor) else batch.task
         self.batch = batch._replace(x=batch.x.clone(), y=batch.y.clone(), task=task)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):  # captures, computes nothing
+        with torch.cuda.graph(self.graph, stream=stream):  # captures, computes nothing
             self.loss = eager_update(method, optimizer, self.batch, rho)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.grads = [p.grad for p in self.parameters]

@@ -14,18 +14,23 @@ class Randomness:
         self.device = device
         self.cpu = torch.get_rng_state()
         self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        self.mps = torch.mps.get_rng_state() if device.type == "mps" else None
 
     def restore(self) -> None:
         """Make it the global state again."""
         torch.set_rng_state(self.cpu)
         if self.cuda is not None:
             torch.cuda.set_rng_state(self.cuda, self.device)
+        if self.mps is not None:
+            torch.mps.set_rng_state(self.mps)
 
 
 def now(device: torch.device) -> float:
     """Return the time in seconds, once all work handed to the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
 
 

@@ -414,6 +414,10 @@ BAD = {
     "serial workers": (["--workers", "2"], ["--workers", "ray"]),
     "threads": (["--threads", "0"], ["--threads", "0"]),
     "no cuda": (["--device", "cuda"], ["--device cuda"]),
+    "logger": (["--log", "tensorboard,wanb"], ["wanb", "'wandb'"]),
+    "no logger": (["--log", ""], ["no logger is named"]),
+    "no second gpu": (["--device", "cuda:1"], ["--device cuda:1", "--device cpu"]),
+    "no mps": (["--device", "mps"], ["--device mps", "--device cpu"]),
     "epochs: huge": (["--epochs", "9" * 20], ["--epochs", "too large"]),
     "epochs: 5,000 digits": (["--epochs", "9" * 5000], ["--epochs", "too large"]),
     "time limit: nan": (["--time-limit", "nan"], ["--time-limit", "nan"]),
@@ -441,6 +445,23 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.execution.executors.serial.cell_events", fail)
     monkeypatch.setattr("bench.execution.grid.prepare", fail)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+def test_a_logger_that_is_not_installed(command: Any, untouched: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert_refused(command("--log", "tensorboard", "--log", "mlflow"), "--log mlflow", "pip install mlflow")
+
+
+def test_profile_refuses_a_device_that_is_not_here(command: Any, untouched: None) -> None:
+    assert_refused(command("profile", "--device", "cuda:0"), "--device cuda:0", "--device cpu")
+
+
+def test_ray_hands_out_gpus_itself(command: Any, untouched: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.execution.machine.find_device", lambda wanted: wanted)
+    remedy = "CUDA_VISIBLE_DEVICES=1"
+    assert_refused(command("--executor", "ray", "--device", "cuda:1"), "--executor serial", remedy, "--device cuda")
+    there = ("--executor", "ray", "--ray-address", "auto")
+    assert_refused(command(*there, "--device", "mps"), "--device mps", "--ray-address")
 
 
 def assert_refused(answer: Any, *parts: str) -> None:

@@ -6,6 +6,7 @@ import random
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,6 +26,7 @@ from bench.execution import grid, runner, store
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
 from bench.execution.executors import ray as on_ray
 from bench.execution.executors import ray_cluster as cluster
+from bench.execution.executors.serial import run_serially
 from bench.execution.queue import Claims
 from bench.execution.runner import Resources
 
@@ -123,6 +125,24 @@ def test_a_serial_grid_stops_a_cell_that_hangs(bad_neighbours: Path, tmp_path: P
     assert str(watch.results["hangs"].error).startswith("stopped after 0.05 minutes")
     assert watch.results["finetune"].error is None
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("limit", [1e-9, 60.0])
+def test_a_time_limit_holds_outside_of_the_main_thread(limit: float) -> None:
+    """No signal comes there: time is looked at when an epoch has ended."""
+    cells, results = cells_of("finetune"), []
+
+    def work() -> None:
+        for event in run_serially(cells, Resources(time_limit=limit)):
+            if isinstance(event, CellFinished):
+                results.append(event.result)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    [result] = results
+    assert (result.error or "").startswith("stopped after") == (limit < 1)
+    assert bool(result.matrix) == (limit > 1)
 
 
 def test_a_method_that_prints_does_not_get_into_the_table(command: Any, plugin: Plugin, tmp_path: Path) -> None:

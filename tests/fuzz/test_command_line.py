@@ -66,7 +66,7 @@ OPTIONS = {
     "--memory-per-cell": or_hostile("1", "0.5"),
     "--time-limit": or_hostile("1", "0.5"),
     "--executor": or_hostile("serial", "ray"),
-    "--device": or_hostile("cpu", "auto", "cuda"),
+    "--device": or_hostile("cpu", "auto", "cuda", "cuda:1", "mps"),
     "--precision": or_hostile("fp32", "bf16"),
     "--ray-address": or_hostile("auto", "127.0.0.1:1"),
     "--rerun": or_hostile("changed"),

@@ -34,12 +34,14 @@ def cell_of(method, benchmark, **training):
     return CATALOG.plan(request).cells[0]
 
 
-def session(method, benchmark="split_cifar100", epochs=3, count=2, samples=1300, captured=True, **training):
+def session(
+    method, benchmark="split_cifar100", epochs=3, count=2, samples=1300, captured=True, device="cuda", **training
+):
     """Random images: in an epoch 20 full batches, and one that is not."""
     own = CATALOG.benchmark(benchmark)
     tasks = [random_task(own, t, samples, 64, 64) for t in range(count)]
     cell = cell_of(method, benchmark, epochs=epochs, batch_size=64, **training)
-    made = session_of(cell, CATALOG, device="cuda", tasks=tasks)
+    made = session_of(cell, CATALOG, device=device, tasks=tasks)
     made.captured = captured
     return made
 
@@ -61,6 +63,55 @@ def test_nothing_is_captured_on_a_cpu():
     network = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     assert not step.is_capturable(Method(network), optimizer)
+
+
+def test_a_graph_is_made_on_the_device_of_the_session(monkeypatch):
+    """The current device may be another, and so may torch's own stream for captures, which is made once."""
+    current, streams = [torch.device("cuda:0")], []
+
+    class Device:
+        def __init__(self, device):
+            self.device = device
+
+        def __enter__(self):
+            current.append(self.device)
+
+        def __exit__(self, *error):
+            current.pop()
+
+    class Stream:
+        def __init__(self, device=None):
+            self.device = device or current[-1]
+
+        def wait_stream(self, other):
+            assert other.device == self.device == current[-1]
+
+    class Graph(Device):
+        def __init__(self, graph, stream):
+            super().__init__(stream.device)
+            streams.append(stream)
+
+        def replay(self):
+            assert current[-1] == torch.device("cuda:1")
+
+    class Recorded:
+        replay = Graph.replay
+
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: Device(stream.device))
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
+    monkeypatch.setattr(torch.cuda, "graph", Graph)
+    made = session("finetune", benchmark="toy", count=1, device="cpu")
+    next(made.events())
+    update = step.CapturedUpdate(torch.device("cuda:1"))
+    made.stage.update = update
+    made.stage.train_epoch()
+    assert len(update.graphs) == 1
+    assert streams == [update.aside]
+    assert update.aside.device == torch.device("cuda:1")
+    assert current == [torch.device("cuda:0")]
 
 
 class TestOnAGPU:
@@ -90,6 +141,17 @@ class TestOnAGPU:
         replayed, alone = map(weights_after, made)
         assert replayed[0] == alone[0]
         assert torch.equal(replayed[1], alone[1])
+
+    @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one CUDA device")
+    def test_a_second_gpu(self):
+        """Both in one process, and torch's current device is the first."""
+        first, second = (weights_after(session("ness", device=f"cuda:{i}")) for i in (0, 1))
+        assert first[0] == second[0]
+        assert torch.equal(first[1], second[1])
+
+    def test_a_gpu_by_its_number(self):
+        numbered, plain = (weights_after(session("ness", device=name)) for name in ("cuda:0", "cuda"))
+        assert torch.equal(numbered[1], plain[1])
 
     def test_a_task_for_every_batch(self):
         replayed, alone = (weights_after(session("joint", captured=captured)) for captured in (True, False))

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
@@ -11,7 +13,7 @@ from bench.nn.network import Network
 from bench.tools.method_checks import Run
 from bench.training.loop import Session
 from bench.training.method import Method
-from bench.training.needs import takes_layers_for_matrices
+from bench.training.needs import demand_float64, takes_layers_for_matrices
 
 ON_MATRICES = {"adamnscl", "codecl", "dfgp", "fsdgpm", "gpm", "inflora", "ness", "olora", "owm", "sgp", "trgp"}
 
@@ -30,6 +32,36 @@ def session(name: str, *layers: nn.Module) -> Session:
 def test_methods_are_told_apart_by_what_they_ask_for():
     methods = {name: Catalog().method(name) for name in Catalog().available("Method")}
     assert {name for name, cls in methods.items() if takes_layers_for_matrices(cls)} == ON_MATRICES
+
+
+class Float32(TorchDispatchMode):
+    """Inside, float64 is refused, as on a device that has none."""
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        answer = operator(*args, **(kwargs or {}))
+        for tensor in tree_leaves(answer):
+            if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64:
+                raise TypeError(f"{operator} gives float64")
+        return answer
+
+
+@pytest.mark.parametrize("name", Catalog().available("Method"))
+def test_methods_that_compute_in_float64_are_those_refused_on_mps(name):
+    """What is not refused there trains, is saved and is tested without a number of 64 bits."""
+    run = Run(name, epochs=1)
+    learning = run.session
+    with Float32():
+        if name in ON_MATRICES:
+            with pytest.raises(TypeError, match="gives float64"):
+                learning.run()
+        else:
+            assert len(learning.run()[1]) >= 1
+    if name in ON_MATRICES:
+        with pytest.raises(UserError, match="float64, which mps has not: run it with --device cpu"):
+            demand_float64(type(run.method), "mps")
+    else:
+        demand_float64(type(run.method), "mps")
+    demand_float64(type(run.method), "cuda")
 
 
 def count_layers(network: Network) -> int:

@@ -69,7 +69,7 @@ def commands_behind(results: Iterable[Result], folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            told: Any = json.loads(path.read_text())
+            told: Any = json.loads(path.read_text(encoding="utf-8"))
             if wanted & set(told["cells"]):
                 found.append(str(told["command"]))
         except (ValueError, KeyError, TypeError):

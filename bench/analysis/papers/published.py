@@ -141,7 +141,7 @@ class Row:
 @cache
 def known_names() -> dict[str, Any]:
     """Return what names.toml says of benchmarks, methods and words."""
-    return tomllib.loads((FOLDER / "names.toml").read_text())
+    return tomllib.loads((FOLDER / "names.toml").read_text(encoding="utf-8"))
 
 
 @cache
@@ -152,7 +152,7 @@ def papers() -> dict[str, Paper]:
 
 def _paper(path: Path) -> Paper:
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
         paper = msgspec.convert(raw, Paper, strict=True)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise UserError(f"{path}: {error}") from error
@@ -183,7 +183,7 @@ def printed_lines() -> list[dict[str, str]]:
 
 
 def _numbered(path: Path) -> list[tuple[int, dict[str, str]]]:
-    with path.open(newline="") as lines:
+    with path.open(encoding="utf-8", newline="") as lines:
         reader = csv.DictReader(lines)
         return [(reader.line_num, record) for record in reader]
 
@@ -205,7 +205,7 @@ def _complaint(record: Mapping[str, str | None]) -> str:
 
 @cache
 def _seeds() -> list[dict[str, str]]:
-    with (FOLDER / "seeds.csv").open(newline="") as lines:
+    with (FOLDER / "seeds.csv").open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
 
 

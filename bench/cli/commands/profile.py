@@ -8,6 +8,7 @@ from bench import files
 from bench.cli import options
 from bench.cli.arguments import name_list, whole
 from bench.config import require
+from bench.execution import machine
 from bench.files import path_of
 
 METHODS = "default"
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=whole, default=5, metavar="N", help="epochs of each arm, in turn (default: 5)")
     add("--task", type=whole, default=2, metavar="N", help="the task measured beside the first (default: 2)")
     add("--threads", type=whole, default=2, metavar="N", help="CPU threads (default: 2)")
-    add("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    add("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ... or mps")
     add("--copies", type=whole, default=1, metavar="N", help="processes of each arm at the same time (default: 1)")
     add("--eager", action="store_true", help="on a GPU: launch each kernel of a step by itself, without CUDA graphs")
     add("--json", type=path_of, metavar="FILE", help="also write all numbers there")
@@ -50,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
 
     if args.json:
         files.check_writable(args.json.resolve().parent, "--json")
-    how = args.threads, args.device, args.copies, args.eager
+    how = args.threads, machine.find_device(args.device), args.copies, args.eager
     setting = profile.Setting(benchmarks[0], args.data, args.samples, args.task, *how, args.catalog)
     numbers = profile.measure_arms(arms, setting, args.rounds)
     print(profile.profile_table(numbers))

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--search-seed", type=whole, default=0, metavar="N", help="of the samples (default: 0)")
     add_out(parser, "trials and recipe go to OUT/tune")
     add_resources(parser)
-    parser.set_defaults(executor="ray", recipe=None, set=[], no_checkpoint=True)
+    parser.set_defaults(executor="ray", recipe=None, set=[], log=[], no_checkpoint=True)
     parser.set_defaults(ray_address="", time_limit=None, memory_per_cell=None)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.core import Cell, Result, UserError
-from bench.execution.events import CellEvent, CellFinished, Idle
+from bench.execution.events import CellEvent, CellFinished, Idle, Trouble
 from bench.execution.executors.ray_cluster import connected, room_of
 from bench.execution.runner import Resources, cell_events, commit, demand_device, environment, time_limit_reached
 
@@ -286,7 +286,7 @@ def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result | NodeF
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         queue.put_nowait.remote(Placed(cell.key, node))
         try:
             if resources.address:  # this node may not have what the driver's has
@@ -296,7 +296,9 @@ def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result | NodeF
         for event in cell_events(cell, resources):
             if isinstance(event, CellFinished):
                 return event.result
-            queue.put_nowait.remote(event)
+            sent = queue.put_nowait.remote(event)
+            if isinstance(event, Trouble):  # it is there before the result, or the queue is gone
+                ray.wait([sent], timeout=5)
     raise AssertionError("a cell ends with its result")
 
 

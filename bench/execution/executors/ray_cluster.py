@@ -32,7 +32,7 @@ def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
     import ray
 
     with ExitStack() as stack:
-        nowhere = stack.enter_context(Path(os.devnull).open("w"))
+        nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
         stack.enter_context(redirect_stdout(nowhere))  # where Ray tells of every worker it has lost
         if resources.address:
             shipped, where = _ship(resources, Path(stack.enter_context(tempfile.TemporaryDirectory())))

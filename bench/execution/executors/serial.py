@@ -26,26 +26,29 @@ def run_serially(cells: Iterable[Cell | None], resources: Resources) -> Iterator
 
 
 def _within_limit(cell: Cell, resources: Resources) -> Iterator[CellEvent]:
-    """Run a cell. Time counts, and may run out, only while the cell itself is at work."""
+    """Run a cell. Time counts, and may run out, only while the cell itself is at work: by an alarm, and where there is
+    none, when an epoch has ended."""
     events, left = cell_events(cell, resources), resources.time_limit
     while True:
         start = time.monotonic()
         try:
             with redirect_stdout(sys.stderr), _alarm(left, resources):  # standard output is the table's
-                event = next(events)
+                event = next(events) if left > 0 else events.throw(TimeLimitError(time_limit_reached(resources)))
         except StopIteration:
             return
         except TimeLimitError as error:  # the signal came before or after the work
             yield CellFinished(Result(cell, error=str(error), environment=environment(resources, cell.precision)))
             return
-        left = max(left - (time.monotonic() - start), 1e-3)  # an alarm after no time would be none
+        left -= time.monotonic() - start
         yield event
+        if isinstance(event, CellFinished):
+            return
 
 
 @contextmanager
 def _alarm(seconds: float, resources: Resources) -> Iterator[None]:
     """A signal interrupts what takes longer; signals reach the main thread only."""
-    if math.isinf(seconds) or threading.current_thread() is not threading.main_thread():
+    if not 0 < seconds < math.inf or threading.current_thread() is not threading.main_thread():
         yield
         return
 

@@ -183,7 +183,7 @@ def calibrations(cells: Sequence[Cell], resources: Resources, out: Path) -> dict
 
 def _read(path: Path) -> dict[str, Answer]:
     try:
-        found: dict[str, Answer] = json.loads(path.read_text())
+        found: dict[str, Answer] = json.loads(path.read_text(encoding="utf-8"))
         return found
     except (OSError, ValueError):
         return {}
