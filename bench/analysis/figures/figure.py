@@ -150,3 +150,4 @@ def save_figure(plot: Plot, folder: Path, formats: Sequence[str]) -> None:
     }
     for suffix in formats:
         plot.figure.savefig(folder / f"{plot.name}.{suffix}", dpi=200, metadata=about[suffix])
+        plot.figure.set_layout_engine("none")  # the first format has laid it out, which takes as long as drawing it
