@@ -54,7 +54,7 @@ def test_pre_commit_calls_what_the_tests_install() -> None:
 def test_the_image_copies_what_is_there() -> None:
     text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-    assert {words[0] for words in lines} <= {"FROM", "RUN", "COPY", "ENV", "WORKDIR", "ENTRYPOINT"}
+    assert {words[0] for words in lines} <= {"FROM", "ARG", "RUN", "COPY", "ENV", "WORKDIR", "ENTRYPOINT"}
     copied = {name for words in lines if words[0] == "COPY" for name in words[1:-1]}
     needed = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "bench", "methods", "datasets"}
     assert copied == needed

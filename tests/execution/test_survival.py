@@ -121,8 +121,8 @@ def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
 
 def test_a_serial_grid_stops_a_cell_that_hangs(bad_neighbours: Path, tmp_path: Path) -> None:
     cells = cells_of("hangs", "finetune", plugins=(bad_neighbours,))
-    watch, _ = driven(cells, tmp_path / "out", catalog=Catalog.of([bad_neighbours]), time_limit=3)
-    assert str(watch.results["hangs"].error).startswith("stopped after 0.05 minutes")
+    watch, _ = driven(cells, tmp_path / "out", catalog=Catalog.of([bad_neighbours]), time_limit=9)
+    assert str(watch.results["hangs"].error).startswith("stopped after 0.15 minutes")
     assert watch.results["finetune"].error is None
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
