@@ -40,6 +40,7 @@ def spans(numbers: Iterable[int], dash: str) -> list[str]:
     return words
 
 
-def counted(number: int, what: str) -> str:
-    """Return a number of things in words: 1 cell, 2 cells."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+def counted(number: object, what: str) -> str:
+    """Return a number of things in words: 1 cell, 2 cells. What a file holds in a number's place stands as it is."""
+    shown = f"{number:,}" if isinstance(number, int) else str(number)
+    return f"{shown} {what}" if number == 1 else f"{shown} {what}s"

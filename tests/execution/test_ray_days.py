@@ -162,6 +162,7 @@ class Turns:
 
     outcomes: list[Any]
     others: bool
+    lost: bool
 
     def __init__(self, ray: Any, resources: Resources) -> None:
         self.running: dict[int, Attempt] = {}
@@ -175,8 +176,11 @@ class Turns:
 
     def start_elsewhere(self, attempt: Attempt, faulty: str) -> bool:
         if self.others:
-            self.running[0] = Attempt(attempt.cell, elsewhere=True)
+            self.running[0] = Attempt(attempt.cell, attempt.count, elsewhere=True)
         return self.others
+
+    def lost_a_node(self) -> bool:
+        return self.lost
 
     def collect(self) -> list[Any]:
         return [(self.running.pop(0), self.outcomes.pop(0))] if self.running else []
@@ -190,12 +194,18 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Result]]:
         return nullcontext((None, resources))
 
     def run(
-        outcomes: list[Any], cells: list[Cell], others: bool = True, connect: Any = ready, **more: Any
+        outcomes: list[Any],
+        cells: list[Cell],
+        others: bool = True,
+        lost: bool = False,
+        connect: Any = ready,
+        **more: Any,
     ) -> list[Result]:
         monkeypatch.setattr(executor, "Pool", Turns)
         monkeypatch.setattr(executor, "connected", connect)
         monkeypatch.setattr(Turns, "outcomes", outcomes, raising=False)
         monkeypatch.setattr(Turns, "others", others, raising=False)
+        monkeypatch.setattr(Turns, "lost", lost, raising=False)
         events = list(executor.on_ray(cells, Resources(**more)))
         return [event.result for event in events if isinstance(event, CellFinished)]
 
@@ -208,6 +218,14 @@ def test_a_fault_of_one_node_is_tried_once_on_another(turns: Any, make_result: A
     assert turns([fault, good], [good.cell]) == [good]
     assert turns([fault, fault], [good.cell]) == [bad], "once, and not for ever"
     assert turns([fault], [good.cell], others=False) == [bad], "there is no other node"
+
+
+def test_what_went_with_a_lost_node_is_looked_for_again(turns: Any, make_result: Any) -> None:
+    """As often as a lost process is tried again, and no more."""
+    good, bad = make_result(), make_result(error="no plugin there")
+    fault = NodeFault(bad, "a")
+    assert turns([fault, fault, good], [good.cell], lost=True) == [good]
+    assert turns([fault] * 6, [good.cell], lost=True) == [bad]
 
 
 def test_a_cell_whose_node_died_is_tried_again_and_in_the_end_told(turns: Any, make_result: Any) -> None:

@@ -128,8 +128,12 @@ def _ended(
     if isinstance(outcome, Result):
         yield CellFinished(outcome)
     elif isinstance(outcome, NodeFault):
-        if attempt.elsewhere or not pool.start_elsewhere(attempt, outcome.node):
-            yield CellFinished(outcome.result)
+        if not attempt.elsewhere and pool.start_elsewhere(attempt, outcome.node):
+            return
+        if pool.lost_a_node() and attempt.count <= resources.retries:  # with it may have gone what was missing
+            work.again.append(Attempt(attempt.cell, attempt.count + 1))
+            return
+        yield CellFinished(outcome.result)
     elif outcome in LOST and attempt.count <= resources.retries and not attempt.overdue:
         work.again.append(Attempt(attempt.cell, attempt.count + 1))
     else:
@@ -189,6 +193,10 @@ class Pool:
         again = Attempt(attempt.cell, attempt.count, elsewhere=True)
         self.running[there.remote(attempt.cell, self.resources, self.queue)] = again
         return True
+
+    def lost_a_node(self) -> bool:
+        """Whether a node of the cluster has died."""
+        return not all(node["Alive"] for node in self.ray.nodes())
 
     def collect(self) -> list[tuple[Attempt, Result | NodeFault | str]]:
         """What has ended since the last look: results, or the name of Ray's error for a process that was lost."""

@@ -39,7 +39,7 @@ def demand_cluster(address: str) -> None:
         raise UserError(f"no Ray cluster at {address} ({error.strerror or error}): {remedy}") from None
     command = [sys.executable, "-c", ASK, address]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         raise UserError(silent(address)) from None
     told = asked.stdout.strip().splitlines()
