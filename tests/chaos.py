@@ -84,6 +84,17 @@ def results(folder: Path) -> dict[str, Path]:
     return {str(path.relative_to(folder)): path for path in folder.glob("*/*/seed*-*.json")}
 
 
+def succeeded(path: Path) -> bool:
+    """Whether a stored result holds no error; one that is gone since it was listed does not count."""
+    try:
+        error: str | None = json.loads(path.read_text())["error"]
+    except FileNotFoundError:
+        return False
+    if error is not None:
+        print(f"{path.name} failed: {error[:120]}", flush=True)
+    return error is None
+
+
 class Monkey:
     """Runs a command until it has been disturbed enough and ends well."""
 
@@ -136,8 +147,9 @@ class Monkey:
             time.sleep(0.1)
 
     def look(self) -> None:
-        """Note what is finished; raises if what was finished has been written again, or is gone."""
-        now = {name: path.stat().st_mtime_ns for name, path in results(self.out).items()}
+        """Note what is finished; raises if what was finished has been written again, or is gone. A cell whose worker
+        was killed too often has failed, and the next command runs it again."""
+        now = {name: path.stat().st_mtime_ns for name, path in results(self.out).items() if succeeded(path)}
         for name, written in self.finished.items():
             assert now.get(name) == written, (
                 f"{name} was finished and has been {'lost' if name not in now else 'redone'}"
