@@ -148,7 +148,7 @@ def _rest(work: Work, resources: Resources) -> Iterator[CellEvent]:
             yield Idle()
             time.sleep(PATIENCE)
         if attempt:
-            error = "not run, for Ray on this machine was lost and did not come up again; its log is in /tmp/ray"
+            error = "not run, for Ray on this machine was lost and did not come up again; Ray's logs say why"
             facts = environment(resources, attempt.cell.precision)
             yield CellFinished(Result(attempt.cell, error=error, environment=facts))
 
