@@ -129,6 +129,10 @@ class Benchmark:
         for source in self.sources():
             source.prepare(data)
 
+    def backbone_options(self) -> Mapping[str, Any]:
+        """What the backbone is asked for beside the shape of its inputs, by the name of its argument."""
+        return {}
+
     def own_backbone(self) -> Any:
         """A module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""
         raise NotImplementedError
