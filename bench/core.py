@@ -108,6 +108,7 @@ class Benchmark:
     num_classes: ClassVar[int]  # outputs of a head
     input_shape: ClassVar[tuple[int, ...]]
     backbone: ClassVar[str] = ""  # a name in `bench.nn.architectures`
+    head_bias: ClassVar[bool] = False  # whether a head adds a bias to its products
     same_for_every_seed: ClassVar[bool] = False  # whether the stream is one by nature, and seeds change weights alone
     by_default: ClassVar[bool] = False  # whether a command that names no benchmark means this one
     in_all: ClassVar[bool] = True  # whether `--bench all` means this one too

@@ -54,7 +54,7 @@ def build(benchmark: Benchmark, bn_mode: str = "batch") -> Network:
     if bn_mode == "running-frozen":
         track_statistics(backbone)
     heads = benchmark.num_tasks if benchmark.scenario == "task-il" else 1
-    network = Network(backbone, features, benchmark.num_classes, heads)
+    network = Network(backbone, features, benchmark.num_classes, heads, benchmark.head_bias)
     network.channels_last = name in CHANNELS_LAST
     if name in KAIMING:
         _start_kaiming_uniform(network)

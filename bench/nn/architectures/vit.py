@@ -15,30 +15,10 @@ from torch import Tensor, nn
 
 from bench.config import nearest
 from bench.core import UserError
+from bench.nn.layers import Projections
 
 ADAPTED = ("kv", "qv", "qkv")  # the projections that may learn
-PARTS = ("q", "k", "v")  # in the order in which timm's layer holds them
-
-
-class Projections(nn.Module):
-    """The queries, keys and values of tokens, by three layers `q`, `k` and `v` in the place of timm's one."""
-
-    def __init__(self, fused: nn.Linear) -> None:
-        """Take the weights of a layer (3 d, d)."""
-        super().__init__()
-        width = fused.in_features
-        weights = fused.weight.detach().split(width)
-        biases = fused.bias.detach().split(width) if fused.bias is not None else (None, None, None)
-        for name, weight, bias in zip(PARTS, weights, biases, strict=True):
-            layer = nn.Linear(width, width, bias=bias is not None, device="meta")  # draws no random number
-            layer.weight = nn.Parameter(weight.clone())
-            if bias is not None:
-                layer.bias = nn.Parameter(bias.clone())
-            self.add_module(name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (n, tokens, 3 d) for tokens x (n, tokens, d)."""
-        return torch.cat([self.get_submodule(name)(x) for name in PARTS], dim=-1)
+PARTS = Projections.PARTS  # in the order in which timm's layer holds them
 
 
 def vit_base_patch16_224(shape: tuple[int, ...], adapted: str = "kv") -> nn.Module:
