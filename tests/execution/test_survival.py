@@ -119,6 +119,7 @@ def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
     assert chaos.bits(tmp_path / "calm" / plain.path) == chaos.bits(out / plain.path)
 
 
+@pytest.mark.slow
 def test_a_serial_grid_stops_a_cell_that_hangs(bad_neighbours: Path, tmp_path: Path) -> None:
     cells = cells_of("hangs", "finetune", plugins=(bad_neighbours,))
     watch, _ = driven(cells, tmp_path / "out", catalog=Catalog.of([bad_neighbours]), time_limit=9)
