@@ -144,7 +144,7 @@ def share_right(model: VisionTransformer, x: Tensor, y: Tensor) -> float:
     return float((found == y).float().mean())
 
 
-def epochs_of(model: VisionTransformer, recipe: Recipe, x: Tensor, y: Tensor, checkpoint: Path) -> Iterator[str]:
+def trained_epochs(model: VisionTransformer, recipe: Recipe, x: Tensor, y: Tensor, checkpoint: Path) -> Iterator[str]:
     """Train from the checkpoint on, or from the start, and yield a line about every epoch."""
     optimizer = new_optimizer(model, recipe)
     first = 0
@@ -199,7 +199,7 @@ def main() -> None:
     x, y = images_of(train, recipe.classes)
     set_fused_attn(False)  # torch's own, in bfloat16 on a CPU, takes five times as long
     model = new_model(recipe)
-    for line in epochs_of(model, recipe, x, y, given.folder / "checkpoint.pt"):
+    for line in trained_epochs(model, recipe, x, y, given.folder / "checkpoint.pt"):
         print(line, flush=True)
     model.half().float()  # as it is shipped
     shown = {"train": (x, y), "test": images_of(test, recipe.classes)}
