@@ -30,7 +30,7 @@ def session_of(
     Weights depend on benchmark and seed alone: they are the same for every method. A benchmark is held to its contract,
     and tasks to what it promises, before anything is built. Raises `UserError`.
     """
-    benchmark = catalog.benchmark(cell.benchmark, cell.options)
+    benchmark = catalog.benchmark(cell.benchmark, cell.options, cell.scenario)
     demand_network(benchmark)
     method_class = catalog.method(cell.method)
     if not isinstance(tasks, list):
