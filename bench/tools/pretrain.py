@@ -164,7 +164,7 @@ def trained_epochs(model: VisionTransformer, recipe: Recipe, x: Tensor, y: Tenso
 
 def write_weights(model: VisionTransformer, recipe: Recipe, accuracies: dict[str, float], folder: Path) -> str:
     """Write the weights in half precision, and their manifest, and return what is said of them in a line."""
-    state = {name: p.contiguous() for name, p in model.half().state_dict().items() if not name.startswith("head.")}
+    state = {name: p.half().contiguous() for name, p in model.state_dict().items() if not name.startswith("head.")}
     content = save(state)
     manifest = {
         "weights": "tiny_vit.safetensors",
