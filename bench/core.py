@@ -150,6 +150,10 @@ class Benchmark:
         """What the backbone is asked for beside the shape of its inputs, by the name of its argument."""
         return {}
 
+    def weights(self) -> Any:
+        """The file that the backbone's weights come from, a `bench.data.weights.Weights`; None: they start random."""
+        return None
+
     def own_backbone(self) -> Any:
         """A module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""
         raise NotImplementedError
