@@ -25,6 +25,13 @@ PRECISIONS = {  # what a network's forward passes are computed in
     "fp32": "float32 throughout",
     "bf16": "training and evaluation under autocast to bfloat16",
 }
+SCENARIOS = {  # what a stream asks of a method, after van de Ven & Tolias 2019
+    "task-il": "a head per task, and the task of every test image is known",
+    "class-il": "one answer over the classes of all tasks seen so far, the task unknown",
+    "domain-il": "one head for all tasks, which have the same classes, the task unknown",
+}
+ONLY_SCENARIOS = ("task-il", "domain-il")  # of which a benchmark has one, and had nothing else at first
+ADDED_LATER: dict[str, Any] = {}  # settings of training that there were not always: the value of what was before
 SCHEMA = 2  # of a result file; raised whenever the meaning of a stored number changes
 SUITE_VERSION = 2  # part of a cell's identity; raised when the library gives other numbers to the same request
 # 1: until November 2026. 2: dropout masks of sixteen random bits, another random stream.
@@ -89,7 +96,7 @@ def fingerprint(tasks: Sequence[Task]) -> str:
 
 
 class Benchmark:
-    """A named protocol: the stream of tasks for a seed, the network and the scenario.
+    """A named protocol: the stream of tasks for a seed, the network and the scenarios.
 
     A file in `datasets/` (or a plugin) holds one subclass; its stem is the benchmark's name. Training settings stand
     in a recipe, `<name>.toml`, in `bench/catalog/recipes/` or beside the plugin.
@@ -103,15 +110,25 @@ class Benchmark:
     config: Any = Config()
     version: ClassVar[int] = 1  # part of a cell's identity; raised when the stream changes its meaning
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options under a protocol, where not the defaults
-    scenario: ClassVar[Literal["task-il", "domain-il"]] = "task-il"  # a head per task, or one shared head
+    scenarios: ClassVar[tuple[str, ...]] = ("task-il",)  # of SCENARIOS: those it can be asked for, its default first
+    scenario: str = "task-il"  # the one asked for; where a class sets it and no `scenarios`, it is the only one
     num_tasks: ClassVar[int]
     num_classes: ClassVar[int]  # outputs of a head
     input_shape: ClassVar[tuple[int, ...]]
     backbone: ClassVar[str] = ""  # a name in `bench.nn.architectures`
+    head_bias: ClassVar[bool] = False  # whether a head adds a bias to its products
     same_for_every_seed: ClassVar[bool] = False  # whether the stream is one by nature, and seeds change weights alone
     by_default: ClassVar[bool] = False  # whether a command that names no benchmark means this one
     in_all: ClassVar[bool] = True  # whether `--bench all` means this one too
     offers: ClassVar[tuple[str, ...]] = ()  # of what methods may need, see `bench.training.needs`
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = vars(cls)
+        if "scenarios" in own:
+            cls.scenario = next(iter(cls.scenarios), "")
+        elif "scenario" in own:
+            cls.scenarios = (cls.scenario,)
 
     def sources(self) -> Sequence[Any]:
         """The data sets to read, each a `bench.data.source.Source`. What is bundled or made up has none."""
@@ -128,6 +145,14 @@ class Benchmark:
         """Get the data ready in folder `data`, downloading if need be. Raises `DataError`."""
         for source in self.sources():
             source.prepare(data)
+
+    def backbone_options(self) -> Mapping[str, Any]:
+        """What the backbone is asked for beside the shape of its inputs, by the name of its argument."""
+        return {}
+
+    def weights(self) -> Any:
+        """The file that the backbone's weights come from, a `bench.data.weights.Weights`; None: they start random."""
+        return None
 
     def own_backbone(self) -> Any:
         """A module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""
@@ -187,6 +212,7 @@ class Cell:
     traits: dict[str, Any] = field(default_factory=dict)  # of the method, for the marks of tables; not in the key
     options: dict[str, Any] = field(default_factory=dict)  # resolved `Config` of the benchmark
     protocol: str = "published"  # one of PROTOCOLS
+    scenario: str = "task-il"  # one of SCENARIOS
     precision: str = "fp32"  # one of PRECISIONS
     versions: dict[str, int] = field(default_factory=dict)  # of the suite, the method and the benchmark
 
@@ -205,8 +231,12 @@ class Cell:
 
     def _digest(self, *without: str) -> str:
         identity = {own.name: getattr(self, own.name) for own in fields(self) if own.name not in without}
-        if self.precision == "fp32":
-            del identity["precision"]  # so that cells from before there was a choice keep their keys
+        if self.precision == "fp32":  # what was before there was a choice stays out, so that old keys stay
+            del identity["precision"]
+        if self.scenario in ONLY_SCENARIOS:
+            del identity["scenario"]
+        training = self.training.items()
+        identity["training"] = {name: v for name, v in training if name not in ADDED_LATER or v != ADDED_LATER[name]}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -215,7 +245,8 @@ class Cell:
         return Path(self.benchmark) / self.method / f"seed{self.seed}-{self.key}.json"
 
     def __str__(self) -> str:
-        return f"{self.method} on {self.benchmark}, seed {self.seed}"
+        where = self.benchmark if self.scenario in ONLY_SCENARIOS else f"{self.benchmark} in {self.scenario}"
+        return f"{self.method} on {where}, seed {self.seed}"
 
 
 @dataclass

@@ -123,7 +123,7 @@ def prints(path: Path) -> bool:
 
 
 def test_only_the_command_line_and_scripts_print() -> None:
-    scripts = {"bench.tools.front_page", "bench.tools.rekey"}
+    scripts = {"bench.tools.front_page", "bench.tools.pretrain", "bench.tools.rekey"}
     printing = {name_of(path) for path in (*LIBRARY, *METHODS, *DATASETS) if prints(path)}
     assert {name for name in printing if room_of(name) != "cli"} == scripts
 

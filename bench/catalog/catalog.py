@@ -15,9 +15,13 @@ from bench.catalog.plan import Plan, Request, expand
 from bench.catalog.recipe_form import Known
 from bench.catalog.recipes import RECIPES, Recipe
 from bench.config import make_settings, nearest
-from bench.core import PROTOCOLS, Benchmark, UserError
+from bench.core import PROTOCOLS, SCENARIOS, Benchmark, UserError
 
-RESERVED = ("all", "everything", "default", "training", "benchmark", *PROTOCOLS)  # of the command line and recipes
+RESERVED = (  # words of the command line and of recipes
+    *("all", "everything", "default", "training", "benchmark"),
+    *PROTOCOLS,
+    *SCENARIOS,
+)
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,15 @@ class Catalog:
         for name in names:
             self.method(name)
 
-    def benchmark(self, name: str, options: Mapping[str, Any] | None = None) -> Benchmark:
-        """Return the benchmark, with `options` of its data; by default those of its `Config`. Raises `UserError`."""
+    def benchmark(self, name: str, options: Mapping[str, Any] | None = None, scenario: str = "") -> Benchmark:
+        """Return the benchmark in a scenario, by default its first, with `options` of its data, by default those of its
+        `Config`. Raises `UserError`."""
         benchmark: Benchmark = loading.load_class(self.path("Benchmark", name), "Benchmark")()
         benchmark.name = name
         benchmark.config = make_settings(benchmark.Config, options or {}, name)
+        if scenario and scenario not in benchmark.scenarios:
+            raise UserError(f"{name} has no scenario {scenario}: it is run in {' or '.join(benchmark.scenarios)}")
+        benchmark.scenario = scenario or benchmark.scenario
         return benchmark
 
     def recipe(self, benchmark: str) -> Recipe:

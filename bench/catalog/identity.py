@@ -92,6 +92,7 @@ DECLARED = (
     "by_default",
     "capturable",
     "protocols",
+    "scenarios",
     "stage",
     "needs",
     "old_data",

@@ -27,6 +27,7 @@ class Request:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # method or benchmark -> field -> value
     protocols: Sequence[str] = ("published",)
     precision: str = "fp32"
+    scenario: str = ""  # one of SCENARIOS; empty: of each benchmark the first of its own
 
 
 class Plan(NamedTuple):
@@ -41,7 +42,7 @@ class Extensions(Protocol):
 
     def path(self, kind: Kind, name: str) -> Path: ...
     def declaration(self, name: str) -> Any: ...
-    def benchmark(self, name: str, options: Mapping[str, Any] | None = None) -> Benchmark: ...
+    def benchmark(self, name: str, options: Mapping[str, Any] | None = None, scenario: str = "") -> Benchmark: ...
     def recipe(self, benchmark: str) -> Recipe: ...
     def recipe_path(self, benchmark: str) -> Path | None: ...
     def method_recipes(self) -> dict[str, Path]: ...
@@ -82,12 +83,12 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
         files.append((catalog.method_recipes().get(base), brought))
         files.append((catalog.recipe_path(benchmark_name), [f"{prefix}{base}", f"{prefix}{name}"]))
     with recipes.locate_errors({**user, **changes}, files):
-        bare = catalog.benchmark(benchmark_name)
+        bare = catalog.benchmark(benchmark_name, scenario=request.scenario)
         options = recipes.resolve_options(bare, recipe, changes, protocol)
         training, config = recipes.resolve(name, method, recipe, user, protocol)
         usual = _settings(*recipes.resolve(name, method, recipe, {}, protocol))
         usual_options = recipes.resolve_options(bare, recipe, {}, protocol)
-    benchmark = catalog.benchmark(benchmark_name, options)
+    benchmark = catalog.benchmark(benchmark_name, options, request.scenario)
     if reason := unmet(method.needs, benchmark) or method.unsupported(benchmark, training):
         raise NotApplicableError(reason)
     code = catalog.path("Method", name), catalog.path("Benchmark", benchmark_name)
@@ -103,6 +104,7 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
         traits=traits_of(method, config),
         options=options,
         protocol=protocol,
+        scenario=benchmark.scenario,
         precision=request.precision,
         versions={"suite": SUITE_VERSION, "method": method.version, "benchmark": benchmark.version},
     )

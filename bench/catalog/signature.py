@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import nearest
-from bench.core import UserError
+from bench.core import ONLY_SCENARIOS, SCENARIOS, UserError
 from bench.search_space import Range
 from bench.settings import declared
 from bench.training.method import NO_HOOKS
@@ -47,6 +47,8 @@ def misfits(cls: type, base: type) -> Iterator[tuple[str, str]]:
             for close in difflib.get_close_matches(name, hooks, 1, 0.8):
                 yield name, f"unknown hook '{name}': did you mean '{close}'? a helper of your own starts with _"
     yield from _unknown_needs(getattr(cls, "needs", ()))
+    if base.__name__ == "Benchmark":
+        yield from _unknown_scenarios(cls.scenarios)  # type: ignore[attr-defined]
     if type(cls.version) is not int:  # type: ignore[attr-defined]
         yield "version", f"version is {cls.version!r}, not a whole number"  # type: ignore[attr-defined]
     for name in REQUIRED.get(base.__name__, ()):
@@ -62,6 +64,21 @@ def _unknown_needs(needs: Any) -> Iterator[tuple[str, str]]:
     for need in needs:
         if need not in NEEDS:
             yield "needs", str(nearest("need", str(need), NEEDS))
+
+
+def _unknown_scenarios(scenarios: Any) -> Iterator[tuple[str, str]]:
+    """What a benchmark declares to be run in, and nobody knows."""
+    if not scenarios or not isinstance(scenarios, tuple):
+        yield "scenarios", f"scenarios is {scenarios!r}, not a tuple of names"
+        return
+    for scenario in scenarios:
+        if scenario not in SCENARIOS:
+            yield "scenarios", str(nearest("scenario", str(scenario), SCENARIOS))
+    if set(ONLY_SCENARIOS) <= set(scenarios):
+        yield (
+            "scenarios",
+            f"{' and '.join(ONLY_SCENARIOS)} are two benchmarks: derive one from the other, in a file each",
+        )
 
 
 def _misfit(cls: type, base: type, name: str) -> Iterator[tuple[str, str]]:
@@ -117,8 +134,9 @@ def _settings(config: Any) -> Iterator[tuple[str, str]]:
 def _line(node: ast.ClassDef, member: str) -> int:
     """Of a member of a class, `name` or `Class.name`; of the class where it cannot be told."""
     name, _, rest = member.partition(".")
+    spelt = {name, "scenario"} if name == "scenarios" else {name}  # a benchmark with a single one says so
     for inner in node.body:
         targets = getattr(inner, "targets", [getattr(inner, "target", None)])
-        if name in (getattr(inner, "name", None), *(getattr(target, "id", None) for target in targets)):
+        if not spelt.isdisjoint((getattr(inner, "name", None), *(getattr(target, "id", None) for target in targets))):
             return _line(inner, rest) if rest and isinstance(inner, ast.ClassDef) else inner.lineno
     return node.lineno

@@ -10,7 +10,7 @@ from typing import TypeVar
 from bench import installation
 from bench.analysis.columns import METRICS
 from bench.cli.options import EVERYTHING, PROTOCOL
-from bench.core import PRECISIONS, PROTOCOLS
+from bench.core import PRECISIONS, PROTOCOLS, SCENARIOS
 from bench.files import path_of
 
 T = TypeVar("T", int, float)
@@ -95,6 +95,13 @@ def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
     add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")
     columns = f"columns, of {', '.join(METRICS)} (default: %(default)s)"
     add("--metric", default="acc,bwt,state", metavar="A,B", help=columns)
+
+
+def add_scenario(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked of the methods."""
+    known = "; ".join(f"{name}: {what}" for name, what in SCENARIOS.items())
+    add = parser.add_argument
+    add("--scenario", default="", metavar="S", help=f"{known} (default: what each benchmark is made for)")
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:

@@ -46,6 +46,7 @@ def command_line(request: Request) -> str:
     words += [f"--protocol {','.join(request.protocols)}"] if list(request.protocols) != [PROTOCOL] else []
     words += [f"--epochs {request.epochs}"] if request.epochs else []
     words += [f"--precision {request.precision}"] if request.precision != "fp32" else []
+    words += [f"--scenario {request.scenario}"] if request.scenario else []
     return " ".join(
         words + [f"--set {shlex.quote(f'{m}.{k}={v}')}" for m, s in request.settings.items() for k, v in s.items()]
     )

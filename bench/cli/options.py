@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.cli.commands import tell
 from bench.config import known_as, nearest, parse_value, require
-from bench.core import PRECISIONS, PROTOCOLS, UserError
+from bench.core import PRECISIONS, PROTOCOLS, SCENARIOS, UserError
 from bench.execution import machine, store
 from bench.tools import tuned_recipe
 
@@ -34,6 +35,8 @@ def make_request(args: argparse.Namespace) -> Request:
     benchmarks = pick_benchmarks(args.bench, args.catalog)
     if args.bench in EVERYTHING:
         benchmarks = [name for name in benchmarks if args.catalog.benchmark(name).in_all]
+    args.scenario = known_as("scenario", args.scenario, SCENARIOS) if args.scenario else ""
+    benchmarks = in_scenario(args, benchmarks)
     seeds = parse_seeds(args.seeds)
     args.precision = known_as("precision", args.precision, PRECISIONS)
     for option in ("epochs", "workers", "threads"):
@@ -59,7 +62,22 @@ def make_request(args: argparse.Namespace) -> Request:
             raise nearest("method or benchmark in --set", name, (*methods, *benchmarks))
     from bench.catalog.plan import Request
 
-    return Request(methods, benchmarks, seeds, args.epochs, settings, protocols, args.precision)
+    return Request(methods, benchmarks, seeds, args.epochs, settings, protocols, args.precision, args.scenario)
+
+
+def in_scenario(args: argparse.Namespace, benchmarks: Sequence[str]) -> list[str]:
+    """Return the benchmarks that have the scenario asked for, and tell which others `--bench all` leaves out. Raises
+    `UserError` where one that was named has it not."""
+    kept = []
+    for name in benchmarks:
+        own = args.catalog.benchmark(name).scenarios
+        if not args.scenario or args.scenario in own:
+            kept.append(name)
+        elif args.bench in EVERYTHING:
+            tell(f"skipped: {name}: it has no scenario {args.scenario}, only {' and '.join(own)}")
+        else:
+            args.catalog.benchmark(name, scenario=args.scenario)  # says what it has instead
+    return kept
 
 
 def from_recipe(

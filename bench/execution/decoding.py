@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, fields
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -73,6 +73,7 @@ class CellForm(TypedDict):
     traits: NotRequired[dict[str, bool]]
     options: NotRequired[Object]
     protocol: NotRequired[str]
+    scenario: NotRequired[Literal["task-il", "class-il", "domain-il"]]
     precision: NotRequired[str]
     versions: NotRequired[dict[str, int]]
 
@@ -113,9 +114,16 @@ def result_of(raw: Object) -> Result:
     unknown = set(raw) - {field.name for field in fields(Result)}
     if unknown:
         raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
-    result = Result(**{**raw, "cell": Cell(**raw["cell"])})
+    result = Result(**{**raw, "cell": Cell(**{"scenario": _scenario_before(raw), **raw["cell"]})})
     _demand_sense(result)
     return result
+
+
+def _scenario_before(raw: Object) -> str:
+    """Return the scenario of a result from before results told it: under a head that tasks shared, an untrained network
+    was tested too."""
+    untrained = any(record.get("untrained") for record in raw["tasks"])
+    return "domain-il" if untrained else "task-il"
 
 
 def _demand_sense(result: Result) -> None:

@@ -9,10 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core import UserError
-from bench.nn.layers import Convolution, Weighted
+from bench.nn.layers import Convolution, Projections, Weighted
 
 
 class WeightBlock:
@@ -67,17 +68,24 @@ class Network(nn.Module):
     fault = ""  # why its layers may not be taken for matrices, see `bench.nn.guards`
     samples_told_apart = False  # whether `activations.sample_gradients` has been held against autograd
 
-    def __init__(self, backbone: nn.Module, features: int, num_classes: int, num_heads: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, features: int, num_classes: int, num_heads: int, head_bias: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         named = self.named_parameters(remove_duplicate=False)
         self._frozen = {name for name, p in named if not p.requires_grad}  # as the backbone was made
-        self.heads = nn.ModuleList(nn.Linear(features, num_classes, bias=False) for _ in range(num_heads))
+        self.heads = nn.ModuleList(nn.Linear(features, num_classes, bias=head_bias) for _ in range(num_heads))
 
     @property
     def shares_its_head(self) -> bool:
         """Return whether one head serves all tasks."""
         return len(self.heads) == 1
+
+    @property
+    def pretrained(self) -> bool:
+        """Return whether the weights of the backbone come from other data than the stream."""
+        return bool(getattr(self.backbone, "pretrained", False))
 
     def head(self, task: int) -> nn.Linear:
         """Return the head (num_classes, f) that serves a task."""
@@ -97,7 +105,8 @@ class Network(nn.Module):
         place of parameters, by name.
         """
         if weights:
-            return cast(Tensor, functional_call(self, dict(weights), (x, task, gates)))
+            with sdpa_kernel(SDPBackend.MATH):  # alone has second derivatives, which such weights are made for
+                return cast(Tensor, functional_call(self, dict(weights), (x, task, gates)))
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if not gates:
@@ -150,6 +159,17 @@ class Network(nn.Module):
         for name, layer in self.layers().items():
             for block in blocks_of(name, layer):
                 found[block.name] = block
+        return found
+
+    def same_inputs(self) -> dict[str, str]:
+        """Return, by the path of one of `layers()`, that of the first which gets the same inputs: only of layers that
+        come after such a one, as the values' projection does after the keys'."""
+        layers = self.layers()
+        found: dict[str, str] = {}
+        for path, module in self.named_modules():
+            if isinstance(module, Projections):
+                own = [f"{path}.{name}" for name in module.PARTS if f"{path}.{name}" in layers]
+                found |= dict.fromkeys(own[1:], own[0] if own else "")
         return found
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:

@@ -70,6 +70,7 @@ def run(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     protocol: str = "published",
     precision: str = "fp32",
+    scenario: str = "",
     executor: str = "serial",
     resources: Resources | None = None,
     out: str | Path | None = None,
@@ -78,15 +79,16 @@ def run(
     """Run methods on benchmarks and return their results, those of failed cells with their `error`.
 
     `seeds` are a list, or how many: 0, 1, ... `settings` are as `--set`: settings of a method or of a benchmark, by its
-    name. Finished cells are kept in `out`, by default the results folder of the command line, and not run again.
-    Raises `UserError` for a wrong request, and where a result could not be written.
+    name. `scenario` is one of each benchmark's own, by default its first. Finished cells are kept in `out`, by default
+    the results folder of the command line, and not run again. Raises `UserError` for a wrong request, and where a
+    result could not be written.
     """
     where = Path(out) if out is not None else installation.results()
     listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     names = [methods] if isinstance(methods, str) else list(methods)
     streams = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
     catalog.import_methods(names)
-    request = Request(names, streams, listed, epochs, settings or {}, [protocol], precision)
+    request = Request(names, streams, listed, epochs, settings or {}, [protocol], precision, scenario)
     plan = catalog.plan(request)
     files.check_writable(where)
     found = [store.stored_result(cell, where) for cell in plan.cells]

@@ -86,7 +86,8 @@ def recipe_then(cell: Cell) -> str:
     for name, (_, value) in cell.overrides.items():
         of, dot, option = name.partition(".")
         settings[of if dot else cell.method][option if dot else name] = value
-    request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, [cell.protocol])
+    how = [cell.protocol], cell.precision, cell.scenario
+    request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, *how)
     try:
         [twin] = Catalog().plan(request).cells
     except (UserError, ValueError):

@@ -98,6 +98,7 @@ def stem(request: Request) -> str:
     [benchmark], [protocol] = request.benchmarks, request.protocols
     facts = [protocol] if protocol != next(iter(PROTOCOLS)) else []
     facts += [request.precision] if request.precision != "fp32" else []
+    facts += [request.scenario] if request.scenario else []
     return "-".join([benchmark, *facts])
 
 

@@ -7,18 +7,14 @@ from itertools import chain
 
 import numpy as np
 
-from bench.config import nearest
 from bench.core import Benchmark, Split, Task, UserError
 
 PARTS = ("train", "validation", "test")
-SCENARIOS = ("task-il", "domain-il")
 
 
 def demand_network(benchmark: Benchmark) -> None:
     """Raise `UserError` unless a benchmark says how its network is made, with a head that can be wrong; a backbone's
     name is looked up there."""
-    if benchmark.scenario not in SCENARIOS:
-        raise nearest(f"scenario of {benchmark.name}", str(benchmark.scenario), SCENARIOS)
     if not benchmark.backbone and type(benchmark).own_backbone is Benchmark.own_backbone:
         raise UserError(f"{benchmark.name} names no backbone, and has no own_backbone() either")
     if benchmark.num_classes < 2:

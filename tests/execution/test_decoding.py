@@ -185,3 +185,14 @@ def test_damaged_files_end_no_command(command: Any, make_result: Callable[..., R
         lines = [line for line in answer.err.splitlines() if "seed" in line and "toy/gpm" in line]
         assert answer.code == 0 and len(lines) == len(contents), answer.err
         assert "Traceback" not in answer.err
+
+
+def test_a_scenario_is_one_that_is_known(raw: dict[str, Any]) -> None:
+    del raw["cell"]["scenario"]
+    assert decoding.decode(sealed(raw)).cell.scenario == "task-il"
+    shared = mutated(raw, ("tasks", 0, "untrained"), [0.5] * len(raw["matrix"]))
+    assert decoding.decode(sealed(shared)).cell.scenario == "domain-il"
+    told = mutated(raw, ("cell", "scenario"), "class-il")
+    assert decoding.decode(sealed(told)).cell.scenario == "class-il"
+    with pytest.raises(ValueError, match="scenario"):
+        decoding.decode(sealed(mutated(raw, ("cell", "scenario"), "class_il")))

@@ -202,7 +202,6 @@ class Field(Benchmark):
 '''
 BROKEN_STREAMS = {  # a check, what is replaced, by what, and what is said
     "number": ("tasks_are_in_order", "= 2, 2,", "= 3, 2,", "tasks [0, 1], but num_tasks = 3"),
-    "scenario": ("tasks_are_in_order", "    num_t", "    scenario = 'il'\n    num_t", "unknown scenario 'il'"),
     "inputs": ("arrays_fit", "float32", "float64", "train of task 0: inputs are float64"),
     "labels": ("arrays_fit", ", y)", ", y.astype(np.int32))", "labels are int32"),
     "shape": ("arrays_fit", "(1, 6, 6)", "(3, 6, 6)", "shape (24, 1, 6, 6), not (24, 3, 6, 6)"),

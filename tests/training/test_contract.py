@@ -129,7 +129,6 @@ BROKEN = {  # what is replaced, by what, and what is said
     "another": ('"convnet"', '"vgg"', "unknown backbone of field 'vgg': known: alexnet, convnet"),
     "no backbone": ('"convnet"', '""', "field names no backbone, and has no own_backbone() either"),
     "one output": ("= 2, 2,", "= 2, 1,", "field has num_classes = 1, but a head of one output is right whatever"),
-    "scenario": ('"convnet"', '"convnet"\n    scenario = "task_il"', "'task_il': did you mean 'task-il'?"),
 }  # fmt: skip
 
 
@@ -146,6 +145,27 @@ def test_a_benchmark_that_breaks_its_contract_fails_before_training(
     assert answer.code == 1 and "| failed |" in answer.out
     [line] = [line for line in answer.err.splitlines() if line.startswith("failed: finetune on field, seed 0: ")]
     assert said in line and "Error" not in line.partition(" traceback")[0]
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ('scenario = "task_il"', "unknown scenario 'task_il': did you mean 'task-il'?"),
+        ('scenarios = ("task-il", "class_il")', "unknown scenario 'class_il': did you mean 'class-il'?"),
+        ('scenarios = "class-il"', "scenarios is 'class-il', not a tuple of names"),
+        ("scenarios = ()", "scenarios is (), not a tuple of names"),
+        ('scenarios = ("task-il", "domain-il")', "task-il and domain-il are two benchmarks"),
+    ],
+)
+def test_a_scenario_that_nobody_knows_is_refused_with_its_line(
+    command: Callable[..., Any], tmp_path: Path, declared: str, said: str
+) -> None:
+    path = tmp_path / "field.py"
+    path.write_text(FIELD.replace('"convnet"', f'"convnet"\n    {declared}'))
+    line = 1 + path.read_text()[: path.read_text().index(declared)].count("\n")
+    answer = command("--plugin", path, "--bench", "field", "--methods", "finetune", "--out", tmp_path / "out")
+    assert answer.code == 2
+    assert f"line {line}: {said}" in answer.err
 
 
 def test_a_benchmark_that_keeps_its_contract(command: Callable[..., Any], tmp_path: Path) -> None:

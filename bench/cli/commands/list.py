@@ -37,6 +37,6 @@ def main(args: argparse.Namespace) -> int:
     print("benchmarks")
     for name, path in benchmarks.items():
         benchmark = args.catalog.benchmark(name)
-        facts = f"{benchmark.scenario}; {benchmark.num_tasks} tasks; data {benchmark.data_state(args.data)}"
+        facts = f"{', '.join(benchmark.scenarios)}; {benchmark.num_tasks} tasks; data {benchmark.data_state(args.data)}"
         print(f"  {name:{width}}  {printable(discovery.summary(path))} [{facts}]")
     return 0

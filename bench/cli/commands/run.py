@@ -15,7 +15,7 @@ from bench import files
 from bench.analysis.columns import METRICS
 from bench.catalog import changes
 from bench.cli import options
-from bench.cli.arguments import add_execution, add_resources, add_selection
+from bench.cli.arguments import add_execution, add_resources, add_scenario, add_selection
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
 from bench.cli.grid import Grid, by_benchmark, demand_work, look_up, skip_without_data, without_benchmarks
 from bench.config import nearest
@@ -34,6 +34,7 @@ LONGEST = 100  # letters of the benchmarks in the name of a table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which cells, with which settings, where and how."""
     add_selection(parser, runs=True)
+    add_scenario(parser)
     add = parser.add_argument
     add("--set", action="append", default=[], metavar="M.FIELD=V", help="of a method, its training or a benchmark")
     add("--recipe", type=path_of, metavar="FILE", help="settings as `tune` writes them; --set stands above them")
@@ -174,6 +175,7 @@ def name_of_table(request: Request, cells: Sequence[Cell], chosen: Sequence[str]
     facts += [f"{request.epochs}epochs"] if request.epochs else []
     facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
     facts += [request.precision] if request.precision != "fp32" else []
+    facts += [request.scenario] if request.scenario else []
     content = "\n".join([*sorted(cell.key for cell in cells), *chosen])
     return "-".join([*facts, hashlib.sha256(content.encode()).hexdigest()[:8]])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench import files
 from bench.cli import options
-from bench.cli.arguments import add_out, add_resources, name_list, whole
+from bench.cli.arguments import add_out, add_resources, add_scenario, name_list, whole
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
 from bench.config import require
 from bench.core import UserError
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--bench", type=name_list, default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
     add("--protocol", default=options.PROTOCOL, metavar="P", help="one protocol (default: %(default)s)")
+    add_scenario(parser)
     add("--trials", type=whole, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")
     add("--tasks", type=whole, metavar="N", help="judge by the first tasks of the stream (default: 3)")
     add("--seeds", default="100", metavar="LIST", help="of data and weights; none that a table uses (default: 100)")

@@ -98,7 +98,7 @@ def pace(cell: Cell, resources: Resources) -> Answer:
     They are those of a cell with as many images as its benchmark has. A step counts at least what one of fine-tuning
     takes: on a few random images a method may find less to learn with than on real ones.
     """
-    benchmark = resources.catalog.benchmark(cell.benchmark, cell.options)
+    benchmark = resources.catalog.benchmark(cell.benchmark, cell.options, cell.scenario)
     training = make_settings(Training, cell.training, cell.method)
     joint = bool(cell.traits.get("joint"))
     images = sizes(benchmark, cell.seed, resources.data)
@@ -164,7 +164,7 @@ def learn_little(cell: Cell, resources: Resources, batches: int) -> Little:
     A rate of almost nothing keeps the loss finite, whatever the labels, and takes as long as any other.
     """
     cell = replace(cell, training={**cell.training, "epochs": 1, "lr": 1e-9})
-    benchmark = resources.catalog.benchmark(cell.benchmark, cell.options)
+    benchmark = resources.catalog.benchmark(cell.benchmark, cell.options, cell.scenario)
     size = batches * cell.training["batch_size"]
     tasks = [random_task(benchmark, t, size, test=2) for t in range(min(2, benchmark.num_tasks))]
     record = _session(cell, resources, tasks).run()[1][-1]
