@@ -189,6 +189,15 @@ def test_every_figure_has_a_title_and_a_role_and_is_no_file(page: tuple[Path, st
     assert "2 tasks, task-il, at most 3 epochs a task, protocol published; n = 2 (seeds 0, 1)." in Page(page[1]).text
 
 
+def test_the_address_can_hold_every_choice(page: tuple[Path, str]) -> None:
+    """Controls have names of their own, none that the address uses for something else, and places look like none."""
+    controls = re.findall(r"<(?:select|input)[^>]*>", page[1])
+    names = [name for control in controls for name in re.findall(r' name="([^"]+)"', control)]
+    assert len(names) == len(set(names)) == len(controls) > 3
+    places = re.findall(r' id="([^"]+)"', page[1])
+    assert not {"place", "sort", "without"} & set(names) and not any("=" in place for place in places)
+
+
 def test_every_table_has_a_caption(page: tuple[Path, str]) -> None:
     assert page[1].count("<table") == page[1].count("<caption>") > 3
 
