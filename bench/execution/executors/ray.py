@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from bench.core import Cell, Result, UserError
 from bench.execution.events import CellEvent, CellFinished, Idle, Trouble
 from bench.execution.executors.ray_cluster import connected, room_of
-from bench.execution.runner import Resources, cell_events, commit, demand_device, environment, time_limit_reached
+from bench.execution.machine.versions import commit
+from bench.execution.runner import Resources, cell_events, demand_device, environment, time_limit_reached
 
 LOOK = 5.0  # seconds between two looks at which nodes of a cluster are alive
 FAREWELL = 20.0  # seconds after a node's death in which Ray may tell of its cells itself
