@@ -105,6 +105,34 @@ def test_a_ray_that_cannot_be_asked_is_left_to_say_it_itself(listening: str, mon
         ray_address.demand_cluster(listening)
 
 
+def test_auto_is_asked_as_any_other_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it leads to a head that is not there any more."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"no Ray cluster at [\d.]+:1 \(Connection refused\)"):
+        ray_address.demand_cluster("auto")
+
+
+def test_auto_where_no_cluster_runs_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = "ConnectionError: Could not find any running Ray instance. Please specify ..."
+    monkeypatch.setattr(subprocess, "run", answering(1, "", err))
+    with pytest.raises(UserError, match="no Ray cluster runs on this machine: start one with `ray start --head`"):
+        ray_address.demand_cluster("auto")
+
+
+def test_auto_with_another_version_or_an_unknown_ray(listening: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray whose inner interfaces are others finds its cluster itself."""
+
+    def run(command: list[str], **_: Any) -> Any:
+        out = listening if command[2] == ray_address.FIND else json.dumps({**HERE, "ray_version": "0.1"})
+        return subprocess.CompletedProcess(command, 0, out, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(UserError, match=f"at {listening} runs Ray 0.1"):
+        ray_address.demand_cluster("auto")
+    monkeypatch.setattr(subprocess, "run", answering(1, "", "ImportError: cannot import name 'services'"))
+    assert ray_address.demand_cluster("auto") is None  # type: ignore[func-returns-value]
+
+
 class Nodes:
     """A Ray that tells of these nodes: by id, whether they are alive and what they have."""
 
