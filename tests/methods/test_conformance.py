@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.catalog.catalog import Catalog
-from bench.tools import benchmark_checks, method_checks
+from bench.tools import benchmark_checks, method_checks, trial
 from bench.training.needs import TASK_ID
 
 BUNDLED = [
@@ -31,7 +31,7 @@ def param(method, check, ground):
     of a kind that another one stands for.
     """
     again = check.__name__ in TRAINING and method not in KINDS
-    slow = again or check.__name__ in LONG or ground == method_checks.SHARED
+    slow = again or check.__name__ in LONG or ground == trial.SHARED
     name = f"{method}-{check.__name__}-{ground.benchmark}"
     return pytest.param(method, check, ground, id=name, marks=pytest.mark.slow if slow else ())
 
@@ -47,7 +47,7 @@ def test_the_checks_and_methods_told_apart_exist():
 
 
 def test_every_method_that_needs_no_task_is_checked_on_both_grounds():
-    everywhere = {name for name, _, ground in CASES if ground == method_checks.SHARED}
+    everywhere = {name for name, _, ground in CASES if ground == trial.SHARED}
     names = Catalog().available("Method")
     assert everywhere == {name for name in names if TASK_ID not in Catalog().method(name).needs}
 
