@@ -25,7 +25,8 @@ from bench.execution.events import CellEvent, CellFinished, CellStarted, EpochSt
 from bench.execution.machine.versions import commit, library, packages
 
 if TYPE_CHECKING:
-    from bench.training.loop import Event, Row, Session
+    from bench.training.evaluation import Row
+    from bench.training.loop import Event, Session
 
 
 @dataclass(frozen=True)

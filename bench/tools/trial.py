@@ -19,15 +19,23 @@ BUILT_IN = Catalog()
 
 
 class Ground(NamedTuple):
-    """Where a check runs: a benchmark and a protocol."""
+    """Where a check runs: a benchmark, a protocol and a scenario, by default the benchmark's first."""
 
     benchmark: str
     protocol: str
+    scenario: str = ""
 
 
 PLAIN = Ground("toy", "published")  # a head a task, no normalization, no bias
 SHARED = Ground("toy_shared", "sound")  # one head; normalization with frozen statistics, bias, groups, dropout
 GROUNDS = (PLAIN, SHARED)
+CLASSES = Ground("toy", "sound", "class-il")  # a head a task, and one answer over all of them
+
+
+def request_for(name: str, ground: Ground, seed: int = 0, settings: dict[str, Any] | None = None) -> Request:
+    """Return the request of a method on a ground."""
+    where = Request([name], [ground.benchmark], [seed], None, {name: settings or {}}, [ground.protocol])
+    return dataclasses.replace(where, scenario=ground.scenario)
 
 
 class Run:
@@ -36,8 +44,7 @@ class Run:
     def __init__(
         self, name: str, catalog: Catalog = BUILT_IN, seed: int = 0, ground: Ground = PLAIN, **settings: Any
     ) -> None:
-        request = Request([name], [ground.benchmark], [seed], None, {name: settings}, [ground.protocol])
-        cells, reasons = catalog.plan(request)
+        cells, reasons = catalog.plan(request_for(name, ground, seed, settings))
         if not cells:
             raise UserError(f"it does not apply to {ground.benchmark}: {'; '.join(reasons.values())}")
         self.cell = cells[0]
