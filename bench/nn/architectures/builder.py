@@ -54,7 +54,7 @@ def build(benchmark: Benchmark, bn_mode: str = "batch", weights: Path | None = N
         features = backbone(probe).shape[1]
     if bn_mode == "running-frozen":
         track_statistics(backbone)
-    heads = benchmark.num_tasks if benchmark.scenario == "task-il" else 1
+    heads = 1 if benchmark.scenario == "domain-il" else benchmark.num_tasks
     network = Network(backbone, features, benchmark.num_classes, heads, benchmark.head_bias)
     network.views = benchmark.views
     network.channels_last = name in CHANNELS_LAST
