@@ -17,7 +17,15 @@ from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_resources, add_scenario, add_selection
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
-from bench.cli.grid import Grid, by_benchmark, demand_work, look_up, skip_without_data, without_benchmarks
+from bench.cli.grid import (
+    Grid,
+    by_benchmark,
+    demand_weights_of,
+    demand_work,
+    look_up,
+    skip_without_data,
+    without_benchmarks,
+)
 from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
@@ -75,6 +83,8 @@ def main(args: argparse.Namespace) -> int:
         show_outlook(args, grid, resources)
         if args.dry_run:
             return 0
+        if not resources.address:
+            demand_weights_of(grid, resources)
         learn(grid, resources, args.executor, args.out, answers)
     except KeyboardInterrupt as stop:
         found = [store.stored_result(cell, args.out) for cell in grid.cells]
