@@ -31,7 +31,9 @@ SCENARIOS = {  # what a stream asks of a method, after van de Ven & Tolias 2019
     "domain-il": "one head for all tasks, which have the same classes, the task unknown",
 }
 ONLY_SCENARIOS = ("task-il", "domain-il")  # of which a benchmark has one, and had nothing else at first
-ADDED_LATER: dict[str, Any] = {}  # settings of training that there were not always: the value of what was before
+ADDED_LATER: dict[str, Any] = {
+    "logits": "current"
+}  # settings of training that there were not always: the value of what was before
 SCHEMA = 2  # of a result file; raised whenever the meaning of a stored number changes
 SUITE_VERSION = 2  # part of a cell's identity; raised when the library gives other numbers to the same request
 # 1: until November 2026. 2: dropout masks of sixteen random bits, another random stream.
@@ -116,6 +118,7 @@ class Benchmark:
     num_classes: ClassVar[int]  # outputs of a head
     input_shape: ClassVar[tuple[int, ...]]
     backbone: ClassVar[str] = ""  # a name in `bench.nn.architectures`
+    head_bias: ClassVar[bool] = False  # whether a head adds a bias to its products
     same_for_every_seed: ClassVar[bool] = False  # whether the stream is one by nature, and seeds change weights alone
     by_default: ClassVar[bool] = False  # whether a command that names no benchmark means this one
     in_all: ClassVar[bool] = True  # whether `--bench all` means this one too
@@ -144,6 +147,10 @@ class Benchmark:
         """Get the data ready in folder `data`, downloading if need be. Raises `DataError`."""
         for source in self.sources():
             source.prepare(data)
+
+    def backbone_options(self) -> Mapping[str, Any]:
+        """What the backbone is asked for beside the shape of its inputs, by the name of its argument."""
+        return {}
 
     def own_backbone(self) -> Any:
         """A module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""
@@ -181,6 +188,9 @@ class Training(Settings):
     n_eval: int = setting(1, "passes, each in an order of its own, whose mean an entry of R is", at_least=1)
     bn_mode: Literal["batch", "running-frozen"] = setting(
         "batch", "batch statistics, or running ones of the first task, frozen"
+    )
+    logits: Literal["current", "seen"] = setting(
+        "current", "in class-il, that training sees: of a sample's own task, or of all tasks so far"
     )
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -256,3 +266,14 @@ class Result:
     def R(self) -> np.ndarray:  # noqa: N802  as every paper writes it
         """The accuracy matrix as floats (T, T), NaN where it was not measured."""
         return np.array([[math.nan if a is None else a for a in row] for row in self.matrix], dtype=float)
+
+    @property
+    def seen(self) -> list[float]:
+        """In class-il, the accuracy over the test images of all tasks learnt so far, after each; else empty."""
+        return [task["seen"] for task in self.tasks if "seen" in task]
+
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """In class-il, the share of the images of task i that are taken for a class of task j at the end, (T, T)."""
+        found = [task["confusion"] for task in self.tasks if "confusion" in task]
+        return np.array(found[-1], dtype=float) if found else None

@@ -28,7 +28,8 @@ from bench.execution import machine
 from bench.execution.events import CellEvent, CellFinished, CellStarted, EpochStarted
 
 if TYPE_CHECKING:
-    from bench.training.loop import Event, Row, Session
+    from bench.training.evaluation import Row
+    from bench.training.loop import Event, Session
 
 
 @dataclass(frozen=True)

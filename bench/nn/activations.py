@@ -40,14 +40,17 @@ def input_grams(
     """Return the Gram C = XᵀX, float64 (d, d), of the inputs X (n, d) of every weight block, by the block's name.
 
     One pass is made over `batches` of inputs (n, *input_shape) and labels (n,), in evaluation mode. `rows` limits a
-    layer, by its path, to the first so many samples of each batch; normalisation still sees all of them. A layer that
-    received no input has no Gram. Raises `FloatingPointError` where inputs, or their squares, are not finite.
+    layer, by its path, to the first so many samples of each batch; normalisation still sees all of them. A Gram that
+    layers share, as the projections of attention do, is computed once, and each gets a copy. A layer that received no
+    input has no Gram. Raises `FloatingPointError` where inputs, or their squares, are not finite.
     """
     layers = network.layers()
-    sums = {name: gram_sum(layer) for name, layer in layers.items()}
+    limits = rows or {}
+    shared = {n: first for n, first in network.same_inputs().items() if limits.get(n) == limits.get(first)}
+    sums = {name: gram_sum(layer) for name, layer in layers.items() if name not in shared}
 
     def observe(name: str) -> Callable[..., None]:
-        limit = rows.get(name) if rows else None
+        limit = limits.get(name)
 
         def hook(layer: nn.Module, inputs: tuple[Tensor]) -> None:
             sums[name].add(inputs[0][:limit])
@@ -56,19 +59,25 @@ def input_grams(
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(network))
-        for name, layer in layers.items():
-            handle = layer.register_forward_pre_hook(observe(name))
+        for name in sums:
+            handle = layers[name].register_forward_pre_hook(observe(name))
             stack.callback(handle.remove)
         for x, _ in batches:
             network(x, task)
+    totals = {name: own.grams() for name, own in sums.items()}
+    for name, first in shared.items():
+        totals[name] = [gram.clone() for gram in totals[first]]
     grams: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        found = sums[name].grams()
-        for block, gram in zip(blocks_of(name, layer), found, strict=False):  # an idle layer has none
-            if not bool(gram.diagonal().isfinite().all()):
-                raise FloatingPointError(f"the inputs of {block.name} are not finite")
+        for block, gram in zip(blocks_of(name, layer), totals[name], strict=False):  # an idle layer has none
+            _demand_finite(block.name, gram)
             grams[block.name] = gram
     return grams
+
+
+def _demand_finite(name: str, gram: Tensor) -> None:
+    if not bool(gram.diagonal().isfinite().all()):
+        raise FloatingPointError(f"the inputs of {name} are not finite")
 
 
 @torch.no_grad()

@@ -9,10 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core import UserError
-from bench.nn.layers import Convolution, Weighted
+from bench.nn.layers import Convolution, Projections, Weighted
 
 
 class WeightBlock:
@@ -62,22 +63,30 @@ class Network(nn.Module):
     """A backbone with a head for every task, or one shared head. A call gives logits, see `forward`."""
 
     statistics_frozen = False  # where set, normalization that tracks statistics uses them in training too
+    together = 0  # how many heads, the first ones, answer as one, whatever the task; 0: each for its own task alone
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
     fault = ""  # why its layers may not be taken for matrices, see `bench.nn.guards`
     samples_told_apart = False  # whether `activations.sample_gradients` has been held against autograd
 
-    def __init__(self, backbone: nn.Module, features: int, num_classes: int, num_heads: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, features: int, num_classes: int, num_heads: int, head_bias: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         named = self.named_parameters(remove_duplicate=False)
         self._frozen = {name for name, p in named if not p.requires_grad}  # as the backbone was made
-        self.heads = nn.ModuleList(nn.Linear(features, num_classes, bias=False) for _ in range(num_heads))
+        self.heads = nn.ModuleList(nn.Linear(features, num_classes, bias=head_bias) for _ in range(num_heads))
 
     @property
     def shares_its_head(self) -> bool:
         """Return whether one head serves all tasks."""
         return len(self.heads) == 1
+
+    @property
+    def pretrained(self) -> bool:
+        """Return whether the weights of the backbone come from other data than the stream."""
+        return bool(getattr(self.backbone, "pretrained", False))
 
     def head(self, task: int) -> nn.Linear:
         """Return the head (num_classes, f) that serves a task."""
@@ -93,17 +102,24 @@ class Network(nn.Module):
     ) -> Tensor:
         """Return the logits (n, num_classes) for inputs (n, *input_shape), by a task's head or each sample's own (n,).
 
-        `gates` multiply the outputs of layers, by path: (out,) for all samples or (n, out). `weights` stand in the
-        place of parameters, by name.
+        Of heads that answer `together` they are those of all of them, (n, together * num_classes), in order. `gates`
+        multiply the outputs of layers, by path: (out,) for all samples or (n, out). `weights` stand in the place of
+        parameters, by name.
         """
         if weights:
-            return cast(Tensor, functional_call(self, dict(weights), (x, task, gates)))
+            with sdpa_kernel(SDPBackend.MATH):  # alone has second derivatives, which such weights are made for
+                return cast(Tensor, functional_call(self, dict(weights), (x, task, gates)))
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if not gates:
-            return self.answer(self.backbone(x), task)
+            return self._logits(self.backbone(x), task)
         with _gated(self, gates):
-            return self.answer(self.backbone(x), task)
+            return self._logits(self.backbone(x), task)
+
+    def _logits(self, features: Tensor, task: int | Tensor) -> Tensor:
+        if not self.together:
+            return self.answer(features, task)
+        return torch.cat([self.head(t)(features) for t in range(self.together)], dim=1)
 
     def answer(self, features: Tensor, task: int | Tensor) -> Tensor:
         """Return the logits (n, num_classes) of features (n, f), by the head of a task or of each sample's (n,)."""
@@ -150,6 +166,17 @@ class Network(nn.Module):
         for name, layer in self.layers().items():
             for block in blocks_of(name, layer):
                 found[block.name] = block
+        return found
+
+    def same_inputs(self) -> dict[str, str]:
+        """Return, by the path of one of `layers()`, that of the first which gets the same inputs: only of layers that
+        come after such a one, as the values' projection does after the keys'."""
+        layers = self.layers()
+        found: dict[str, str] = {}
+        for path, module in self.named_modules():
+            if isinstance(module, Projections):
+                own = [f"{path}.{name}" for name in module.PARTS if f"{path}.{name}" in layers]
+                found |= dict.fromkeys(own[1:], own[0] if own else "")
         return found
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:

@@ -16,7 +16,7 @@ class MyBenchmark(Benchmark):
     num_tasks = 4
     num_classes = 2  # of a task
     input_shape = (1, 12, 12)
-    backbone = "convnet"  # a name in `bench/nn/architectures.py`; or leave it out and define own_backbone(self)
+    backbone = "convnet"  # a name in `bench/nn/architectures`; or leave it out and define own_backbone(self)
 
     def stream(self, seed: int, data: Path) -> list[Task]:
         """The tasks in the order of learning. Depends on `seed` alone; files, if any, are in the folder `data`."""
