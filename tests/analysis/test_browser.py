@@ -78,7 +78,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for result in results():
         store.save_result(result, folder)
     report.write_report(
-        folder / "report.html", report.with_gaps(results(), [], []), [0, 1], ["acc", "bwt"], folder=folder
+        folder / "report.html", report.with_gaps(results(), [], {}), [0, 1], ["acc", "bwt"], folder=folder
     )
     return folder / "report.html"
 
@@ -107,7 +107,7 @@ def test_a_click_sorts_and_another_turns_round(opened: Opened) -> None:
 
 
 def test_what_has_no_number_is_sorted_last(browser: Any, tmp_path: Path) -> None:
-    pairs = report.with_gaps([result for result in results() if result.cell.seed == 0], ["absent"], [])
+    pairs = report.with_gaps([result for result in results() if result.cell.seed == 0], ["absent"], {})
     report.write_report(tmp_path / "page.html", pairs, [0], ["acc"])
     opened = Opened(browser, tmp_path / "page.html")
     orders = []
@@ -250,7 +250,7 @@ def test_hostile_names_are_text(browser: Any, tmp_path: Path, width: int) -> Non
         for seed in range(2):
             own = made_up(seed, 3, name)
             runs.append(replace(own, cell=replace(own.cell, benchmark=HOSTILE[width % 5])))
-    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], []), [0, 1])
+    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], {}), [0, 1])
     opened = Opened(browser, tmp_path / "page.html", viewport={"width": width, "height": 800})
     assert opened.trouble == [] and len(opened.requests) == 1
     names = opened.rows()
@@ -268,7 +268,7 @@ def test_hostile_names_are_text(browser: Any, tmp_path: Path, width: int) -> Non
 
 def test_many_methods_are_told_apart(browser: Any, tmp_path: Path) -> None:
     runs = [made_up(0, 3, f"m{k}", 0.01 + k / 500, report=False) for k in range(28)]
-    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], []), [0])
+    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], {}), [0])
     opened = Opened(browser, tmp_path / "page.html", viewport={"width": 1300, "height": 900})
     looks = opened.page.locator(".key button svg").evaluate_all("nodes => nodes.map(node => node.innerHTML)")
     assert len(looks) == len(set(looks)) == 28
@@ -283,7 +283,7 @@ def test_ranks_over_three_benchmarks_are_drawn(browser: Any, tmp_path: Path) -> 
         for k in range(5):
             own = made_up(0, 3, f"m{k}", 0.01 * k, report=False)
             runs.append(replace(own, cell=replace(own.cell, benchmark=benchmark)))
-    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], []), [0])
+    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], {}), [0])
     opened = Opened(browser, tmp_path / "page.html")
     words = opened.page.locator("[data-chart=ranks] svg text").all_text_contents()
     assert {f"m{k}" for k in range(5)} <= set(words) and words.count(
