@@ -56,6 +56,7 @@ def build(benchmark: Benchmark, bn_mode: str = "batch", weights: Path | None = N
         track_statistics(backbone)
     heads = benchmark.num_tasks if benchmark.scenario == "task-il" else 1
     network = Network(backbone, features, benchmark.num_classes, heads, benchmark.head_bias)
+    network.views = benchmark.views
     network.channels_last = name in CHANNELS_LAST
     if name in KAIMING:
         _start_kaiming_uniform(network)
