@@ -31,9 +31,10 @@ SCENARIOS = {  # what a stream asks of a method, after van de Ven & Tolias 2019
     "domain-il": "one head for all tasks, which have the same classes, the task unknown",
 }
 ONLY_SCENARIOS = ("task-il", "domain-il")  # of which a benchmark has one, and had nothing else at first
-ADDED_LATER: dict[str, Any] = {
-    "logits": "current"
-}  # settings of training that there were not always: the value of what was before
+ADDED_LATER: dict[str, Any] = {  # settings of training that there were not always: the value of what was before
+    "logits": "current",
+    "schedule": "plateau",
+}
 SCHEMA = 2  # of a result file; raised whenever the meaning of a stored number changes
 SUITE_VERSION = 2  # part of a cell's identity; raised when the library gives other numbers to the same request
 # 1: until November 2026. 2: dropout masks of sixteen random bits, another random stream.
@@ -58,7 +59,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs `x`, float32 (n, *input_shape), and labels `y`, int64 (n,), local to the task: in [0, num_classes)."""
+    """Inputs `x`, float32 (n, *input_shape), and labels `y`, int64 (n,), local to the task: in [0, num_classes).
+
+    Of a benchmark with `views`, inputs are the images that these are made of, uint8 (n, *stored).
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -97,6 +101,20 @@ def fingerprint(tasks: Sequence[Task]) -> str:
     return digest.hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class Views:
+    """What becomes of a benchmark's square images before its network gets them, float32 (n, c, side, side) in [0, 1].
+
+    In training a random part of each image, and the mirror image of half of them; in tests the middle.
+    """
+
+    stored: tuple[int, int, int]  # (c, h, w) of the images in a `Split`, which are uint8
+    side: int  # of what the network gets
+    resized: int  # the side of a test image whose middle is cut out
+    scale: tuple[float, float] = (0.08, 1.0)  # share of the area that a random part has
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of its width to its height
+
+
 class Benchmark:
     """A named protocol: the stream of tasks for a seed, the network and the scenarios.
 
@@ -116,7 +134,8 @@ class Benchmark:
     scenario: str = "task-il"  # the one asked for; where a class sets it and no `scenarios`, it is the only one
     num_tasks: ClassVar[int]
     num_classes: ClassVar[int]  # outputs of a head
-    input_shape: ClassVar[tuple[int, ...]]
+    input_shape: ClassVar[tuple[int, ...]]  # of what the network gets
+    views: ClassVar[Views | None] = None  # how it is made of the images in the stream; None: these are what it gets
     backbone: ClassVar[str] = ""  # a name in `bench.nn.architectures`
     head_bias: ClassVar[bool] = False  # whether a head adds a bias to its products
     same_for_every_seed: ClassVar[bool] = False  # whether the stream is one by nature, and seeds change weights alone
@@ -152,6 +171,10 @@ class Benchmark:
         """What the backbone is asked for beside the shape of its inputs, by the name of its argument."""
         return {}
 
+    def weights(self) -> Any:
+        """The file that the backbone's weights come from, a `bench.data.weights.Weights`; None: they start random."""
+        return None
+
     def own_backbone(self) -> Any:
         """A module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""
         raise NotImplementedError
@@ -171,6 +194,10 @@ class Training(Settings):
     weight_decay: float = setting(0.0, "coupled L2, on whatever the method trains", at_least=0)
     epochs: int = setting(20, "at most, per task", at_least=1)
     batch_size: int = setting(64, "samples of a batch", at_least=1)
+    schedule: Literal["plateau", "cosine"] = setting(
+        "plateau",
+        "of the rate: cut where validation stalls, or falling along a cosine over all epochs",
+    )
     patience: int = setting(
         6, "epochs without a better validation loss before the rate is cut; 0: constant rate, no stop", at_least=0
     )

@@ -14,7 +14,8 @@ PATIENCE = 5.0  # seconds for a server to answer
 
 
 def unavailable(benchmarks: Sequence[Benchmark], folder: Path) -> dict[str, str]:
-    """Return why the data of benchmarks is neither in the folder nor to be downloaded; only of those, by name.
+    """Return why the data of benchmarks, or the weights of their networks, is neither in the folder nor to be
+    downloaded; only of those, by name.
 
     Each missing file is asked for at its address, all at the same time, and none is fetched.
     """
@@ -26,6 +27,10 @@ def unavailable(benchmarks: Sequence[Benchmark], folder: Path) -> dict[str, str]
         reasons = [_reason(source, archive, answers) for source, archive in files]
         if any(reasons):
             found[name] = next(filter(None, reasons))
+    for benchmark in benchmarks:
+        weights = benchmark.weights()
+        if weights and weights.place(folder) is None:
+            found.setdefault(benchmark.name, f"weights are missing: {weights.wanted(folder)}")
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.core import Benchmark, DataError
 from bench.data.source import Archive, Source, md5sum, present
+from bench.data.weights import Weights, sha256sum
 from bench.installation import program
 
 ADVICE = "`{} data --prepare` downloads what may be downloaded, and makes the prepared arrays"
@@ -31,6 +32,10 @@ def data_report(benchmarks: Sequence[Benchmark], folder: Path, prepare: bool) ->
         yield f"{name}, for {', '.join(users[name])}: {state}", fine
         for line in lines:
             yield f"  {line}", fine
+    for weights, names in _weights(benchmarks).items():
+        state, line = examine_weights(weights, folder)
+        yield f"weights {weights.name}, for {', '.join(names)}: {state}", state != "corrupt"
+        yield f"  {line}", state != "corrupt"
     for benchmark in benchmarks:
         if not benchmark.sources():
             failure = _failure(benchmark, folder) if prepare else None
@@ -46,6 +51,28 @@ def _users(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
         for source in benchmark.sources():
             users.setdefault(source.name, []).append(benchmark.name)
     return users
+
+
+def _weights(benchmarks: Sequence[Benchmark]) -> dict[Weights, list[str]]:
+    """Return the names of the benchmarks whose networks start from a file of weights, by the file."""
+    users: dict[Weights, list[str]] = {}
+    for benchmark in benchmarks:
+        if weights := benchmark.weights():
+            users.setdefault(weights, []).append(benchmark.name)
+    return users
+
+
+def examine_weights(weights: Weights, folder: Path) -> tuple[str, str]:
+    """Return "ready", "missing" or "corrupt", by the checksum where it is known, and a line on the file."""
+    if weights.place(folder) is None:
+        return "missing", weights.wanted(folder)
+    try:
+        path = weights.find(folder)
+        found = sha256sum(path)
+    except DataError as error:
+        return "corrupt", str(error)
+    verdict = "as it should be" if weights.sha256 else "no checksum known: its tensors are checked when it is read"
+    return "ready", f"{path}: {_size(path)}, sha256 {found}, {verdict}"
 
 
 def _failure(what: Source | Benchmark, folder: Path) -> str | None:

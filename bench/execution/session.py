@@ -27,12 +27,14 @@ def session_of(
 ) -> Session:
     """Return what a cell asks for, ready to learn its stream, what a view leaves of it, or other tasks.
 
-    Weights depend on benchmark and seed alone: they are the same for every method. A benchmark is held to its contract,
-    and tasks to what it promises, before anything is built. Raises `UserError`.
+    Weights depend on benchmark and seed alone, or come from the benchmark's file: they are the same for every method. A
+    benchmark is held to its contract, and tasks to what it promises, before anything is built. Raises `UserError`.
     """
     benchmark = catalog.benchmark(cell.benchmark, cell.options, cell.scenario)
     demand_network(benchmark)
     method_class = catalog.method(cell.method)
+    weights = benchmark.weights()
+    file = weights.find(data) if weights else None
     if not isinstance(tasks, list):
         stream = benchmark.stream(cell.seed, data)
         demand_stream(benchmark, stream)
@@ -41,7 +43,7 @@ def session_of(
     seed = derive(cell.benchmark, cell.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights"))
-        network = architectures.build(benchmark, cell.training["bn_mode"]).to(device)
+        network = architectures.build(benchmark, cell.training["bn_mode"], file).to(device)
         network.precision = cell.precision
         method = method_class(network, make_settings(method_class.Config, cell.config, cell.method), torch.Generator())
     training = make_settings(Training, cell.training, cell.method)

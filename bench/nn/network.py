@@ -12,7 +12,8 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.core import UserError
+from bench.core import UserError, Views
+from bench.nn.images import central_views, random_views
 from bench.nn.layers import Convolution, Projections, Weighted
 
 
@@ -66,6 +67,7 @@ class Network(nn.Module):
     together = 0  # how many heads, the first ones, answer as one, whatever the task; 0: each for its own task alone
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
+    views: Views | None = None  # how its inputs are made of a benchmark's images; None: these are its inputs
     fault = ""  # why its layers may not be taken for matrices, see `bench.nn.guards`
     samples_told_apart = False  # whether `activations.sample_gradients` has been held against autograd
 
@@ -87,6 +89,14 @@ class Network(nn.Module):
     def pretrained(self) -> bool:
         """Return whether the weights of the backbone come from other data than the stream."""
         return bool(getattr(self.backbone, "pretrained", False))
+
+    def training_images(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a benchmark's images x (n, *stored) as the network gets them in training, (n, *input_shape)."""
+        return x if self.views is None else random_views(x, self.views, generator)
+
+    def test_images(self, x: Tensor) -> Tensor:
+        """Return a benchmark's images x (n, *stored) as the network gets them in tests, (n, *input_shape)."""
+        return x if self.views is None else central_views(x, self.views)
 
     def head(self, task: int) -> nn.Linear:
         """Return the head (num_classes, f) that serves a task."""

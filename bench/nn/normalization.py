@@ -52,7 +52,7 @@ def settle_statistics(
             layer.train()
         for t, x, y in train:
             for part in slices(len(y), batch_size):
-                forward(x[part], t[part] if isinstance(t, Tensor) else t)
+                forward(network.test_images(x[part]), t[part] if isinstance(t, Tensor) else t)
 
 
 def steady_statistics(module: nn.Module) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from bench.catalog import recipes
 from bench.catalog.catalog import Catalog
 from bench.core import PROTOCOLS, Split, Task
 from bench.nn import architectures
-from bench.training.contract import demand_network, demand_splits
+from bench.training.contract import demand_network, demand_splits, stored_form
 from bench.training.loop import Session
 from bench.training.method import Method
 
@@ -52,10 +52,11 @@ def tasks_are_in_order(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE
 
 
 def arrays_fit(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """Inputs are finite float32 of the promised shape and labels int64: nothing is cast, or broken, on the way."""
-    shape = catalog.benchmark(name).input_shape
+    """Inputs are finite, of the promised shape and float32, or uint8 where the network's are made of them, and labels
+    int64: nothing is cast, or broken, on the way."""
+    shape, kind = stored_form(catalog.benchmark(name))
     for where, split in splits(stream(name, catalog, data)):
-        assert split.x.dtype == np.float32, f"{where}: inputs are {split.x.dtype}, not float32"
+        assert split.x.dtype == kind, f"{where}: inputs are {split.x.dtype}, not {kind.__name__}"
         assert split.y.dtype == np.int64, f"{where}: labels are {split.y.dtype}, not int64"
         wanted = (len(split.y), *shape)
         assert split.x.shape == wanted, f"{where}: inputs have shape {split.x.shape}, not {wanted}"

@@ -89,7 +89,8 @@ def harness(name: str, setting: Setting) -> Iterator[Stage]:
         stage, training = session.stage, session.training
         assert stage is not None and stage.optimizer is not None
         _, x, y = stage.train[0]
-        batch = Batch(x[: training.batch_size], y[: training.batch_size], t)
+        images = session.network.test_images(x[: training.batch_size])
+        batch = Batch(images, y[: training.batch_size], t)
         step = partial(training_step, session.method, stage.optimizer, batch, stage.rho)
         session.network.train()
         weights, learning = list(session.network.parameters()), tensors_of(session.method.parameters())
@@ -129,9 +130,18 @@ def bare_loop(setting: Setting) -> Iterator[Stage]:
         optimizer = torch.optim.SGD(model.parameters(), lr=training.lr)
         _, x, y = on_device(tasks[t].train, torch.device(setting.device), t)
 
-        def step(batch: Tensor, x: Tensor = x, y: Tensor = y, model: nn.Module = model, opt: Any = optimizer) -> None:
+        images = network.test_images
+
+        def step(
+            batch: Tensor,
+            x: Tensor = x,
+            y: Tensor = y,
+            images: Callable[[Tensor], Tensor] = images,
+            model: nn.Module = model,
+            opt: Any = optimizer,
+        ) -> None:
             opt.zero_grad()
-            F.cross_entropy(model(x[batch]), y[batch]).backward()
+            F.cross_entropy(model(images(x[batch])), y[batch]).backward()
             opt.step()
 
         def epoch(n: int = len(y), step: Callable[[Tensor], None] = step, model: nn.Module = model) -> None:

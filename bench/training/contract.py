@@ -66,11 +66,18 @@ def _shared_classes(stream: Sequence[Task]) -> Iterator[str]:
 def _misshapen(benchmark: Benchmark, tasks: Sequence[Task]) -> Iterator[str]:
     for task in tasks:
         for part in PARTS:
-            yield from _malformed(getattr(task, part), _named(task, part), benchmark.input_shape)
+            yield from _malformed(getattr(task, part), _named(task, part), *stored_form(benchmark))
 
 
-def _malformed(split: Split, name: str, shape: tuple[int, ...]) -> Iterator[str]:
-    for what, array, kind in (("inputs", split.x, np.float32), ("labels", split.y, np.int64)):
+def stored_form(benchmark: Benchmark) -> tuple[tuple[int, ...], type[np.generic]]:
+    """Return the shape and the type of an image in a benchmark's stream."""
+    if benchmark.views:
+        return benchmark.views.stored, np.uint8
+    return benchmark.input_shape, np.float32
+
+
+def _malformed(split: Split, name: str, shape: tuple[int, ...], kind_of_x: type[np.generic]) -> Iterator[str]:
+    for what, array, kind in (("inputs", split.x, kind_of_x), ("labels", split.y, np.int64)):
         if not isinstance(array, np.ndarray) or array.dtype != kind:
             found = getattr(array, "dtype", type(array).__name__)
             yield f"{name} has {what} of type {found}, not numpy's {kind.__name__}"

@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # what a method declares can be read without torch, see `benc
     import torch
     from torch import Tensor
 
+    from bench.nn.network import Network
+
 Data: TypeAlias = "tuple[int, Tensor, Tensor]"  # a task, inputs (n, *input_shape), labels (n,)
 Mixed: TypeAlias = "tuple[int | Tensor, Tensor, Tensor]"  # the same of several tasks: that of each sample (n,)
 
@@ -41,8 +43,9 @@ class TrainingData:
     a split is closed when its task has ended.
     """
 
-    def __init__(self, task: int, x: Tensor, y: Tensor, batch_size: int) -> None:
-        self.task, self.batch_size = task, batch_size
+    def __init__(self, task: int, x: Tensor, y: Tensor, batch_size: int, network: Network | None = None) -> None:
+        """Take inputs x and labels y; where a network makes its inputs of x, they are read as it has them in tests."""
+        self.task, self.batch_size, self._network = task, batch_size, network
         self._x, self._y = x, y
         self.samples_read = 0
         self._closed = False
@@ -79,7 +82,8 @@ class TrainingData:
         if self._closed:
             raise PermissionError(UNDECLARED)
         self.samples_read += len(self._y[part])
-        return self._x[part], self._y[part]
+        x = self._x[part]
+        return self._network.test_images(x) if self._network else x, self._y[part]
 
     @staticmethod
     def in_a_row(parts: Sequence[TrainingData]) -> Iterator[tuple[Tensor, Tensor]]:

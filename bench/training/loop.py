@@ -23,7 +23,7 @@ from bench.training.evaluation import Row, StreamTests, validation_loss
 from bench.training.method import Method
 from bench.training.needs import demand_float64, takes_layers_for_matrices
 from bench.training.scenario import Scenario
-from bench.training.schedule import Plateau
+from bench.training.schedule import schedule_of
 from bench.training.step import CapturedUpdate, Update, is_capturable, make_optimizer, tensors_of, training_step
 from bench.training.surroundings import Randomness, Stopwatch, now
 
@@ -144,7 +144,8 @@ class Session:
         seen: list[TrainingData] = []
         for tasks in [list(self.tasks)] if method.stage == "all" else [[task] for task in self.tasks]:
             t = tasks[-1].index
-            data = TrainingData(*scenario.for_training(tasks[-1].train, t, self.device), self.training.batch_size)
+            split = scenario.for_training(tasks[-1].train, t, self.device)
+            data = TrainingData(*split, self.training.batch_size, self.network)
             if t >= first:
                 if reads_old:
                     data.grant(list(seen))
@@ -162,6 +163,7 @@ class Session:
         concerned = takes_layers_for_matrices(type(self.method))
         for task in tasks[:1]:
             x = torch.from_numpy(task.train.x[: SAMPLES if concerned else 0]).to(self.device)
+            x = self.network.test_images(x)
             self.network.fault = fault_of(self.network, x, task.index)
             if concerned:
                 self.network.layers()
@@ -231,6 +233,7 @@ class Stage:
         training, network = self.training, self.network
         torch.manual_seed(seed)  # dropout draws from the global generator
         self.generator = torch.Generator().manual_seed(seed)
+        self.view_generator = torch.Generator().manual_seed(derive(seed, "views"))  # as many numbers for every method
         shuffled = training.eval_order == "shuffled"
         orders = torch.Generator().manual_seed(derive(seed, "validation")) if shuffled else None
         parameters = self.method.parameters()
@@ -244,7 +247,7 @@ class Stage:
         self.optimizer = make_optimizer(parameters, training)
         if self.captured and is_capturable(self.method, self.optimizer):
             self.update = CapturedUpdate(self.device)
-        schedule = Plateau(training)
+        schedule = schedule_of(training)
         learnt = [*learning, *network.buffers()]
         snapshot = [tensor.detach().clone() for tensor in learnt]
         for epoch in range(training.epochs):
@@ -274,6 +277,7 @@ class Stage:
         self.network.train()
         losses, sizes = [], []
         for batch in random_batches(self.train, self.training.batch_size, self.generator, epoch):
+            batch = batch._replace(x=self.network.training_images(batch.x, self.view_generator))
             losses.append(training_step(self.method, self.optimizer, batch, self.rho, self.update))
             sizes.append(len(batch.y))
         together = torch.stack(losses)

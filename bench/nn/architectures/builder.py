@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from bench.nn.architectures.lenet import lenet
 from bench.nn.architectures.mlp import mlp
 from bench.nn.architectures.resnet18 import resnet18
 from bench.nn.architectures.vit import tiny_vit, vit_base_patch16_224
+from bench.nn.architectures.weights import demand_same_network, load_weights
 from bench.nn.network import Network
 from bench.nn.normalization import track_statistics
 
@@ -36,18 +38,17 @@ CHANNELS_LAST = ("alexnet",)  # faster so on a CPU; the LeNet is not. Not the Re
 KAIMING = ("lenet",)  # whose weights start Kaiming-uniform, those of the heads too, and not as torch has it
 
 
-def build(benchmark: Benchmark, bn_mode: str = "batch") -> Network:
+def build(benchmark: Benchmark, bn_mode: str = "batch", weights: Path | None = None) -> Network:
     """Return the network of a benchmark, freshly initialised from torch's global generator.
 
-    It maps inputs (n, *input_shape) and their task to logits (n, num_classes). For `bn_mode` see `Training`. Raises
-    `UserError` for a backbone that nobody knows.
+    It maps inputs (n, *input_shape) and their task to logits (n, num_classes). For `bn_mode` see `Training`. A
+    pre-trained backbone gets its weights from a file; without one they are random, for whoever looks at shapes or
+    times. Raises `UserError` for a backbone that nobody knows, `DataError` for a file of something else.
     """
     name = benchmark.backbone
-    if name and name not in BACKBONES:
-        raise nearest(f"backbone of {benchmark.name}", name, BACKBONES)
-    backbone = (
-        BACKBONES[name](benchmark.input_shape, **benchmark.backbone_options()) if name else benchmark.own_backbone()
-    )
+    backbone = _backbone(benchmark)
+    if weights is not None:
+        load_weights(backbone, weights)
     probe = torch.zeros(2, *benchmark.input_shape)
     with evaluating(backbone), torch.no_grad():
         features = backbone(probe).shape[1]
@@ -55,10 +56,31 @@ def build(benchmark: Benchmark, bn_mode: str = "batch") -> Network:
         track_statistics(backbone)
     heads = 1 if benchmark.scenario == "domain-il" else benchmark.num_tasks
     network = Network(backbone, features, benchmark.num_classes, heads, benchmark.head_bias)
+    network.views = benchmark.views
     network.channels_last = name in CHANNELS_LAST
     if name in KAIMING:
         _start_kaiming_uniform(network)
     return network
+
+
+def demand_start(benchmark: Benchmark, data: Path) -> None:
+    """Raise `DataError` where a benchmark's network starts from weights that are missing, or are another network's."""
+    weights = benchmark.weights()
+    if weights:
+        with torch.device("meta"):  # shapes alone
+            backbone = _backbone(benchmark)
+        demand_same_network(backbone, weights.find(data))
+
+
+def _backbone(benchmark: Benchmark) -> nn.Module:
+    """Return the backbone of a benchmark, its weights random."""
+    name = benchmark.backbone
+    if not name:
+        own: nn.Module = benchmark.own_backbone()
+        return own
+    if name not in BACKBONES:
+        raise nearest(f"backbone of {benchmark.name}", name, BACKBONES)
+    return BACKBONES[name](benchmark.input_shape, **benchmark.backbone_options())
 
 
 def _start_kaiming_uniform(network: Network) -> None:

@@ -28,7 +28,7 @@ def evaluate(method: Method, t: int, x: Tensor, y: Tensor, batch_size: int = 64)
     loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.long, device=x.device)
     with evaluating(method.network):
         for part in slices(len(y), batch_size):
-            answers = method.logits(x[part], told)
+            answers = method.logits(method.network.test_images(x[part]), told)
             loss += F.cross_entropy(answers, y[part], reduction="sum")
             correct += (answers.argmax(1) == y[part]).sum()
     return float(loss) / len(y), float(correct) / len(y)

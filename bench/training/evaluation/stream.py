@@ -87,7 +87,7 @@ class StreamTests:
         with evaluating(method.network):
             for part in slices(len(order), self.training.eval_batch_size):
                 chosen = order[part]
-                logits = method.logits(x[chosen], 0)  # no task is told
+                logits = method.logits(method.network.test_images(x[chosen]), 0)  # no task is told
                 odd |= logits.isnan().any()
                 guesses[chosen] = logits.argmax(1)
         demand_numbers(method.network, bool(odd), [(t, x[: len(order)], y[: len(order)])], t)
