@@ -5,10 +5,12 @@ earlier tasks leave free; A (o, r) starts at zero and is trained, then merged. T
 Li, CVPR 2023): a basis of what to avoid or, once that is the thinner one, of what is still allowed.
 
 Paper -> code: A factors.up, B factors.down, M_t memory[block], "retain" memory[block + ".retain"].
-Adapted from the ViT to networks trained from scratch: the first task trains everything; every Linear and Conv2d layer
-is adapted; a head per task; normalisation frozen after the first task. Energies are those of the Gram squared, as in
-the authors' code (σ⁴), or of the inputs (σ²). Departures: unaugmented inputs in evaluation mode; directions that leave
-the allowed space are dropped; a first task that fills over half of the space stores the true complement.
+A pre-trained network is adapted from the first task on, as the authors' ViT: B then holds the leading directions of all
+its inputs. Where keys and values get the same inputs they get the same B. Adapted to networks trained from scratch: the
+first task trains everything; every Linear and Conv2d layer is adapted; normalisation frozen after the first task.
+Energies are those of the Gram squared, as in the authors' code (σ⁴), or of the inputs (σ²). Departures: unaugmented
+inputs in evaluation mode; branches are merged; directions that leave the allowed space are dropped; a first task that
+fills over half of the space stores the true complement.
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from bench.nn.activations import input_grams
 from bench.nn.adapters import attach, merge
-from bench.nn.subspace import dual_basis, energy_schedule, project_out, residual_gram, spectrum
+from bench.nn.subspace import dual_basis, empty_basis, energy_schedule, project_out, residual_gram, spectrum
 from bench.search_space import Integers, Linear
 from bench.settings import setting
 from bench.training.data import TrainingData
@@ -42,7 +44,7 @@ class InfLoRA(Method):
     config: Config
 
     def begin_task(self, task: int, data: TrainingData) -> None:
-        if task > 0:
+        if task > 0 or self.network.pretrained:
             grams = input_grams(self.network, data, task)
             attach(self.network, {name: self._design(name, gram) for name, gram in grams.items()})
 
@@ -57,7 +59,7 @@ class InfLoRA(Method):
 
     def _design(self, name: str, gram: Tensor) -> Tensor:
         """B (r, d): the leading left singular vectors of the Gram within the allowed space."""
-        basis, retain = self.memory[name], bool(self.memory[f"{name}.retain"])
+        basis, retain = self.memory.get(name, empty_basis(gram)), bool(self.memory.get(f"{name}.retain", False))
         squared = gram @ gram  # the left singular vectors of P C are the eigenvectors of P C² P
         allowed = basis @ (basis.T @ squared @ basis) @ basis.T if retain else residual_gram(squared, basis)
         free = basis.shape[1] if retain else len(gram) - basis.shape[1]

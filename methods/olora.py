@@ -4,9 +4,10 @@ Each task trains a pair ΔW = s B A and is pushed to use other input directions 
 L = CE + λ₁ Σ_layers Σ_entries |A_old Aᵀ| + λ₂ Σ ‖p‖₂ over the new matrices (norms, not squared).
 
 Paper -> code: A factors.down (r, d), B factors.up (o, r), A_old memory[block], λ₁ orthogonality, λ₂ shrinkage.
-Adapted from language models to networks trained from scratch: the first task trains everything and has no pair, so
-A_1 is either the leading input directions of the first task ("input") or nothing ("none": it is then unprotected);
-every Linear and Conv2d layer is adapted; pairs are merged; normalisation is frozen after the first task; no dropout.
+A pre-trained network has a pair from the first task on, as the authors' language models. Adapted to networks trained
+from scratch: the first task trains everything and has no pair, so A_1 is either the leading input directions of the
+first task ("input") or nothing ("none": it is then unprotected); every Linear and Conv2d layer is adapted;
+normalisation is frozen after the first task. Departures: pairs are merged; no dropout.
 """
 
 import math
@@ -32,14 +33,14 @@ class OLoRA(Method):
         scale: float = setting(1.0, "s, the paper's α/r")
         orthogonality: float = setting(0.5, "λ₁", search=Log(1e-3, 10))
         shrinkage: float = setting(0.0, "λ₂")
-        a1: Literal["input", "none"] = setting("input", "what stands for the pair of the first task")
+        a1: Literal["input", "none"] = setting("input", "what stands for the pair of a first task that has none")
         a1_rank: int = setting(0, "rows of A_1; 0: rank", at_least=0)
 
     config: Config
 
     def begin_task(self, task: int, data: TrainingData) -> None:
         self.factors: dict[str, Factors] = {}
-        if task > 0:
+        if task > 0 or self.network.pretrained:
             downs = {name: self._fresh(block.weight) for name, block in self.network.blocks().items()}
             self.factors = attach(self.network, downs, self.config.scale, train_down=True)
 
@@ -54,7 +55,7 @@ class OLoRA(Method):
 
     def end_task(self, task: int, data: TrainingData) -> None:
         merge(self.network)
-        if task == 0 and self.config.a1 == "input":
+        if task == 0 and self.config.a1 == "input" and not self.network.pretrained:
             for name, gram in input_grams(self.network, data, task).items():
                 rank = self.config.a1_rank or self._rank(len(gram))
                 self.memory[name] = spectrum(gram).vectors.T[:rank].float()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.columns import METRICS
 from bench.cli.commands import tell
 from bench.config import known_as, nearest, parse_value, require
 from bench.core import PRECISIONS, PROTOCOLS, SCENARIOS, UserError
@@ -85,7 +86,9 @@ def from_recipe(
 ) -> dict[str, dict[str, Any]]:
     """What `--recipe` sets for the methods and benchmarks of the request."""
     known = [*args.catalog.available("Method"), *args.catalog.available("Benchmark")]
-    found = tuned_recipe.read_user_recipe(args.recipe, benchmarks, protocols, [*known, *args.catalog.variants()])
+    found = tuned_recipe.read_user_recipe(
+        args.recipe, benchmarks, protocols, args.scenario, [*known, *args.catalog.variants()]
+    )
     return {name: table for name, table in found.items() if name in (*methods, *benchmarks)}
 
 
@@ -177,6 +180,11 @@ def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
     if not chosen:
         raise UserError(f"no {what} is named in '{text}'")
     return list(dict.fromkeys(chosen))
+
+
+def pick_metrics(text: str | None) -> list[str] | None:
+    """Return metrics from a comma-separated list; None for what is usual where none was given."""
+    return None if text is None else pick("metric", text, METRICS)
 
 
 def pick_methods(text: str, catalog: Catalog, others: Iterable[str] = ()) -> list[str]:
