@@ -32,6 +32,7 @@ SCENARIOS = {  # what a stream asks of a method, after van de Ven & Tolias 2019
 }
 ONLY_SCENARIOS = ("task-il", "domain-il")  # of which a benchmark has one, and had nothing else at first
 ADDED_LATER: dict[str, Any] = {  # settings of training that there were not always: the value of what was before
+    "logits": "current",
     "schedule": "plateau",
 }
 SCHEMA = 2  # of a result file; raised whenever the meaning of a stored number changes
@@ -215,6 +216,9 @@ class Training(Settings):
     bn_mode: Literal["batch", "running-frozen"] = setting(
         "batch", "batch statistics, or running ones of the first task, frozen"
     )
+    logits: Literal["current", "seen"] = setting(
+        "current", "in class-il, that training sees: of a sample's own task, or of all tasks so far"
+    )
 
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {"eval_order": "shuffled", "bn_mode": "batch"},
@@ -289,3 +293,14 @@ class Result:
     def R(self) -> np.ndarray:  # noqa: N802  as every paper writes it
         """The accuracy matrix as floats (T, T), NaN where it was not measured."""
         return np.array([[math.nan if a is None else a for a in row] for row in self.matrix], dtype=float)
+
+    @property
+    def seen(self) -> list[float]:
+        """In class-il, the accuracy over the test images of all tasks learnt so far, after each; else empty."""
+        return [task["seen"] for task in self.tasks if "seen" in task]
+
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """In class-il, the share of the images of task i that are taken for a class of task j at the end, (T, T)."""
+        found = [task["confusion"] for task in self.tasks if "confusion" in task]
+        return np.array(found[-1], dtype=float) if found else None

@@ -6,6 +6,8 @@ What cannot be computed is NaN. Every function returns a fraction; tables multip
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -51,3 +53,20 @@ def intransigence(R: np.ndarray, reference: np.ndarray) -> float:
 def average_incremental_accuracy(R: np.ndarray) -> float:
     """Mean over time of the mean accuracy on the tasks seen so far."""
     return float(np.mean([np.mean(R[i, : i + 1]) for i in range(len(R))]))
+
+
+def mean_seen_accuracy(seen: Sequence[float]) -> float:
+    """Mean over time of the accuracy over the test images of all classes seen so far, as class-incremental tables have
+    it ("Avg."): `average_incremental_accuracy` with every image of the same weight, not every task."""
+    return float(np.mean(seen)) if len(seen) else np.nan
+
+
+def confusion_of_tasks(tasks: np.ndarray, guesses: np.ndarray, num_tasks: int) -> list[list[float]]:
+    """Return the share of the images of task i that are taken for a class of task j, (T, T), every row of sum 1.
+
+    `tasks` and `guesses` hold the true and the guessed task of each image.
+    """
+    counts = np.zeros((num_tasks, num_tasks))
+    np.add.at(counts, (tasks, guesses), 1)
+    shares: list[list[float]] = (counts / counts.sum(1, keepdims=True)).tolist()
+    return shares

@@ -60,6 +60,7 @@ class CIFAR100Superclass(Benchmark):
         validation: Literal["seed", "fixed"] = setting("seed", "drawn by the run's seed, or the same in every run")
 
     protocols = {"published": {"layout": "scrambled", "normalised": False, "validation": "fixed"}}
+    scenarios = ("task-il", "class-il")
     num_tasks = 20
     num_classes = 5
     input_shape = (3, 32, 32)

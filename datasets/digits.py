@@ -13,6 +13,7 @@ from bench.core import Benchmark, Split, Task
 
 class Digits(Benchmark):
     by_default = True
+    scenarios = ("task-il", "class-il")
     num_tasks = 5
     num_classes = 2
     input_shape = (1, 8, 8)

@@ -17,6 +17,7 @@ STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
 
 
 class SplitCIFAR100(Benchmark):
+    scenarios = ("task-il", "class-il")
     num_tasks = 10
     num_classes = 10
     input_shape = (3, 32, 32)

@@ -8,6 +8,7 @@ from bench.core import Benchmark, Split, Task
 
 
 class Toy(Benchmark):
+    scenarios = ("task-il", "class-il")
     num_tasks = 3
     num_classes = 2
     input_shape = (1, 6, 6)

@@ -32,7 +32,7 @@ class AGEM(Method):
         reference: int = setting(256, "samples of the reference batch, at most", at_least=1)
         fill: Literal["ring", "random"] = setting("random", "which samples of a class: its last ones, or any")
 
-    protocols = {"published": {"fill": "ring"}}
+    protocols = {"published": {"fill": "ring"}, "class-il": {"logits": "seen"}}
     trains_old_heads = True
     by_default = False
     config: Config

@@ -9,7 +9,8 @@ Paper -> code: M capacity and memory[samples], z memory[samples][logits], size o
 a draw has as many samples as a batch, each part of the loss has a forward pass of its own, the logits are those of the
 step's own pass, in training mode, and samples are offered in every epoch: a task that trains longer holds a larger part
 of the buffer, an image more than one place. Under a head per task, which the paper does not have, logits, square and
-cross-entropy are those of the head of the sample's own task. Under SAM the logits are those at the unperturbed weights.
+cross-entropy are those of the head of the sample's own task; under one softmax over all classes so far, the square is
+of the logits that there were when x' entered. Under SAM the logits are those at the unperturbed weights.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class DERpp(Method):
         capacity: int = setting(200, "samples of all tasks together", at_least=1, search=Integers(10, 5000))
         replay: int = setting(0, "samples of each draw; 0: as many as a batch has", at_least=0)
 
+    protocols = {"class-il": {"logits": "seen"}}
     trains_old_heads = True
     by_default = False
     config: Config
@@ -44,6 +46,8 @@ class DERpp(Method):
     def begin_task(self, task: int, data: TrainingData) -> None:
         self.drawn: list[Samples] = []
         self.answers: Tensor | None = None
+        if "samples" in self.memory and self.network.together:
+            self.memory["samples"]["logits"] = self._widened(self.memory["samples"]["logits"])
 
     def before_step(self, batch: Batch) -> Batch:
         samples, count = self.memory.get("samples"), self.config.replay or len(batch.y)
@@ -60,7 +64,7 @@ class DERpp(Method):
             return loss
         first, second = self.drawn
         if self.config.alpha:  # a pass would move random state and statistics, and fine-tuning has none
-            loss = loss + self.config.alpha * F.mse_loss(self.logits(first["x"], first["task"]), first["logits"])
+            loss = loss + self.config.alpha * self._moved(first)
         if self.config.beta:
             loss = loss + self.config.beta * F.cross_entropy(self.logits(second["x"], second["task"]), second["y"])
         return loss
@@ -73,3 +77,17 @@ class DERpp(Method):
         self.memory["samples"] = put(self.memory.get("samples", {}), new, slots)
         self.memory["seen"] = torch.tensor(seen + count)
         self.drawn, self.answers = [], None
+
+    def _widened(self, logits: Tensor) -> Tensor:
+        """Return stored logits (m, k) with room for those of the task that begins, which stays empty."""
+        classes = self.network.together * self.network.head(0).out_features
+        return F.pad(logits, (0, classes - logits.shape[1]))
+
+    def _moved(self, samples: Samples) -> Tensor:
+        """Return the mean square of what the logits of samples changed by."""
+        now, before = self.logits(samples["x"], samples["task"]), samples["logits"]
+        if not self.network.together:
+            return F.mse_loss(now, before)
+        known = (samples["task"] + 1) * self.network.head(0).out_features  # (n,): so many logits there were
+        there = torch.arange(now.shape[1], device=now.device) < known[:, None]
+        return ((now - before).square() * there).sum() / there.sum()

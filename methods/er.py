@@ -28,7 +28,7 @@ class ER(Method):
         replay: int = setting(0, "samples drawn for a step; 0: as many as a batch has", at_least=0)
         rule: Literal["uniform", "recent"] = setting("uniform", "of the reservoir: Vitter's, or the released code's")
 
-    protocols = {"published": {"rule": "recent"}}
+    protocols = {"published": {"rule": "recent"}, "class-il": {"logits": "seen"}}
     trains_old_heads = True
     by_default = False
     config: Config

@@ -5,3 +5,5 @@ from bench.training.method import Method
 
 class FineTune(Method):
     """Every hook is empty."""
+
+    protocols = {"class-il": {"logits": "seen"}}

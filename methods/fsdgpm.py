@@ -49,7 +49,11 @@ class FSDGPM(Method):
         freeze_rest: bool = setting(False, "what is no weight matrix learns in the first task alone")
         clip: float = setting(2.0, "of gradients: their norm, all of them together, at most", above=0)
 
-    protocols = {"published": {"momentum": 0.9, "soft": "first-step"}, "sound": {"momentum": 0.9}}
+    protocols = {
+        "published": {"momentum": 0.9, "soft": "first-step"},
+        "sound": {"momentum": 0.9},
+        "class-il": {"logits": "seen"},
+    }
     trains_old_heads = True
     by_default = False
     config: Config

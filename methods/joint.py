@@ -11,4 +11,5 @@ from bench.training.method import Method
 class Joint(Method):
     """The trainer does it all: one stage holds every task."""
 
+    protocols = {"class-il": {"logits": "seen"}}
     stage = "all"

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.core import Benchmark, Training
 from bench.nn.network import Network
 from bench.nn.precision import compute
 from bench.search_space import Log
@@ -35,9 +36,16 @@ class LwF(Method):
         temperature: float = setting(2.0, "T, by which logits are divided", above=0)
         heads: Literal["separate", "joined"] = setting("separate", "a softmax a head, or one over all old heads")
 
+    protocols = {"class-il": {"heads": "joined"}}
     trains_old_heads = True
     by_default = False
     config: Config
+
+    @classmethod
+    def unsupported(cls, benchmark: Benchmark, training: Training) -> str | None:
+        if training.logits == "seen":
+            return "it learns the head of the task, while earlier ones are held to the teacher: set logits to current"
+        return None
 
     def begin_task(self, task: int, data: TrainingData) -> None:
         self.count = min(task + 1, len(self.network.heads))

@@ -61,7 +61,7 @@ def marked(mark: str) -> Iterator[tuple[int, str]]:
 
 def workers(mark: str) -> list[int]:
     """Those that run a cell now."""
-    return [process for process, line in marked(mark) if line.startswith("ray::_remote_cell")]
+    return [process for process, line in marked(mark) if line.startswith("ray::remote_cell")]
 
 
 def kill_part(mark: str, part: str) -> int:

@@ -90,6 +90,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes().replace(own, b"") for path in files}
 
 
+@pytest.mark.slow
 def test_a_locale_without_utf8_writes_the_same_bytes(make_result: Callable[..., Result], tmp_path: Path) -> None:
     """An ASCII locale: the terminal gets plain signs, and tables and pages the same as ever."""
     written = {}
@@ -106,6 +107,7 @@ def test_a_locale_without_utf8_writes_the_same_bytes(make_result: Callable[..., 
     assert written["ascii"] == written["utf-8"]
 
 
+@pytest.mark.slow
 def test_a_cell_runs_and_a_method_is_begun_in_a_locale_without_utf8(tmp_path: Path) -> None:
     """A plugin with letters that ASCII lacks, in its file and in its path."""
     source = '"""Größe × Maß."""\n\nfrom bench import Method\n\n\nclass Own(Method):\n    """→"""\n'

@@ -7,23 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from bench import same_data
 from bench.analysis.columns import METRICS
 from bench.analysis.labels import CHANGED, MARKS, column_label, epochs_of
-from bench.core import PRECISIONS, PROTOCOLS, Cell, Result
+from bench.core import ONLY_SCENARIOS, PRECISIONS, PROTOCOLS, SCENARIOS, Cell, Result
 from bench.text import counted, spans
 
 Pair = tuple[Cell, Result | None]
 
 
-def caption(
-    pairs: Sequence[Pair], seeds: Mapping[str, Sequence[int]], chosen: Sequence[str], streams: Mapping[str, str]
-) -> str:
-    """Return what the columns `chosen` show, over which seeds, and the budget, protocol and precision of the runs.
-
-    `seeds` are those wanted of each benchmark, with its budget; `streams` says of each, by name, what its stream is.
-    """
+def caption(pairs: Sequence[Pair], seeds: Mapping[str, Sequence[int]], chosen: Sequence[str]) -> str:
+    """Return what the columns `chosen` show, over which seeds, and the stream, scenario, budget, protocol and precision
+    of the runs; `seeds` are those wanted of each benchmark, with its budget."""
     cells = [cell for cell, _ in pairs]
     what = "; ".join(f"{METRICS[name].label}: {METRICS[name].meaning}" for name in chosen)
     sentences = [f"{what}. {_counts(seeds)}; best in bold."]
-    sentences += [*_budgets(cells), *_streams(cells, streams), *_protocols(cells), *_precisions(cells)]
+    sentences += [*_budgets(cells), *_streams(pairs), *_scenarios(cells), *_protocols(cells), *_precisions(cells)]
     return " ".join(sentences)
 
 
@@ -50,15 +46,29 @@ def _budgets(cells: Sequence[Cell]) -> list[str]:
     return [f"Not the recipe's budget: {'; '.join(sorted(found))}."] if found else []
 
 
-def _streams(cells: Sequence[Cell], known: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each benchmark whose stream or epochs are known; those of imported cells are not."""
-    sentences = []
-    for name in dict.fromkeys(cell.benchmark for cell in cells):
-        epochs = epochs_of(cell for cell in cells if cell.benchmark == name)
-        facts = [known.get(name, ""), f"at most {epochs} a task" if epochs else ""]
-        if any(facts):
-            sentences.append(f"{name}: {', '.join(filter(None, facts))}.")
-    return sentences
+def _streams(pairs: Sequence[Pair]) -> list[str]:
+    """Return a sentence for each benchmark and scenario: its tasks, and its epochs; those of imported cells are not
+    known."""
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for cell, result in pairs:
+        groups.setdefault((cell.benchmark, cell.scenario), []).append((cell, result))
+    return [f"{name}: {', '.join(stream_facts(own))}." for (name, _), own in groups.items()]
+
+
+def stream_facts(pairs: Sequence[Pair]) -> list[str]:
+    """Return in words the tasks, the scenario and the epochs of cells of one benchmark, as far as they are known."""
+    sizes = sorted({len(result.matrix) for _, result in pairs if result is not None} - {0})
+    epochs = epochs_of(cell for cell, _ in pairs)
+    finished = [cell for cell, result in pairs if result is not None and result.matrix]
+    scenarios = dict.fromkeys(cell.scenario for cell in finished or [cell for cell, _ in pairs])
+    facts = [f"{' or '.join(map(str, sizes))} task{'' if sizes == [1] else 's'}"] if sizes else []
+    return [*facts, *scenarios, *([f"at most {epochs} a task"] if epochs else [])]
+
+
+def _scenarios(cells: Sequence[Cell]) -> list[str]:
+    """Return what each scenario is, where benchmarks may be run in several."""
+    used = dict.fromkeys(cell.scenario for cell in cells if cell.scenario not in ONLY_SCENARIOS)
+    return [f"Scenario {name}: {SCENARIOS[name]}." for name in used]
 
 
 def _protocols(cells: Sequence[Cell]) -> list[str]:

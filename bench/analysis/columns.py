@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeVar
 
@@ -84,6 +84,14 @@ def _fwt(result: Result) -> float:
     """Return forward transfer, where a shared head has an answer for tasks to come; else NaN."""
     untrained = result.tasks[0].get("untrained") if result.tasks else None
     return metrics.forward_transfer(result.R, np.array(untrained)) if untrained else math.nan
+
+
+USUAL = ("acc", "bwt", "state")  # of METRICS, where none are asked for
+
+
+def usual_metrics(scenario: str) -> Sequence[str]:
+    """Return what is shown of a benchmark in a scenario where nothing else is asked for."""
+    return ("acc", "aia", *USUAL[1:]) if scenario == "class-il" else USUAL
 
 
 METRICS = {

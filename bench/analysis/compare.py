@@ -34,7 +34,8 @@ class Listing:
 def compare_and_rank(
     table: Table, reference: str | None, ranked: Sequence[str], alpha: float
 ) -> tuple[Table, list[Listing]]:
-    """Compare with a reference row, if there is one, and rank by each of the metrics `ranked` that is a quality.
+    """Compare with a reference row, if there is one, and rank by each of the metrics `ranked` that is a quality, over
+    the benchmarks of each scenario by themselves.
 
     Return the table, with marks where it was compared, and the listings.
     """
@@ -43,7 +44,10 @@ def compare_and_rank(
         table, comparison = mark_differences(table, reference, alpha)
         listings.append(comparison)
     qualities = [metric for metric in ranked if METRICS[metric].quality]
-    return table, listings + [rank_rows(table, metric, alpha) for metric in qualities]
+    for scenario in dict.fromkeys(table.scenarios.values()):
+        within = [column for column in table.columns if table.scenarios.get(column[0]) == scenario]
+        listings += [rank_rows(replace(table, columns=within), metric, alpha) for metric in qualities]
+    return table, listings
 
 
 def mark_differences(table: Table, reference: str, alpha: float, seed: int = 0) -> tuple[Table, Listing]:
@@ -143,7 +147,8 @@ def rank_rows(table: Table, metric: str, alpha: float) -> Listing:
     for row in sorted(rows, key=means.__getitem__):
         own = [f"{place:g}" for place in ranks[:, rows.index(row)]]
         body.append([row, *own, f"{means[row]:.2f}"])
-    caption = f"Ranks by the mean {METRICS[metric].label}, 1 is best. {_spread(scores, alpha)}"
+    where = " and ".join(dict.fromkeys(table.scenarios[benchmark] for benchmark, _ in columns))
+    caption = f"Ranks by the mean {METRICS[metric].label} in {where}, 1 is best. {_spread(scores, alpha)}"
     if left_out:
         caption += f" Not ranked, for want of a complete entry on every benchmark: {', '.join(left_out)}."
     return Listing(["method", *(benchmark for benchmark, _ in columns), "mean rank"], body, caption)

@@ -24,7 +24,7 @@ COSTS = {
     "seconds": columns.seconds,
 }
 TRAITS = ["joint", "reads_old_data", "replays", "imported"]
-CELL = ["benchmark", "protocol", "precision", "method", "settings", "seed", "key", "group"]
+CELL = ["benchmark", "scenario", "protocol", "precision", "method", "settings", "seed", "key", "group"]
 
 
 def load_results(path: str | Path = "results", catalog: Catalog | None = None) -> pd.DataFrame:
@@ -68,6 +68,7 @@ def _cell(result: Result) -> dict[str, Any]:
     cell = result.cell
     return {
         "benchmark": cell.benchmark,
+        "scenario": cell.scenario,
         "protocol": cell.protocol,
         "precision": cell.precision,
         "method": cell.method,

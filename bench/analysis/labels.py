@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.core import Cell
+from bench.core import ONLY_SCENARIOS, Cell
 from bench.text import counted, printable
 
 MARKS = {
@@ -35,9 +35,14 @@ def without_marks(row: str) -> str:
     return row.rstrip(" " + marks)
 
 
+def stream_label(benchmark: str, scenario: str) -> str:
+    """Return the benchmark; and the scenario, where a benchmark may be run in another too."""
+    return benchmark if scenario in ONLY_SCENARIOS else f"{benchmark} ({scenario})"
+
+
 def column_label(cell: Cell) -> str:
-    """Return the benchmark; and budget, options, protocol and precision where they are not the usual ones."""
-    facts = []
+    """Return the benchmark; and scenario, budget, options, protocol and precision where they are not the usual ones."""
+    facts = [] if cell.scenario in ONLY_SCENARIOS else [cell.scenario]
     if "epochs" in cell.overrides:
         epochs = cell.training.get("epochs")
         facts.append(counted(epochs, "epoch") if isinstance(epochs, int) else f"{epochs} epochs")

@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 
     benchmark: str
     protocol: str
-    scenario: str = ""  # where it is known
+    scenario: str
 
 
 class Run(NamedTuple):
@@ -55,9 +55,10 @@ class Section(NamedTuple):
 
 
 class Ranks(NamedTuple):
-    """How methods rank over the benchmarks of a protocol, and the diagram of it where there can be one."""
+    """How methods rank over the benchmarks of a protocol and a scenario, and the diagram of it if there can be one."""
 
     protocol: str
+    scenario: str
     listing: Listing
     diagram: Mapping[str, Any] | None
 
@@ -84,7 +85,7 @@ def to_html(report: Report) -> str:
         "better": list(MORE_IS_BETTER),
         "prices": list(PRICES),
     }
-    beside = Listing(list(HEADER), [list(row) for row in report.beside], "Published numbers beside ours.", left=5)
+    beside = Listing(list(HEADER), [list(row) for row in report.beside], "Published numbers beside ours.", left=6)
     values = report._asdict() | {"drawn": drawn, "published": beside, "rule": RULE}
     return _environment().get_template("report.html.j2").render(**values)
 
@@ -132,8 +133,7 @@ def column_spans(table: Table) -> Counter[str]:
 
 def kinds(sections: Sequence[Section], field: str) -> list[str]:
     """Return the values that the sections have of a field of `Kind`, in their order."""
-    values = [getattr(section.kind, field) for section in sections]
-    return list(dict.fromkeys(value for value in values if value))
+    return list(dict.fromkeys(getattr(section.kind, field) for section in sections))
 
 
 def downloads(table: Table | Listing, name: str) -> list[tuple[str, str, str]]:

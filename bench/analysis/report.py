@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench import files
-from bench.analysis import page
+from bench.analysis import captions, page
 from bench.analysis.columns import METRICS
 from bench.analysis.compare import rank_rows
 from bench.analysis.explorer.beside import published_beside
@@ -20,7 +20,7 @@ from bench.analysis.explorer.gaps import gaps_of
 from bench.analysis.explorer.manifest import manifest_of
 from bench.analysis.figures import figure, plots
 from bench.analysis.figures.figure import Plot, Runs
-from bench.analysis.labels import column_label, epochs_of, row_label
+from bench.analysis.labels import column_label, row_label, stream_label
 from bench.analysis.table import Table, seeds_by_column, summarize
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
@@ -35,8 +35,7 @@ def write_report(
     path: Path,
     pairs: Sequence[Pair],
     seeds: Sequence[int] | None = None,
-    chosen: Sequence[str] = ("acc", "bwt", "state"),
-    streams: Mapping[str, str] | None = None,
+    chosen: Sequence[str] | None = None,
     commands: Sequence[str] = (),
     formats: Sequence[str] = (),
     folder: Path | None = None,
@@ -49,10 +48,9 @@ def write_report(
     what was typed to get the results.
     """
     files.check_writable(path.parent)
-    streams = streams or {}
-    table = summarize(pairs, chosen, seeds, streams=streams, **options)
-    full = summarize(pairs, list(METRICS), seeds, streams=streams, **options)
-    runs = runs_of(full, pairs, seeds, streams)
+    table = summarize(pairs, chosen, seeds, **options)
+    full = summarize(pairs, list(METRICS), seeds, **options)
+    runs = runs_of(full, pairs, seeds)
     drawn: list[list[Plot]] = [[] for _ in runs]
     if formats:
         drawn = _draw(runs)
@@ -63,7 +61,7 @@ def write_report(
     sections = []
     for some, group in zip(runs, drawn, strict=True):
         exported = {plot.what: [f"figures/{plot.name}.{suffix}" for suffix in formats] for plot in group}
-        sections.append(_section(full, some, pairs, streams, links, exported))
+        sections.append(_section(full, some, pairs, links, exported))
     whole = page.Report(
         title="Report of a comparison",
         summary=f"{'; '.join(size)}.",
@@ -78,15 +76,18 @@ def write_report(
     files.write_text(path, page.to_html(whole))
 
 
-def figures_of(pairs: Sequence[Pair], streams: Mapping[str, str] | None = None) -> list[Plot]:
+def figures_of(pairs: Sequence[Pair]) -> list[Plot]:
     """Return the figures of a page, benchmark by benchmark."""
-    full = summarize(pairs, list(METRICS), streams=streams)
-    return [plot for group in _draw(runs_of(full, pairs, None, streams or {})) for plot in group]
+    full = summarize(pairs, list(METRICS))
+    return [plot for group in _draw(runs_of(full, pairs, None)) for plot in group]
 
 
-def with_gaps(results: Iterable[Result], methods: Sequence[str], benchmarks: Sequence[str]) -> list[Pair]:
-    """Return the results, at least one; and a cell without a result for each method or benchmark named that has none,
-    the benchmark under every protocol and precision of the results."""
+def with_gaps(results: Iterable[Result], methods: Sequence[str], benchmarks: Mapping[str, str]) -> list[Pair]:
+    """Return the results, at least one; and a cell without a result for each method or benchmark named that has none.
+
+    `benchmarks` are named with the scenario they are missing in, and missing under every protocol and precision of the
+    results; a method is missing on one benchmark of them.
+    """
     pairs: list[Pair] = [(result.cell, result) for result in results]
     cells = [cell for cell, _ in pairs]
     like = cells[0]
@@ -99,27 +100,32 @@ def with_gaps(results: Iterable[Result], methods: Sequence[str], benchmarks: Seq
     unlike = replace(like, training={}, options={}, overrides=others)
     known = {cell.benchmark for cell in cells}
     kinds = dict.fromkeys((cell.protocol, cell.precision) for cell in cells)
-    for benchmark in benchmarks:
+    for benchmark, scenario in benchmarks.items():
         if benchmark not in known:
-            empty = [replace(unlike, benchmark=benchmark, protocol=p, precision=q) for p, q in kinds]
-            pairs += [(cell, None) for cell in empty]
+            absent = replace(unlike, benchmark=benchmark, scenario=scenario)
+            pairs += [(replace(absent, protocol=p, precision=q), None) for p, q in kinds]
     return pairs
 
 
 def inapplicable(pairs: Sequence[Pair], catalog: Catalog) -> dict[tuple[str, str], str]:
-    """Return why a method without a result does not apply, by (method, benchmark)."""
+    """Return why a method without a result does not apply, by method and benchmark, as `stream_label` calls it."""
     known = catalog.available("Method")
     methods = list(dict.fromkeys(cell.method for cell, _ in pairs))
     own = [method for method in methods if method.partition("+")[0] in known]
-    benchmarks = list(dict.fromkeys(cell.benchmark for cell, _ in pairs))
     protocols = list(dict.fromkeys(cell.protocol for cell, _ in pairs))
-    request = Request(own, benchmarks, [0], protocols=protocols)
-    _, reasons = catalog.plan(request)
-    there = {(cell.method, cell.benchmark) for cell, result in pairs if result}
-    return {where: why for where, why in reasons.items() if where not in there}
+    there = {(cell.method, cell.benchmark, cell.scenario) for cell, result in pairs if result}
+    found = {}
+    for scenario in dict.fromkeys(cell.scenario for cell, _ in pairs):
+        names = dict.fromkeys(cell.benchmark for cell, _ in pairs if cell.scenario == scenario)
+        benchmarks = [name for name in names if scenario in catalog.benchmark(name).scenarios]
+        request = Request(own, benchmarks, [0], protocols=protocols, scenario=scenario)
+        for (method, benchmark), why in catalog.plan(request).not_applicable.items():
+            if (method, benchmark, scenario) not in there:
+                found[method, stream_label(benchmark, scenario)] = why
+    return found
 
 
-def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int] | None, streams: Mapping[str, str]) -> list[Runs]:
+def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int] | None) -> list[Runs]:
     """Return what the figures are drawn from: `Runs` for each benchmark and budget, in the order of the table."""
     wanted = seeds_by_column((cell for cell, _ in pairs), seeds)
     found = []
@@ -129,21 +135,18 @@ def runs_of(table: Table, pairs: Sequence[Pair], seeds: Sequence[int] | None, st
         for cell, result in here:
             if result is not None and result.error is None:
                 good[row_label(cell)].append(result)
-        conditions = _conditions([cell for cell, _ in here], streams)
-        found.append(Runs(column, conditions, wanted[column], good))
+        found.append(Runs(column, _conditions(here), wanted[column], good))
     return found
 
 
-def _conditions(cells: Sequence[Cell], streams: Mapping[str, str]) -> str:
+def _conditions(pairs: Sequence[Pair]) -> str:
     """Return in words the stream of these cells, their budget, their protocols and what precision is not the usual."""
-    epochs = epochs_of(cells)
-    protocols = {cell.protocol for cell in cells if not cell.traits.get("imported")}
-    precisions = {cell.precision for cell in cells} - {"fp32"}
-    facts = list({streams.get(cell.benchmark, "") for cell in cells})
-    facts.append(f"at most {epochs} a task" if epochs else "budget unknown")
+    protocols = {cell.protocol for cell, _ in pairs if not cell.traits.get("imported")}
+    precisions = {cell.precision for cell, _ in pairs} - {"fp32"}
+    facts = captions.stream_facts(pairs)
     facts += [f"protocol {name}" for name in sorted(protocols)]
     facts += [f"precision {name}" for name in sorted(precisions)]
-    return ", ".join(filter(None, facts))
+    return ", ".join(facts)
 
 
 def _draw(runs: Sequence[Runs]) -> list[list[Plot]]:
@@ -172,7 +175,6 @@ def _section(
     full: Table,
     some: Runs,
     pairs: Sequence[Pair],
-    streams: Mapping[str, str],
     links: Mapping[str, str],
     exported: Mapping[str, Sequence[str]],
 ) -> page.Section:
@@ -189,8 +191,7 @@ def _section(
     table = replace(full, rows=rows, columns=columns, entries=entries)
     absent = [row for row in full.rows if row not in shown]
     cell = here[0][0]
-    scenario = streams.get(cell.benchmark, "").rpartition(", ")[2]  # a stream is told as "20 tasks, task-il"
-    kind = page.Kind(cell.benchmark, cell.protocol, scenario)
+    kind = page.Kind(cell.benchmark, cell.protocol, cell.scenario)
     charts = charts_of(some, full) | {"files": exported}
     conditions = f"{some.protocol}; {some.counted_seeds}"
     return page.Section(some.name, kind, conditions, table, absent, shown, charts)
@@ -206,14 +207,16 @@ def _links(cells: Sequence[Cell], folder: Path | None, page_folder: Path) -> dic
 
 
 def _ranks(full: Table, sections: Sequence[page.Section]) -> list[page.Ranks]:
-    """Return, for each protocol, how methods rank over its benchmarks, each under the first of its budgets."""
+    """Return, for each protocol and scenario, how methods rank over its benchmarks, each under the first of its
+    budgets."""
     found = []
-    for protocol in dict.fromkeys(section.kind.protocol for section in sections):
+    for protocol, scenario in dict.fromkeys(section.kind[1:] for section in sections):
         names: dict[str, str] = {}
         for section in sections:
-            if section.kind.protocol == protocol:
+            if section.kind[1:] == (protocol, scenario):
                 names.setdefault(section.kind.benchmark, section.name)
         columns = [(name, "acc") for name in names.values()]
         listing = rank_rows(replace(full, columns=columns), "acc", ALPHA)
-        found.append(page.Ranks(protocol, listing, rank_diagram(full, list(names.values()), alpha=ALPHA)))
+        diagram = rank_diagram(full, list(names.values()), alpha=ALPHA)
+        found.append(page.Ranks(protocol, scenario, listing, diagram))
     return found

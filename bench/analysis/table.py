@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 
 from bench.analysis import captions
-from bench.analysis.columns import METRICS, Metric
-from bench.analysis.labels import CHANGED, column_label, row_label
-from bench.core import Benchmark, Cell, Result
+from bench.analysis.columns import METRICS, Metric, usual_metrics
+from bench.analysis.labels import CHANGED, column_label, row_label, stream_label
+from bench.core import Cell, Result
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,25 @@ class Table:
     entries: dict[tuple[str, Column], Entry]
     caption: str
     notes: list[str]
+    scenarios: Mapping[str, str]  # of each benchmark with its budget
     upper: frozenset[str] = frozenset()  # rows that are upper bounds
     title: str = ""  # of the user's, before the caption
 
 
 def summarize(
     pairs: Sequence[tuple[Cell, Result | None]],
-    chosen: Sequence[str] = ("acc", "bwt", "state"),
+    chosen: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     unsupported: Mapping[tuple[str, str], str] | None = None,
     more: Iterable[Result] = (),
-    streams: Mapping[str, str] | None = None,
     changed: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
     """Return a table over the wanted cells, each with its result if there is one, and over the wanted `seeds`: by
-    default, on each benchmark, those of any row there.
+    default, on each benchmark, those of any row there. Its metrics are those `chosen`, by default those that are usual
+    in the scenario.
 
-    `unsupported` says why a method does not apply, by (method, benchmark); `more` are results that are no rows but may
-    hold the joint ones; `streams` are for the caption; `changed` tells what has changed since a cell was run, by key.
+    `unsupported` says why a method does not apply, by method and by benchmark as `stream_label` calls it; `more` are
+    results that are no rows but may hold the joint ones; `changed` tells what has changed since a cell was run, by key.
     """
     cells = [cell for cell, _ in pairs]
     wanted = seeds_by_column(cells, seeds)
@@ -81,7 +82,11 @@ def summarize(
 
     rows = list(dict.fromkeys(row for row, _ in (*groups, *closed)))
     benchmarks = list(dict.fromkeys(benchmark for _, benchmark in (*groups, *closed)))
-    columns = [(benchmark, metric) for benchmark in benchmarks for metric in chosen]
+    scenarios = {column_label(cell): cell.scenario for cell in cells}
+    columns: list[Column] = []
+    for benchmark in benchmarks:
+        own = usual_metrics(scenarios.get(benchmark, "")) if chosen is None else chosen
+        columns += [(benchmark, metric) for metric in own]
     entries: dict[tuple[str, Column], Entry] = {}
     for row in rows:
         for benchmark, metric in columns:
@@ -94,9 +99,10 @@ def summarize(
     for column in columns:
         _mark_best(entries, competing, column)
 
-    caption = captions.caption(pairs, wanted, chosen, streams or {})
-    notes = captions.notes(pairs, chosen, joint, reasons, changes)
-    return Table(rows, columns, entries, caption, notes, upper)
+    shown = list(dict.fromkeys(metric for _, metric in columns))
+    caption = captions.caption(pairs, wanted, shown)
+    notes = captions.notes(pairs, shown, joint, reasons, changes)
+    return Table(rows, columns, entries, caption, notes, scenarios, upper)
 
 
 def seeds_by_column(cells: Iterable[Cell], asked: Sequence[int] | None = None) -> dict[str, list[int]]:
@@ -107,26 +113,22 @@ def seeds_by_column(cells: Iterable[Cell], asked: Sequence[int] | None = None) -
     return {column: sorted(own) if asked is None else list(asked) for column, own in found.items()}
 
 
-def streams(benchmarks: Iterable[Benchmark]) -> dict[str, str]:
-    """Return what a caption says of benchmarks, by name."""
-    return {b.name: f"{b.num_tasks} tasks, {b.scenario}" for b in benchmarks}
-
-
 def _closed(
     cells: Sequence[Cell],
     groups: Mapping[Place, Sequence[Result | None]],
     unsupported: Iterable[tuple[str, str]],
 ) -> list[Place]:
-    """Return the places where a method does not apply: in all columns of the benchmark, whatever their budget or
-    protocol, but for those that hold a result, for a method may apply under one protocol alone."""
+    """Return the places where a method does not apply: in all columns of a benchmark and scenario, whatever their
+    budget or protocol, but for those that hold a result, for a method may apply under one protocol alone."""
     labels = {cell.method: row_label(cell) for cell in cells}
     columns: dict[str, dict[str, None]] = {}
     for cell in cells:
-        columns.setdefault(cell.benchmark, {})[column_label(cell)] = None
+        stream = stream_label(cell.benchmark, cell.scenario)
+        columns.setdefault(stream, {})[column_label(cell)] = None
     found = []
-    for method, benchmark in unsupported:
+    for method, stream in unsupported:
         row = labels.get(method, method)
-        for column in columns.get(benchmark, [benchmark]):
+        for column in columns.get(stream, [stream]):
             if not any(groups.get((row, column), [])):
                 found.append((row, column))
     return found

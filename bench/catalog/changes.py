@@ -27,15 +27,15 @@ class Today:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._known: dict[tuple[str, str, str], Facts | None] = {}
+        self._known: dict[tuple[str, str, str, str], Facts | None] = {}
 
     def knows(self, cell: Cell) -> bool:
         """Whether the cell's method and benchmark are here. An imported matrix needs neither."""
-        return bool(cell.traits.get("imported")) or self._facts(cell.method, cell.benchmark, cell.protocol) is not None
+        return bool(cell.traits.get("imported")) or self._facts(cell) is not None
 
     def changes(self, cell: Cell) -> tuple[str, ...]:
         """What has changed since the cell was run, in words; nothing for an imported matrix, which rests on no code."""
-        facts = self._facts(cell.method, cell.benchmark, cell.protocol)
+        facts = self._facts(cell)
         if cell.traits.get("imported") or facts is None:
             return ()
         found = [f"the {what}" for name, what in WHAT.items() if cell.source.get(name) != facts.digests[name]]
@@ -44,16 +44,16 @@ class Today:
             *(f"the {name}'s version" for name, n in facts.versions.items() if cell.versions.get(name) != n),
         )
 
-    def _facts(self, method: str, benchmark: str, protocol: str) -> Facts | None:
-        names = method, benchmark, protocol
+    def _facts(self, cell: Cell) -> Facts | None:
+        names = cell.method, cell.benchmark, cell.protocol, cell.scenario
         if names not in self._known:
             self._known[names] = self._read(*names)
         return self._known[names]
 
-    def _read(self, method: str, benchmark: str, protocol: str) -> Facts | None:
+    def _read(self, method: str, benchmark: str, protocol: str, scenario: str) -> Facts | None:
         try:
             own, data = self.catalog.path("Method", method), self.catalog.path("Benchmark", benchmark)
-            found = identity.digests(own, data, self.catalog.recipe(benchmark), method, protocol)
+            found = identity.digests(own, data, self.catalog.recipe(benchmark), method, protocol, scenario)
             versions = {"method": discovery.version(own, "Method"), "benchmark": discovery.version(data, "Benchmark")}
         except UserError:
             return None

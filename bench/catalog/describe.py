@@ -15,9 +15,9 @@ from bench.settings import declared
 
 ORDER = """\
 A setting that is not above is a default, one of those below. In full, the later standing above the earlier: defaults;
-what the trainer, the method or the benchmark sets under a protocol; the method's own file, [BENCHMARK] and
-[PROTOCOL.BENCHMARK]; the recipe's [training], [benchmark], [METHOD] and
-[METHOD+WORD]; the same under [PROTOCOL.training] and so on; --set and --epochs."""
+what the trainer, the method or the benchmark sets under a protocol, and the method in a scenario; the method's own
+file, [BENCHMARK], [PROTOCOL.BENCHMARK] and [SCENARIO.BENCHMARK]; the recipe's [training], [benchmark], [METHOD] and
+[METHOD+WORD]; the same under [PROTOCOL.training] and so on, then under [SCENARIO.training]; --set and --epochs."""
 
 
 def describe_recipes(benchmarks: Sequence[str], catalog: Catalog) -> Iterator[str]:

@@ -17,7 +17,7 @@ from bench.core import UserError
 
 
 def digests(
-    method_file: Path, benchmark_file: Path, recipe: dict[str, Any], method: str, protocol: str
+    method_file: Path, benchmark_file: Path, recipe: dict[str, Any], method: str, protocol: str, scenario: str
 ) -> dict[str, str]:
     """Return the digests, 12 hex digits each, of a method's and a benchmark's code and of the recipe's tables for both.
 
@@ -26,14 +26,16 @@ def digests(
     return {
         "method": digest_of_file(method_file),
         "benchmark": digest_of_file(benchmark_file),
-        "recipe": recipe_digest(recipe, method, protocol),
+        "recipe": recipe_digest(recipe, method, protocol, scenario),
     }
 
 
-def recipe_digest(recipe: dict[str, dict[str, Any]], method: str, protocol: str) -> str:
-    """Digest of those tables of a recipe that a method under a protocol is run with."""
-    own = ("training", "benchmark", method.partition("+")[0], method)
-    tables = [part.get(name) for part in (recipe, recipe.get(protocol, {})) for name in dict.fromkeys(own)]
+def recipe_digest(recipe: dict[str, dict[str, Any]], method: str, protocol: str, scenario: str) -> str:
+    """Digest of those tables of a recipe that a method under a protocol in a scenario is run with."""
+    own = dict.fromkeys(("training", "benchmark", method.partition("+")[0], method))
+    parts = [recipe, recipe.get(protocol, {})]
+    parts += [recipe[scenario]] if scenario in recipe else []  # of most there are none, nor were there always
+    tables = [part.get(name) for part in parts for name in own]
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()[:12]
 
 

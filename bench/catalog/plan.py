@@ -14,6 +14,7 @@ from bench.catalog.recipes import Recipe
 from bench.config import nearest
 from bench.core import SUITE_VERSION, Benchmark, Cell, Training
 from bench.training.needs import unmet
+from bench.training.scenario import demand_setting
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,28 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
     """The cells of one method on one benchmark under one protocol, a seed each."""
     method = catalog.declaration(name)
     recipe = catalog.recipe(benchmark_name)
-    if "+" in name and name not in {**recipe, **recipe.get(protocol, {})}:
+    scenario = catalog.benchmark(benchmark_name, scenario=request.scenario).scenario
+    parts = protocol, scenario
+    if "+" in name and not any(name in tables for tables in (recipe, *(recipe.get(part, {}) for part in parts))):
         raise NotApplicableError(f"its recipe has no table for {name}")
     user, changes = dict(request.settings.get(name, {})), request.settings.get(benchmark_name, {})
     if request.epochs is not None:
         user.setdefault("epochs", request.epochs)
     base = name.partition("+")[0]
     files: list[tuple[Path | None, list[str]]] = []
-    for prefix in ("", f"{protocol}."):
+    for prefix in ("", *(f"{part}." for part in parts)):
         files.append((catalog.recipe_path(benchmark_name), [f"{prefix}training", f"{prefix}benchmark"]))
         brought = [f"{prefix}{benchmark_name}", f"{prefix}{name}.{benchmark_name}"]
         files.append((catalog.method_recipes().get(base), brought))
         files.append((catalog.recipe_path(benchmark_name), [f"{prefix}{base}", f"{prefix}{name}"]))
     with recipes.locate_errors({**user, **changes}, files):
-        bare = catalog.benchmark(benchmark_name, scenario=request.scenario)
+        bare = catalog.benchmark(benchmark_name, scenario=scenario)
         options = recipes.resolve_options(bare, recipe, changes, protocol)
-        training, config = recipes.resolve(name, method, recipe, user, protocol)
-        usual = _settings(*recipes.resolve(name, method, recipe, {}, protocol))
+        training, config = recipes.resolve(name, method, recipe, user, *parts)
+        usual = _settings(*recipes.resolve(name, method, recipe, {}, *parts))
         usual_options = recipes.resolve_options(bare, recipe, {}, protocol)
-    benchmark = catalog.benchmark(benchmark_name, options, request.scenario)
+    benchmark = catalog.benchmark(benchmark_name, options, scenario)
+    demand_setting(name, training, scenario)
     if reason := unmet(method.needs, benchmark) or method.unsupported(benchmark, training):
         raise NotApplicableError(reason)
     code = catalog.path("Method", name), catalog.path("Benchmark", benchmark_name)
@@ -99,12 +103,12 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
         seed=0,
         training=asdict(training),
         config=asdict(config),
-        source=identity.digests(*code, recipe, name, protocol),
+        source=identity.digests(*code, recipe, name, *parts),
         overrides=overrides | _changed(options, usual_options, f"{benchmark_name}."),
         traits=traits_of(method, config),
         options=options,
         protocol=protocol,
-        scenario=benchmark.scenario,
+        scenario=scenario,
         precision=request.precision,
         versions={"suite": SUITE_VERSION, "method": method.version, "benchmark": benchmark.version},
     )

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config import names, nearest
-from bench.core import PROTOCOLS, Training, UserError
+from bench.core import PROTOCOLS, SCENARIOS, Training, UserError
 
 Way = tuple[str, ...]  # from the top of a file to a table or a value
+PARTS = (*PROTOCOLS, *SCENARIOS)  # under which a file has its tables again
 
 
 class Known(NamedTuple):
@@ -37,9 +38,9 @@ def demand_form(path: Path, content: Mapping[str, Any], known: Known, method: st
 
 
 def _misplaced(content: Mapping[str, Any], known: Known, method: str) -> Iterator[Misplaced]:
-    protocols = {name: part for name, part in content.items() if name in PROTOCOLS and isinstance(part, dict)}
-    common = {name: part for name, part in content.items() if name not in protocols}
-    for within, part in ((), common), *(((name,), part) for name, part in protocols.items()):
+    parts = {name: part for name, part in content.items() if name in PARTS and isinstance(part, dict)}
+    common = {name: part for name, part in content.items() if name not in parts}
+    for within, part in ((), common), *(((name,), part) for name, part in parts.items()):
         if method:
             yield from _misplaced_of_method(part, within, known, method)
         else:
@@ -73,12 +74,12 @@ def _faults(way: Way, table: Any, fits: bool, known: Iterable[str], instead: str
     """Yield what is wrong with one table. `instead` is where a value would stand that is none."""
     *within, name = way
     if isinstance(table, dict) and not fits:
-        possible = known if within else (*known, *PROTOCOLS)
+        possible = known if within else (*known, *PARTS)
         yield Misplaced(way, f"{nearest('table', name, possible)}, and what plugins have that --plugin names")
     elif isinstance(table, dict):
         for inner in (key for key, value in table.items() if isinstance(value, dict)):
             yield Misplaced((*way, inner), f"'{inner}' is a table within the settings of '{name}', which have none")
-    elif fits or name in PROTOCOLS:
+    elif fits or name in PARTS:
         yield Misplaced(way, f"'{name}' is a table of settings, not {table!r}")
     else:
         yield Misplaced(way, f"'{name}' stands in no table of settings:{_hint(name)} put it below {instead}")

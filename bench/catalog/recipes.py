@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.catalog.recipe_form import Known, demand_form
 from bench.config import SettingError, describe_fields, make_settings, names, nearest
-from bench.core import PROTOCOLS, Training, UserError
+from bench.core import PROTOCOLS, SCENARIOS, Training, UserError
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 Recipe = dict[str, dict[str, Any]]
@@ -22,7 +22,8 @@ def read_recipe(
     benchmark: str, path: Path | None, of_methods: Mapping[str, Path], known: Known | None = None
 ) -> Recipe:
     """Return the settings of a benchmark: tables `training` for all methods, `benchmark` for the data, and one for each
-    method and each variant of a method, `method+word`; the same under the name of a protocol, for that protocol alone.
+    method and each variant of a method, `method+word`; the same under the name of a protocol or a scenario, for that
+    alone.
 
     A method may bring its own in a file beside it, a table for each benchmark, those of a variant under its name; the
     benchmark's recipe stands above it. A table that means nothing among what is `known` raises `UserError`.
@@ -38,9 +39,9 @@ def read_recipe(
             demand_form(file, brought, known, method)
         for name, table in _tables(brought, method, benchmark):
             _put_below(found, name, table)
-        for protocol in PROTOCOLS:
-            for name, table in _tables(brought.get(protocol, {}), method, benchmark):
-                _put_below(found.setdefault(protocol, {}), name, table)
+        for part in (*PROTOCOLS, *SCENARIOS):
+            for name, table in _tables(brought.get(part, {}), method, benchmark):
+                _put_below(found.setdefault(part, {}), name, table)
     return found
 
 
@@ -93,18 +94,28 @@ def lines(path: Path, tables: Sequence[str], field: str) -> Iterator[str]:
 
 
 def resolve(
-    name: str, method: Any, recipe: Mapping[str, Any], user: Mapping[str, Any], protocol: str = "published"
+    name: str,
+    method: Any,
+    recipe: Mapping[str, Any],
+    user: Mapping[str, Any],
+    protocol: str = "published",
+    scenario: str = "task-il",
 ) -> tuple[Training, Any]:
-    """Settings of a method: defaults, what it and the trainer do under the protocol, the recipe's [training] and
-    [name], the same under [protocol], then the user's. A variant's table stands after its method's."""
+    """Settings of a method: defaults, what it and the trainer do under the protocol and the scenario, the recipe's
+    [training] and [name], the same under [protocol], then under [scenario], then the user's. A variant's table stands
+    after its method's."""
     known = names(Training) | names(method.Config)
     for field_name in user:
         if field_name not in known:
             wrong = str(nearest(f"setting of {name}", field_name, known)).split("known:")[0]
             own_fields = describe_fields(method.Config) or "none of its own"
             raise UserError(f"{wrong}{name} has {own_fields}; its training has {describe_fields(Training)}")
-    merged = {**Training.protocols[protocol], **method.protocols.get(protocol, {})}
-    for tables in (recipe, recipe.get(protocol, {})):
+    merged = {
+        **Training.protocols[protocol],
+        **method.protocols.get(protocol, {}),
+        **method.protocols.get(scenario, {}),
+    }
+    for tables in (recipe, recipe.get(protocol, {}), recipe.get(scenario, {})):
         for table in dict.fromkeys(("training", name.partition("+")[0], name)):
             merged |= tables.get(table, {})
     merged |= user
@@ -116,7 +127,9 @@ def resolve(
 def resolve_options(
     benchmark: Any, recipe: Mapping[str, Any], user: Mapping[str, Any], protocol: str
 ) -> dict[str, Any]:
-    """Options of a benchmark's data: defaults, its protocol's, the recipe's [benchmark], the user's."""
-    usual = benchmark.protocols.get(protocol, {}), recipe.get("benchmark", {}), recipe.get(protocol, {})
-    merged = {**usual[0], **usual[1], **usual[2].get("benchmark", {}), **user}
-    return asdict(make_settings(benchmark.Config, merged, benchmark.name))
+    """Options of a benchmark's data: defaults, its protocol's, the recipe's [benchmark], the same under [protocol] and
+    under the benchmark's scenario, the user's."""
+    merged = dict(benchmark.protocols.get(protocol, {}))
+    for tables in (recipe, recipe.get(protocol, {}), recipe.get(benchmark.scenario, {})):
+        merged |= tables.get("benchmark", {})
+    return asdict(make_settings(benchmark.Config, merged | dict(user), benchmark.name))

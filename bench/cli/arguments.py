@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench import installation
-from bench.analysis.columns import METRICS
+from bench.analysis.columns import METRICS, USUAL
 from bench.cli.options import EVERYTHING, PROTOCOL
 from bench.core import PRECISIONS, PROTOCOLS, SCENARIOS
 from bench.files import path_of
@@ -92,9 +92,11 @@ def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
     add("--bench", type=name_list, default=whole, metavar="A,B", help=which)
     add("--seeds", default=seeds, metavar="LIST", help=f"as in 1,2,3 or 0-4 (default: {seeds or 'all'})")
     add_out(parser)
+    if not runs:
+        add("--scenario", default="all", metavar="S", help=f"{', '.join(SCENARIOS)}, or all (default: all)")
     add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")
-    columns = f"columns, of {', '.join(METRICS)} (default: %(default)s)"
-    add("--metric", default="acc,bwt,state", metavar="A,B", help=columns)
+    columns = f"columns, of {', '.join(METRICS)} (default: {','.join(USUAL)}; in class-il aia too)"
+    add("--metric", metavar="A,B", help=columns)
 
 
 def add_scenario(parser: argparse.ArgumentParser) -> None:

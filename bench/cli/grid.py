@@ -67,6 +67,15 @@ def skip_without_data(grid: Grid, resources: Resources, fetch: bool) -> set[str]
     return lacking.keys() - {cell.benchmark for cell in grid.cells}
 
 
+def demand_weights_of(grid: Grid, resources: Resources) -> None:
+    """Raise `DataError` before anything is run where a network starts from weights that are not there, or not its."""
+    for benchmark in _streams(grid.pending, resources.catalog):
+        if benchmark.weights():
+            from bench.nn import architectures
+
+            architectures.demand_start(benchmark, resources.data)
+
+
 def without_benchmarks(request: Request, plan: Plan, gone: set[str]) -> tuple[Request, Plan]:
     """Return a request and its plan without some benchmarks."""
     settings = {name: own for name, own in request.settings.items() if name not in gone}

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.columns import METRICS
 from bench.cli.commands import tell
 from bench.config import known_as, nearest, parse_value, require
 from bench.core import PRECISIONS, PROTOCOLS, SCENARIOS, UserError
@@ -177,6 +178,11 @@ def pick(what: str, text: str, known: Iterable[str]) -> list[str]:
     if not chosen:
         raise UserError(f"no {what} is named in '{text}'")
     return list(dict.fromkeys(chosen))
+
+
+def pick_metrics(text: str | None) -> list[str] | None:
+    """Return metrics from a comma-separated list; None for what is usual where none was given."""
+    return None if text is None else pick("metric", text, METRICS)
 
 
 def pick_methods(text: str, catalog: Catalog, others: Iterable[str] = ()) -> list[str]:

@@ -11,7 +11,7 @@ from bench import installation
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.commands import warn
-from bench.core import PROTOCOLS, Cell, Result, UserError
+from bench.core import PROTOCOLS, SCENARIOS, Cell, Result, UserError
 from bench.installation import program
 
 
@@ -33,13 +33,14 @@ def select(args: argparse.Namespace) -> Selection:
     imported = [result.cell.method for result in stored if result.cell.traits.get("imported")]
     methods = options.pick_methods(args.methods, args.catalog, imported)
     protocols = options.pick("protocol", args.protocol or "all", PROTOCOLS)
+    scenarios = options.pick("scenario", args.scenario, SCENARIOS)
     if args.methods == "all":
         methods += args.catalog.variants()
 
     def asked_for(cell: Cell) -> bool:
         named = cell.method in methods and cell.benchmark in benchmarks
         under = cell.protocol in protocols or cell.traits.get("imported", False)
-        return named and under and (seeds is None or cell.seed in seeds)
+        return named and under and cell.scenario in scenarios and (seeds is None or cell.seed in seeds)
 
     kept = [result for result in stored if asked_for(result.cell)]
     if not kept:

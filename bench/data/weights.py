@@ -69,3 +69,10 @@ def sha256sum(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+AUGREG_IN21K = Weights(  # Steiner et al., TMLR 2022: ViT-B/16, pre-trained on ImageNet-21k
+    name="vit_base_patch16_224.augreg_in21k.safetensors",
+    megabytes=410,
+    hub="timm/vit_base_patch16_224.augreg_in21k",
+)

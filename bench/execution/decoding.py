@@ -38,6 +38,8 @@ class TaskForm(TypedDict, total=False):
     seconds: dict[str, float]
     report: Object
     untrained: list[float | None]
+    seen: float
+    confusion: list[list[float]]
 
 
 class EnvironmentForm(TypedDict, total=False):
@@ -135,8 +137,27 @@ def _demand_sense(result: Result) -> None:
         _demand_row(row, index, size)
     if size and len(result.tasks) not in (0, 1, size):  # none of a matrix computed elsewhere, one of joint training
         raise ValueError(f"there are records of {len(result.tasks)} tasks for a matrix of {size}")
+    for record in result.tasks:
+        _demand_of_classes(record, result)
     if result.cell.seed < 0:
         raise ValueError(f"there is no seed {result.cell.seed}")
+
+
+def _demand_of_classes(record: Object, result: Result) -> None:
+    """Raise ValueError unless what a record says of all classes together is of a test over all of them."""
+    seen, confusion = record.get("seen"), record.get("confusion")
+    if seen is None and confusion is None:
+        return
+    if result.cell.scenario != "class-il":
+        raise ValueError(f"a test over all classes is none of {result.cell.scenario}")
+    if seen is not None and not 0 <= seen <= 1:
+        raise ValueError(f"{seen!r} is no accuracy between 0 and 1")
+    size = len(result.matrix)
+    for row in confusion or ():
+        if len(row) != size or min(row) < 0 or abs(sum(row) - 1) > 1e-6:
+            raise ValueError(f"a row of the confusion between tasks is no {size} shares of 1")
+    if confusion is not None and len(confusion) != size:
+        raise ValueError(f"the confusion between tasks has {len(confusion)} rows, not {size}")
 
 
 def _demand_row(row: list[float | None], index: int, size: int) -> None:

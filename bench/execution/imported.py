@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import files
 from bench.config import nearest, require
@@ -136,13 +137,15 @@ def _demand_meaning_of_zeros(matrix: Matrix, reading: Reading, path: Path) -> No
 
 
 def as_result(matrix: Matrix, method: str, benchmark: Benchmark, seed: int, origin: str) -> Result:
-    """The result of an imported matrix; its key is that of the content. `origin` is the file's name."""
+    """The result of an imported matrix, in the scenario of the benchmark; its key is that of the content. `origin` is
+    the file's name."""
     require(
         len(matrix) == benchmark.num_tasks,
         f"{origin}: {len(matrix)} x {len(matrix)}, but {benchmark.name} has {benchmark.num_tasks} tasks",
     )
     digest = hashlib.sha256(json.dumps(matrix).encode()).hexdigest()[:12]
-    cell = Cell(benchmark.name, method, seed, {}, {"matrix": digest}, traits={"imported": True})
+    how: dict[str, Any] = {"traits": {"imported": True}, "scenario": benchmark.scenario}
+    cell = Cell(benchmark.name, method, seed, {}, {"matrix": digest}, **how)
     return Result(cell, matrix, environment={"imported_from": origin})
 
 
@@ -151,7 +154,7 @@ def import_matrix(
 ) -> Path:
     """Read, check and store under a name that is not `taken`. Returns the result's file.
 
-    Another matrix of the same method, benchmark and seed is never replaced.
+    Another matrix of the same method, benchmark, scenario and seed is never replaced.
     """
     legal = re.fullmatch(r"[A-Za-z0-9][\w.+-]*", method)
     require(legal is not None, f"--method '{method}': a name has letters, numbers and _ . + - and no space")
@@ -162,6 +165,15 @@ def import_matrix(
     result = as_result(read_matrix(path, reading), method, benchmark, seed, path.name)
     place = out / result.cell.path
     for other in sorted(place.parent.glob(f"seed{seed}-*.json")):
-        require(other == place, f"{method} on {benchmark.name}, seed {seed}, is there already: remove {other} first")
+        there = f"{result.cell} is there already: remove {other} first"
+        require(other == place or _scenario_in(other) != benchmark.scenario, there)
     files.check_writable(out)
     return store.save_result(result, out)
+
+
+def _scenario_in(path: Path) -> str:
+    """Return the scenario of a stored result. One that cannot be read is a `UserError`."""
+    try:
+        return store.load_result(path).cell.scenario
+    except ValueError as error:
+        raise UserError(f"{error}: remove it first") from error

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import math
 import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import installation
 from bench.catalog.catalog import Catalog
 from bench.catalog.helpers import import_all_of
 from bench.core import Cell, Result, Task, UserError, fingerprint
 from bench.execution import machine
 from bench.execution.events import CellEvent, CellFinished, CellStarted, EpochStarted
+from bench.execution.machine.versions import commit, library, packages
 
 if TYPE_CHECKING:
-    from bench.training.loop import Event, Row, Session
+    from bench.training.evaluation import Row
+    from bench.training.loop import Event, Session
 
 
 @dataclass(frozen=True)
@@ -248,56 +246,10 @@ def environment(resources: Resources, precision: str = "fp32") -> dict[str, Any]
         **commit(),
         "library": library(),
         "python": platform.python_version(),
-        "packages": {p: _version(p) for p in ("numpy", "torch", "torchvision", "scikit-learn")},
+        "packages": packages(),
         "platform": platform.machine(),
-        "device": device_name(resources.device),
+        "device": machine.device_name(resources.device),
         "threads": resources.threads,
         "tf32": resources.tf32,
         "precision": precision,
     }
-
-
-@cache
-def library() -> str:
-    """Digest of every file of the library, 12 hex digits: it tells what a commit does not, such as local changes."""
-    digest = hashlib.sha256()
-    folder = Path(__file__).parents[1]
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            name = path.relative_to(folder).as_posix()
-            digest.update(name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-@cache
-def commit() -> dict[str, Any]:
-    """The commit of this checkout and whether tracked code differs from it; empty outside a checkout."""
-
-    if not installation.is_checkout():
-        return {}  # site-packages may lie in somebody's repository
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=installation.ROOT, capture_output=True, encoding="utf-8", check=True)
-        return done.stdout.strip()
-
-    try:
-        code = ("bench", "methods", "datasets", "run_bench.py")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", *code))}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-
-
-def device_name(device: str) -> str:
-    """What a device is called: "cpu", "mps", or the model of the GPU, whatever its number."""
-    if not machine.is_cuda(device):
-        return device
-    import torch
-
-    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device

@@ -46,4 +46,5 @@ def session_of(
         network = architectures.build(benchmark, cell.training["bn_mode"], file).to(device)
         network.precision = cell.precision
         method = method_class(network, make_settings(method_class.Config, cell.config, cell.method), torch.Generator())
-    return Session(network, method, tasks, make_settings(Training, cell.training, cell.method), seed)
+    training = make_settings(Training, cell.training, cell.method)
+    return Session(network, method, tasks, training, seed, cell.scenario)

@@ -64,6 +64,7 @@ class Network(nn.Module):
     """A backbone with a head for every task, or one shared head. A call gives logits, see `forward`."""
 
     statistics_frozen = False  # where set, normalization that tracks statistics uses them in training too
+    together = 0  # how many heads, the first ones, answer as one, whatever the task; 0: each for its own task alone
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
     views: Views | None = None  # how its inputs are made of a benchmark's images; None: these are its inputs
@@ -111,8 +112,9 @@ class Network(nn.Module):
     ) -> Tensor:
         """Return the logits (n, num_classes) for inputs (n, *input_shape), by a task's head or each sample's own (n,).
 
-        `gates` multiply the outputs of layers, by path: (out,) for all samples or (n, out). `weights` stand in the
-        place of parameters, by name.
+        Of heads that answer `together` they are those of all of them, (n, together * num_classes), in order. `gates`
+        multiply the outputs of layers, by path: (out,) for all samples or (n, out). `weights` stand in the place of
+        parameters, by name.
         """
         if weights:
             with sdpa_kernel(SDPBackend.MATH):  # alone has second derivatives, which such weights are made for
@@ -120,9 +122,14 @@ class Network(nn.Module):
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if not gates:
-            return self.answer(self.backbone(x), task)
+            return self._logits(self.backbone(x), task)
         with _gated(self, gates):
-            return self.answer(self.backbone(x), task)
+            return self._logits(self.backbone(x), task)
+
+    def _logits(self, features: Tensor, task: int | Tensor) -> Tensor:
+        if not self.together:
+            return self.answer(features, task)
+        return torch.cat([self.head(t)(features) for t in range(self.together)], dim=1)
 
     def answer(self, features: Tensor, task: int | Tensor) -> Tensor:
         """Return the logits (n, num_classes) of features (n, f), by the head of a task or of each sample's (n,)."""

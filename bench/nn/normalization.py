@@ -32,16 +32,16 @@ def takes_batch_statistics(module: nn.Module) -> bool:
 @torch.no_grad()
 def settle_statistics(
     network: Network,
-    forward: Callable[[Tensor, int], object],
-    train: Sequence[tuple[int, Tensor, Tensor]],
+    forward: Callable[[Tensor, int | Tensor], object],
+    train: Sequence[tuple[int | Tensor, Tensor, Tensor]],
     batch_size: int,
 ) -> None:
     """Make the statistics that normalization tracks those of the training data, passed `forward` without dropout.
 
-    `train` has the task, inputs (n, *input_shape) and labels (n,) of each part. What is tracked in training is measured
-    behind dropout, whose outputs vary more than what evaluation will see (Li et al., CVPR 2019): on the AlexNet that
-    costs 19 points on the first task. So the statistics are averaged anew, over one pass. Where nothing is tracked,
-    nothing is done.
+    `train` has the task, or that of each sample (n,), inputs (n, *input_shape) and labels (n,) of each part. What is
+    tracked in training is measured behind dropout, whose outputs vary more than what evaluation will see (Li et al.,
+    CVPR 2019): on the AlexNet that costs 19 points on the first task. So the statistics are averaged anew, over one
+    pass. Where nothing is tracked, nothing is done.
     """
     layers = _tracking(network)
     if not layers:
@@ -52,7 +52,7 @@ def settle_statistics(
             layer.train()
         for t, x, y in train:
             for part in slices(len(y), batch_size):
-                forward(network.test_images(x[part]), t)
+                forward(network.test_images(x[part]), t[part] if isinstance(t, Tensor) else t)
 
 
 def steady_statistics(module: nn.Module) -> AbstractContextManager[None]:

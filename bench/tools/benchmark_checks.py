@@ -138,7 +138,7 @@ def fine_tuning_runs(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = architectures.build(benchmark)
-    R, _ = Session(network, Method(network), few, training, seed=0).run()
+    R, _ = Session(network, Method(network), few, training, 0, benchmark.scenario).run()
     assert all(a is None or 0 <= a <= 1 for row in R for a in row), f"accuracies out of [0, 1]: {R}"
 
 

@@ -32,7 +32,7 @@ def run_checks(kind: Kind, name: str, catalog: Catalog, data: Path = Path()) -> 
             yield _verdict(check, partial(check, name, catalog, data), "", path)
         return
     for check, ground in method_checks.cases(name, catalog):
-        place = "" if check in method_checks.ANYWHERE else ", ".join(ground)
+        place = "" if check in method_checks.ANYWHERE else ", ".join(filter(None, ground))
         yield _verdict(check, partial(check, name, catalog, ground), place, path)
 
 

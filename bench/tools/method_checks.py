@@ -1,8 +1,8 @@
 """The contract of a method, as checks that anybody's method must pass. Each takes a name and raises AssertionError.
 
-They run in seconds, on toy streams with two networks that have little in common and under both protocols; a docstring
-says what its check protects from. `tests/methods/test_conformance.py` applies every check to every method here, and
-`python run_bench.py check FILE` to a user's.
+They run in seconds, on toy streams with two networks that have little in common, under both protocols and in each
+scenario; a docstring says what its check protects from. `tests/methods/test_conformance.py` applies every check to
+every method here, and `python run_bench.py check FILE` to a user's.
 """
 
 from __future__ import annotations
@@ -14,76 +14,24 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bench.catalog.catalog import Catalog
-from bench.catalog.plan import Request
 from bench.config import make_settings, names
-from bench.core import Result, Training, UserError, fingerprint
+from bench.core import Result, Training, fingerprint
 from bench.execution import decoding
 from bench.execution.checkpoint import Checkpoint
-from bench.execution.session import session_of
-from bench.nn.network import Network
+from bench.nn.activations import evaluating
+from bench.tools.trial import BUILT_IN, CLASSES, PLAIN, SHARED, Ground, Run, difference, request_for
 from bench.training.data import TrainingData
-from bench.training.loop import ForeignHeadError, TaskRecord
+from bench.training.loop import ForeignHeadError
 from bench.training.method import SAMPLES, SEPARATOR, Method
 from bench.training.needs import unmet
-
-BUILT_IN = Catalog()
-
-
-class Ground(NamedTuple):
-    """Where a check runs: a benchmark and a protocol."""
-
-    benchmark: str
-    protocol: str
-
-
-PLAIN = Ground("toy", "published")  # a head a task, no normalization, no bias
-SHARED = Ground("toy_shared", "sound")  # one head; normalization with frozen statistics, bias, groups, dropout
-GROUNDS = (PLAIN, SHARED)
-
-
-class Run:
-    """A method on the toy stream of a ground, with its parts in reach."""
-
-    def __init__(
-        self, name: str, catalog: Catalog = BUILT_IN, seed: int = 0, ground: Ground = PLAIN, **settings: Any
-    ) -> None:
-        request = Request([name], [ground.benchmark], [seed], None, {name: settings}, [ground.protocol])
-        cells, reasons = catalog.plan(request)
-        if not cells:
-            raise UserError(f"it does not apply to {ground.benchmark}: {'; '.join(reasons.values())}")
-        self.cell = cells[0]
-        self.session = session_of(self.cell, catalog)
-        self.network, self.method = self.session.network, self.session.method
-        self.training, self.seed = self.session.training, self.session.seed
-        self.tasks = list(self.session.tasks)
-        self.records: list[TaskRecord] = []
-
-    def learn(self, until: int | None = None, first: int = 0) -> list[list[float | None]]:
-        """Learn the tasks from `first` up to `until`. Return the accuracy matrix."""
-        R, self.records = dataclasses.replace(self.session, tasks=self.tasks[:until]).run(first)
-        return R
-
-
-def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> str:
-    """Where two sets of tensors differ, in words; empty where names and bits are the same."""
-    if list(a) != list(b):
-        return f"names {sorted(set(a) ^ set(b)) or 'in another order'}"
-    gaps = {k: float((a[k] - b[k]).abs().max()) for k in a if a[k].shape == b[k].shape and not torch.equal(a[k], b[k])}
-    gaps |= {k: float("inf") for k in a if a[k].shape != b[k].shape}
-    worst = max(gaps, key=lambda k: gaps[k], default="")
-    return f"{worst} by up to {gaps[worst]:.3g}" if gaps else ""
-
-
-def snapshot(network: Network) -> dict[str, Tensor]:
-    """A copy of all weights."""
-    return {k: v.clone() for k, v in network.state_dict().items()}
+from bench.training.scenario import Scenario
 
 
 def config_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
@@ -273,6 +221,19 @@ def state_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PL
     assert not differs, f"state differs after resuming: {differs}"
 
 
+def answers_know_no_task(name: str, catalog: Catalog = BUILT_IN, ground: Ground = CLASSES) -> None:
+    """Where the task of a test image is not known, an answer is over all classes, and of the image alone."""
+    run = Run(name, catalog, ground=ground)
+    run.learn(2)
+    x = torch.from_numpy(run.tasks[0].test.x)
+    scenario = Scenario(ground.scenario, run.training.logits, run.network)
+    with torch.no_grad(), evaluating(run.network), scenario.testing(1):
+        first, second = run.method.logits(x, 0), run.method.logits(x, 1)
+    wanted = (len(x), 2 * scenario.num_classes)
+    assert first.shape == wanted, f"logits of two tasks are {tuple(first.shape)}, not {wanted}"
+    assert torch.equal(first, second), "forward looks at the task of a test image: declare needs"
+
+
 def config_stays(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """The configuration stored with a result is the one it was made with."""
     run = Run(name, catalog, ground=ground)
@@ -299,6 +260,13 @@ CHECKS: tuple[Callable[..., None], ...] = (
     state_goes_round,
     config_stays,
 )
+OVER_CLASSES: tuple[Callable[..., None], ...] = (  # that run over all classes too
+    answers_know_no_task,
+    evaluation_changes_nothing,
+    other_heads_stay,
+    result_goes_round,
+    state_goes_round,
+)
 ANYWHERE = (config_goes_round, derives_from_method_directly, applies_somewhere)  # checks that need no ground
 
 
@@ -308,9 +276,10 @@ def cases(name: str, catalog: Catalog = BUILT_IN) -> Iterator[tuple[Callable[...
         yield check, PLAIN
         if check not in ANYWHERE and not why_not(name, SHARED, catalog):
             yield check, SHARED
+    for check in () if why_not(name, CLASSES, catalog) else OVER_CLASSES:
+        yield check, CLASSES
 
 
 def why_not(name: str, ground: Ground, catalog: Catalog = BUILT_IN) -> str:
     """Return why a method does not apply to a ground; empty where it does."""
-    request = Request([name], [ground.benchmark], [0], protocols=[ground.protocol])
-    return "; ".join(catalog.plan(request)[1].values())
+    return "; ".join(catalog.plan(request_for(name, ground))[1].values())

@@ -115,13 +115,12 @@ def load(path: str | Path | None = None, catalog: Catalog = BUILT_IN) -> Results
     return Results(tuple(result for result in found if isinstance(result, Result)), catalog)
 
 
-def table(results: Results, metrics: Sequence[str] = ("acc", "bwt", "state")) -> Shown:
-    """Return the table of results: mean and sample standard deviation over seeds, of each metric."""
-    benchmarks = {result.cell.benchmark for result in results}
-    streams = tables.streams(results.catalog.benchmark(name) for name in benchmarks)
+def table(results: Results, metrics: Sequence[str] | None = None) -> Shown:
+    """Return the table of results: mean and sample standard deviation over seeds, of each metric, by default of those
+    that are usual in the scenario."""
     apart = data_apart(results, lambda cell: (tables.row_label(cell), tables.column_label(cell)))
     pairs = [(result.cell, result) for result in apart]
-    return Shown(tables.summarize(pairs, metrics, streams=streams))
+    return Shown(tables.summarize(pairs, metrics))
 
 
 def figures(results: Results) -> list[Plot]:

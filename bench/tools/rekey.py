@@ -95,7 +95,11 @@ def recipe_then(cell: Cell) -> str:
     same = json.dumps([twin.training, twin.config, twin.options], sort_keys=True) == json.dumps(
         [cell.training, cell.config, cell.options], sort_keys=True
     )
-    return identity.recipe_digest(Catalog().recipe(cell.benchmark), cell.method, cell.protocol) if same else "unknown"
+    return (
+        identity.recipe_digest(Catalog().recipe(cell.benchmark), cell.method, cell.protocol, cell.scenario)
+        if same
+        else "unknown"
+    )
 
 
 def rekeyed(raw: dict[str, Any]) -> Result:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.core import Split, slices
-from bench.training.data import Batch
-from bench.training.evaluation import Data
+from bench.training.data import Batch, Data, Mixed
 
 GATHERED = 2**20  # numbers, about, that are copied into their order at a time
 
@@ -19,19 +18,25 @@ def on_device(split: Split, device: torch.device, t: int) -> Data:
     return t, torch.from_numpy(split.x).to(device), torch.from_numpy(split.y).to(device)
 
 
-def count_batches(parts: Sequence[Data], size: int) -> int:
+def gathered(parts: Sequence[Data]) -> Mixed:
+    """Return the data of several tasks as one: the task of each sample (n,), inputs and labels."""
+    tasks = [torch.full_like(y, t) for t, _, y in parts]
+    return torch.cat(tasks), torch.cat([x for _, x, _ in parts]), torch.cat([y for _, _, y in parts])
+
+
+def count_batches(parts: Sequence[Mixed], size: int) -> int:
     """Return how many batches `random_batches` gives."""
     return sum(len(slices(len(y), size)) for _, _, y in parts)
 
 
-def random_batches(parts: Sequence[Data], size: int, generator: torch.Generator, epoch: int = 0) -> Iterator[Batch]:
-    """Yield all samples once, each batch from one task; with several tasks, their batches in random order."""
+def random_batches(parts: Sequence[Mixed], size: int, generator: torch.Generator, epoch: int = 0) -> Iterator[Batch]:
+    """Yield all samples once, each batch from one part; with several parts, their batches in random order."""
     last = max(count_batches(parts, size) - 1, 1)
     for i, (t, x, y) in enumerate(_drawn(parts, size, generator)):
         yield Batch(x, y, t, i / last, epoch)
 
 
-def _drawn(parts: Sequence[Data], size: int, generator: torch.Generator) -> Iterator[Data]:
+def _drawn(parts: Sequence[Mixed], size: int, generator: torch.Generator) -> Iterator[Mixed]:
     orders = [torch.randperm(len(y), generator=generator).to(y.device) for _, _, y in parts]
     if len(parts) == 1:
         yield from _gathered(parts[0], orders[0], size)
@@ -40,10 +45,15 @@ def _drawn(parts: Sequence[Data], size: int, generator: torch.Generator) -> Iter
     for i in torch.randperm(len(batches), generator=generator).tolist():
         part, chosen = batches[i]
         t, x, y = parts[part]
-        yield t, x[chosen], y[chosen]
+        yield _of(t, chosen), x[chosen], y[chosen]
 
 
-def _gathered(data: Data, order: Tensor, size: int) -> Iterator[Data]:
+def _of(task: int | Tensor, chosen: Tensor) -> int | Tensor:
+    """Return the task of the samples chosen."""
+    return task[chosen] if isinstance(task, Tensor) else task
+
+
+def _gathered(data: Mixed, order: Tensor, size: int) -> Iterator[Mixed]:
     """Yield the batches of one task in a given order. Small ones are gathered many at a time."""
     t, x, y = data
     parts = slices(len(order), size)
@@ -55,4 +65,4 @@ def _gathered(data: Data, order: Tensor, size: int) -> Iterator[Data]:
         xs, ys = x[chosen], y[chosen]
         for part in group:
             own = slice(part.start - start, part.stop - start)
-            yield t, xs[own], ys[own]
+            yield _of(t, chosen[own]), xs[own], ys[own]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from bench.core import slices
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # what a method declares can be read without torch, see `benc
 
     from bench.nn.network import Network
 
+Data: TypeAlias = "tuple[int, Tensor, Tensor]"  # a task, inputs (n, *input_shape), labels (n,)
+Mixed: TypeAlias = "tuple[int | Tensor, Tensor, Tensor]"  # the same of several tasks: that of each sample (n,)
+
 UNDECLARED = 'the method reads earlier tasks\' data, but its `old_data` does not say "all"'
 
 
@@ -20,7 +23,7 @@ class Batch(NamedTuple):
     """The samples of one step, with where it stands in the training of its task."""
 
     x: Tensor  # (n, *input_shape)
-    y: Tensor  # (n,), int64, local to the task
+    y: Tensor  # (n,), int64, which logit is right: local to the task, or counting through the tasks
     task: int | Tensor  # of all samples, or (n,) of each
     progress: float = 0.0  # within the epoch: 0 at its first batch, 1 at its last
     epoch: int = 0

@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.nn.network import Network
 from bench.training.method import Method
 
-Images = Sequence[tuple[int, Tensor, Tensor]]  # of tasks: task, inputs, labels
+Images = Sequence[tuple[int | Tensor, Tensor, Tensor]]  # of tasks: task or that of each, inputs, labels
 REMEDY = "lower lr, or the penalty"
 
 
@@ -66,7 +66,8 @@ def odd_images(images: Images) -> str:
     for t, x, _ in images:
         odd = int((~torch.isfinite(x)).flatten(1).any(1).sum())
         if odd:
-            return f"{odd} of {len(x)} images of task {t} are not finite, mend the data"
+            whose = "of all tasks" if isinstance(t, Tensor) else f"of task {t}"
+            return f"{odd} of {len(x)} images {whose} are not finite, mend the data"
     return ""
 
 

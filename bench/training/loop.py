@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,17 +16,16 @@ from bench.nn.network import Network
 from bench.nn.normalization import settle_statistics
 from bench.seeding import derive
 from bench.training import finite
-from bench.training.batches import on_device, random_batches
+from bench.training.batches import random_batches
 from bench.training.contract import demand_learnable
 from bench.training.data import TrainingData
-from bench.training.evaluation import measure, validation_loss
+from bench.training.evaluation import Row, Tests, validation_loss
 from bench.training.method import Method
 from bench.training.needs import demand_float64, takes_layers_for_matrices
+from bench.training.scenario import Scenario
 from bench.training.schedule import schedule_of
 from bench.training.step import CapturedUpdate, Update, is_capturable, make_optimizer, tensors_of, training_step
 from bench.training.surroundings import Randomness, Stopwatch, now
-
-Row = list[float | None]  # of the accuracy matrix, (T,); None where not measured
 
 
 class ForeignHeadError(RuntimeError):
@@ -65,11 +64,13 @@ class TaskRecord:
     seconds: dict[str, float]  # of "begin", "train" and "end"
     report: dict[str, Any]  # the method's own
     untrained: Row | None = None  # accuracies before any training, where a shared head has an answer
+    seen: float | None = None  # in class-il: the accuracy over the test images of all tasks learnt so far
+    confusion: list[list[float]] | None = None  # in class-il, after the last: see `metrics.confusion_of_tasks`
 
     def plain(self) -> dict[str, Any]:
         """Return the record as it is stored."""
-        fields = asdict(self)
-        return fields if self.untrained is not None else {k: v for k, v in fields.items() if k != "untrained"}
+        absent = [name for name in ("untrained", "seen", "confusion") if getattr(self, name) is None]
+        return {name: value for name, value in asdict(self).items() if name not in absent}
 
 
 class TaskDone(NamedTuple):
@@ -96,6 +97,7 @@ class Session:
     tasks: Sequence[Task]
     training: Training
     seed: int
+    scenario: str = "task-il"  # one of SCENARIOS; a network with one head is in "domain-il"
     captured: bool = True  # on a GPU: whether steps are replayed as a CUDA graph, where the method allows it
     stage: Stage | None = None  # the one being learnt
 
@@ -135,22 +137,23 @@ class Session:
     def _learn(self, first: int) -> Iterator[Event]:
         method, seed = self.method, self.seed
         self._look_at_layers(self.tasks[first:])
-        tests = [on_device(task.test, self.device, task.index) for task in self.tasks]
-        ahead = len(self.network.heads) == 1  # a shared head has an answer for tasks still to come
-        untrained = measure(method, tests, self.training, seed, -1) if ahead and first == 0 else None
+        scenario = Scenario(self.scenario, self.training.logits, self.network)
+        tests = Tests(self.tasks, scenario, self.training, seed, self.device)
+        untrained = tests.before_training(method) if first == 0 else None
         reads_old = method.old_data(method.config) == "all"
         seen: list[TrainingData] = []
         for tasks in [list(self.tasks)] if method.stage == "all" else [[task] for task in self.tasks]:
             t = tasks[-1].index
-            data = TrainingData(*on_device(tasks[-1].train, self.device, t), self.training.batch_size, self.network)
+            split = scenario.for_training(tasks[-1].train, t, self.device)
+            data = TrainingData(*split, self.training.batch_size, self.network)
             if t >= first:
                 if reads_old:
                     data.grant(list(seen))
-                self.stage = Stage(self, tasks, data)
+                self.stage = Stage(self, tasks, data, scenario)
                 record = yield from self.stage.learn(untrained)
                 untrained = None
-                row = measure(method, [test for test in tests if test[0] <= t or ahead], self.training, seed, t)
-                yield TaskDone(row + [None] * (len(self.tasks) - len(row)), record)
+                measured = tests.after(method, t)
+                yield TaskDone(measured.row, replace(record, seen=measured.seen, confusion=measured.confusion))
             if reads_old:
                 seen.append(data)
 
@@ -169,14 +172,15 @@ class Session:
 class Stage:
     """One task being learnt, or jointly all of them."""
 
-    def __init__(self, session: Session, tasks: Sequence[Task], data: TrainingData) -> None:
+    def __init__(self, session: Session, tasks: Sequence[Task], data: TrainingData, scenario: Scenario) -> None:
         self.network, self.method, self.training = session.network, session.method, session.training
         self.device, self.session_seed = session.device, session.seed
-        self.data = data
+        self.data, self.scenario = data, scenario
         self.task = data.task
         self.first = tasks[0].index
-        self.train = [on_device(task.train, self.device, task.index) for task in tasks]
-        self.validation = [on_device(task.validation, self.device, task.index) for task in tasks]
+        train = [scenario.for_training(task.train, task.index, self.device) for task in tasks]
+        self.train = scenario.in_batches(train)
+        self.validation = [scenario.for_training(task.validation, task.index, self.device) for task in tasks]
         self.seconds: dict[str, float] = {}
         self.epochs, self.trainable, self.best = 0, 0, math.nan
         self.optimizer: torch.optim.Optimizer | None = None
@@ -218,8 +222,8 @@ class Stage:
 
     def _open(self) -> dict[str, Tensor]:
         """Let learn what may learn. Return the heads that may not, as they are."""
-        heads = range(self.task + 1) if self.method.trains_old_heads else range(self.first, self.task + 1)
-        self.network.open(list(heads))
+        self.scenario.begin(self.task)
+        self.network.open(self.scenario.learning_heads(self.first, self.task, self.method.trains_old_heads))
         self.network.statistics_frozen = self.first > 0
         named = self.network.heads.named_parameters()
         return {name: p.detach().clone() for name, p in named if not p.requires_grad}

@@ -38,7 +38,8 @@ class Method:
         """The settings, each declared by `bench.settings.setting`, and none by a name that `Training` has."""
 
     version: ClassVar[int] = 1  # part of a cell's identity; raised when the method changes its meaning
-    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings under a protocol, where not the defaults
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings under a protocol, or in a scenario, where not
+    # the defaults
     stage: ClassVar[Literal["task", "all"]] = "task"  # trains task after task; or once, on all of them: an upper bound
     trains_old_heads: ClassVar[bool] = False  # whether heads of earlier tasks go on learning
     needs: ClassVar[tuple[str, ...]] = ()  # of NEEDS in `bench.training.needs`: what a benchmark has to offer

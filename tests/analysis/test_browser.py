@@ -40,7 +40,8 @@ def browser() -> Iterator[Any]:
 class Opened:
     """A page, and all that it complained of, asked for, or opened."""
 
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+    def __init__(self, browser: Any, path: Path, address: str = "", **options: Any) -> None:
+        self.path = path
         self.page = browser.new_context(**options).new_page()
         self.trouble: list[str] = []
         self.page.on("console", lambda message: self.trouble.append(message.text))
@@ -48,7 +49,7 @@ class Opened:
         self.page.on("dialog", lambda dialog: (self.trouble.append("dialog"), dialog.dismiss()))
         self.page.on("request", lambda request: self._asked(request.url))
         self.requests: list[str] = []
-        self.page.goto(path.as_uri())
+        self.page.goto(f"{path.as_uri()}#{address}" if address else path.as_uri())
         self.page.set_default_timeout(20_000)
 
     def _asked(self, url: str) -> None:
@@ -77,7 +78,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for result in results():
         store.save_result(result, folder)
     report.write_report(
-        folder / "report.html", report.with_gaps(results(), [], []), [0, 1], ["acc", "bwt"], folder=folder
+        folder / "report.html", report.with_gaps(results(), [], {}), [0, 1], ["acc", "bwt"], folder=folder
     )
     return folder / "report.html"
 
@@ -106,7 +107,7 @@ def test_a_click_sorts_and_another_turns_round(opened: Opened) -> None:
 
 
 def test_what_has_no_number_is_sorted_last(browser: Any, tmp_path: Path) -> None:
-    pairs = report.with_gaps([result for result in results() if result.cell.seed == 0], ["absent"], [])
+    pairs = report.with_gaps([result for result in results() if result.cell.seed == 0], ["absent"], {})
     report.write_report(tmp_path / "page.html", pairs, [0], ["acc"])
     opened = Opened(browser, tmp_path / "page.html")
     orders = []
@@ -146,6 +147,60 @@ def test_a_pointer_and_the_arrow_keys_show_values(opened: Opened) -> None:
     assert tip.inner_text() == "middle: 90.5 ± 0.71 % after task 1 (n=2)"
     opened.page.keyboard.press("Escape")
     assert not tip.is_visible()
+
+
+def view_of(opened: Opened) -> dict[str, Any]:
+    """What a reader sees: the methods in their order, the sections, what is drawn of the first, and what is chosen."""
+    curves = opened.page.locator("#b1 ~ .figures [data-chart=average] .series")
+    matrix = opened.page.locator("#b1 ~ .figures [data-chart=matrix] select")
+    return {
+        "rows": opened.rows("#b1 ~ .scroll"),
+        "sections": opened.page.locator("section[data-of]:visible h2").all_inner_texts(),
+        "curves": curves.evaluate_all("nodes => nodes.map(node => node.dataset.row)"),
+        "matrix": matrix.input_value(),
+        "target": opened.page.locator(":target").evaluate_all("nodes => nodes.map(node => node.id)"),
+    }
+
+
+def test_the_view_is_in_the_address(opened: Opened, browser: Any) -> None:
+    """It survives a reload, another window, and the way back; what it began with is an address without a view."""
+    page = opened.page
+    began = view_of(opened)
+    page.select_option("[name=protocol]", "sound")
+    page.fill("[name=words]", "best, worst")
+    page.locator("#b1 ~ .scroll th", has_text="ACC").locator("button").click(click_count=2)
+    page.locator("#b1 ~ .key button[data-row=best]").click()
+    page.select_option("#b1 ~ .figures [data-chart=matrix] select", "worst")
+    page.locator("tr[data-row=worst] td[data-of='1'] a").first.click()
+    seen, address = view_of(opened), page.url
+    target = seen["target"]
+    chosen = {"rows": ["worst", "best"], "sections": ["stream (sound)"], "curves": ["worst"], "matrix": "worst"}
+    assert seen == chosen | {"target": target} and target[0].startswith("b1r")
+    page.reload()
+    assert page.url == address and view_of(opened) == seen
+    other = Opened(browser, opened.path, address=address.partition("#")[2])
+    assert view_of(other) == seen
+    assert other.page.input_value("[name=words]") == "best, worst" and other.trouble == []
+    other.page.context.close()
+    page.evaluate("location.hash = 'legend'")
+    assert view_of(opened) == seen | {"target": ["legend"]} and "place=legend" in page.url
+    page.go_back()
+    assert view_of(opened) == seen and page.url == address
+    page.reload()
+    page.locator("#b1 ~ .key button[data-row=best]").click()
+    page.fill("[name=words]", "")
+    page.select_option("[name=protocol]", "")
+    page.select_option("#b1 ~ .figures [data-chart=matrix] select", "best")
+    assert view_of(opened) == began | {"rows": ["worst", "middle", "best"], "target": target}
+
+
+@pytest.mark.parametrize("address", ["legend", "nowhere", "%", "a=b&sort=99+99+up&sort=x&without=nobody&protocol=none"])
+def test_an_address_of_something_else_shows_all(browser: Any, path: Path, address: str) -> None:
+    opened, plain = Opened(browser, path, address=address), Opened(browser, path)
+    assert view_of(opened) == view_of(plain) | {"target": ["legend"] if address == "legend" else []}
+    assert opened.trouble == [] and opened.page.url.partition("#")[2] == ("legend" if address == "legend" else "")
+    for page in (opened, plain):
+        page.page.context.close()
 
 
 def test_a_number_leads_to_its_runs_and_these_to_their_files(opened: Opened) -> None:
@@ -195,7 +250,7 @@ def test_hostile_names_are_text(browser: Any, tmp_path: Path, width: int) -> Non
         for seed in range(2):
             own = made_up(seed, 3, name)
             runs.append(replace(own, cell=replace(own.cell, benchmark=HOSTILE[width % 5])))
-    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], []), [0, 1])
+    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], {}), [0, 1])
     opened = Opened(browser, tmp_path / "page.html", viewport={"width": width, "height": 800})
     assert opened.trouble == [] and len(opened.requests) == 1
     names = opened.rows()
@@ -213,7 +268,7 @@ def test_hostile_names_are_text(browser: Any, tmp_path: Path, width: int) -> Non
 
 def test_many_methods_are_told_apart(browser: Any, tmp_path: Path) -> None:
     runs = [made_up(0, 3, f"m{k}", 0.01 + k / 500, report=False) for k in range(28)]
-    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], []), [0])
+    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], {}), [0])
     opened = Opened(browser, tmp_path / "page.html", viewport={"width": 1300, "height": 900})
     looks = opened.page.locator(".key button svg").evaluate_all("nodes => nodes.map(node => node.innerHTML)")
     assert len(looks) == len(set(looks)) == 28
@@ -228,7 +283,7 @@ def test_ranks_over_three_benchmarks_are_drawn(browser: Any, tmp_path: Path) -> 
         for k in range(5):
             own = made_up(0, 3, f"m{k}", 0.01 * k, report=False)
             runs.append(replace(own, cell=replace(own.cell, benchmark=benchmark)))
-    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], []), [0])
+    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], {}), [0])
     opened = Opened(browser, tmp_path / "page.html")
     words = opened.page.locator("[data-chart=ranks] svg text").all_text_contents()
     assert {f"m{k}" for k in range(5)} <= set(words) and words.count(

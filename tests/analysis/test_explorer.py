@@ -20,7 +20,7 @@ def drawn(results: Sequence[Result]) -> tuple[Runs, Table]:
     """The runs and the table of results on one benchmark."""
     pairs = [(result.cell, result) for result in results]
     table = summarize(pairs, ["acc"])
-    [runs] = report.runs_of(table, pairs, [0, 1, 2], {})
+    [runs] = report.runs_of(table, pairs, [0, 1, 2])
     return runs, table
 
 

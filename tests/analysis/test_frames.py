@@ -174,6 +174,43 @@ def test_another_matrix_of_the_same_cell_is_not_replaced(command: Command, tmp_p
     assert len(list((tmp_path / "out").rglob("*.json"))) == 1
 
 
+BOTH = """from pathlib import Path
+
+from bench.core import Benchmark, Task
+
+
+class Own(Benchmark):
+    scenarios = ("task-il", "class-il")
+    num_tasks, num_classes = 3, 2
+    input_shape, backbone = (1, 6, 6), "convnet"
+
+    def stream(self, seed: int, data: Path) -> list[Task]:
+        return []
+"""
+
+
+def test_a_matrix_is_of_one_scenario(command: Command, tmp_path: Path) -> None:
+    """The same method and seed may stand in both; another matrix in one of them may not."""
+    (tmp_path / "both.py").write_text(BOTH)
+    plugin = "--plugin", tmp_path / "both.py"
+    (tmp_path / "m.csv").write_text(TOY)
+    where = "--method", "theirs", "--bench", "both", "--seed", "0", "--out", tmp_path / "out", *plugin
+    answers = [command("import", tmp_path / "m.csv", *where, *more) for more in ((), ("--scenario", "Class-IL"))]
+    assert [answer.code for answer in answers] == [0, 0]
+    paths = [Path(answer.out.split(": ")[1].strip()) for answer in answers]
+    assert [store.load_result(path).cell.scenario for path in paths] == ["task-il", "class-il"]
+    (tmp_path / "m.csv").write_text(TOY.replace("0.95", "0.96"))
+    again = command("import", tmp_path / "m.csv", *where, "--scenario", "class-il")
+    assert again.code == 2 and f"theirs on both in class-il, seed 0 is there already: remove {paths[1]}" in again.err
+    show = "table", "--out", tmp_path / "out", "--metric", "acc", *plugin
+    assert "both ACC" in command(*show).out and "both (class-il) ACC" in command(*show).out
+    [header, *_] = command(*show, "--scenario", "class-il").out.splitlines()
+    assert "both (class-il)" in header and header.count("|") == 3
+    for words, part in (("class-li", "did you mean 'class-il'"), ("domain-il", "both has no scenario domain-il")):
+        answer = command("import", tmp_path / "m.csv", *where, "--scenario", words)
+        assert (answer.code, answer.err.count("\n")) == (2, 1) and part in answer.err
+
+
 def test_a_cell_of_an_imported_matrix_can_win(command: Command, tmp_path: Path, make_result: Make) -> None:
     bring(command, tmp_path, TOY)
     other = make_result("a", 3, benchmark="toy", acc=10, traits={"imported": True})

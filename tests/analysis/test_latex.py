@@ -12,7 +12,8 @@ import pytest
 from bench import installation
 from bench.analysis.compare import Listing
 from bench.analysis.latex import layout
-from bench.analysis.latex.layout import TEXT_WIDTH, Column, Group, Sheet, Words, headline, label_of, piece_of, typeset
+from bench.analysis.latex.layout import Words, headline, label_of, typeset
+from bench.analysis.latex.sheet import TEXT_WIDTH, Column, Group, Sheet, Style, piece_of, width_on_page
 from bench.analysis.latex.tables import listing_to_latex, number_piece, to_latex
 from bench.analysis.table import Table, summarize
 from bench.core import Result
@@ -62,6 +63,9 @@ SHAPES: dict[str, tuple[Sequence[str], Sequence[str], int]] = {
     "three by two": (THREE, ["acc", "bwt"], 21),
     "three by six": (THREE, ["acc", "bwt", "forgetting", "la", "aia", "state"], 10),
     "nine by two": ([f"benchmark_{n}" for n in range(9)], ["acc", "bwt"], 12),
+    "sixty rows": (["digits"], ["acc", "bwt"], 60),
+    "three by two of 130 rows": (THREE, ["acc", "bwt"], 130),
+    "nine by two of fifty rows": ([f"benchmark_{n}" for n in range(9)], ["acc", "bwt"], 50),
     "long names": (["x" * 40, "cifar100_superclass"], ["acc", "bwt"], 6),
 }
 
@@ -136,6 +140,42 @@ def test_what_is_higher_than_a_page_goes_on_in_another_float(make_result: Make) 
     assert "Protocol published" in floats[-1] and "Protocol published" not in floats[0]
 
 
+@pytest.mark.parametrize(("benchmarks", "rows", "parts"), [(["digits"], 60, 1), (THREE, 130, 1), ("abcdefghi", 50, 3)])
+def test_a_table_longer_than_a_page_is_cut_between_its_rows(
+    make_result: Make, benchmarks: Sequence[str], rows: int, parts: int
+) -> None:
+    """Into pieces of about one height, none higher than a page; every row is there once in each part, in order."""
+    text = to_latex(table_of(make_result, list(benchmarks), rows=rows, seeds=1))
+    tables = re.findall(r"\\begin\{tabular\}\{.*?\}\n(.*?)\\end\{tabular\}", text, re.DOTALL)
+    names = [re.findall(r"^(method\d+) & ", table, re.MULTILINE) for table in tables]
+    assert [name for own in names for name in own] == [f"method{n}" for n in range(rows)] * parts
+    pieces = len(tables) // parts
+    assert pieces > 1 and len(tables) == pieces * parts
+    sizes = [len(own) for own in names]
+    assert max(sizes) - min(sizes) <= 1 and (max(sizes) + 3) * 9.5 < layout.HEIGHT
+    assert all(r"\multicolumn" in table and r"\toprule" in table for table in tables), "each piece has its head"
+    floats = text.split("\n\n")
+    assert [r"Continued in the next table" in part for part in floats] == [True] * (len(floats) - 1) + [False]
+
+
+def test_a_line_of_ours_stays_below_the_papers() -> None:
+    names = [piece_of(f"m{n // 2}") if n % 2 == 0 else piece_of("ours") for n in range(150)]
+    cells = [piece_of(str(n)) for n in range(150)]
+    columns = [Column(piece_of("a"), "l", names)], [Group("", [Column(piece_of("b"), "r", cells)])]
+    text = typeset([lambda _: Sheet(*columns, frozenset(range(1, 150, 2)))], Words("c", "l", []))
+    starts = re.findall(r"\\midrule\n(\w+) & ", text)
+    assert len(starts) > 2 and "ours" not in starts and len(re.findall(r"^ours & ", text, re.MULTILINE)) == 75
+
+
+def test_notes_longer_than_half_a_page_leave_room_for_rows() -> None:
+    columns = (
+        [Column(piece_of("a"), "l", [piece_of("m")] * 60)],
+        [Group("", [Column(piece_of("b"), "r", [piece_of("1")] * 60)])],
+    )
+    text = typeset([lambda _: Sheet(*columns)], Words("c", "l", ["long note " * 400]))
+    assert 1 < text.count(r"\begin{tabular}") < 5 and len(re.findall("^m & 1", text, re.MULTILINE)) == 60
+
+
 def test_the_caption_is_short_and_stands_above_with_space(make_result: Make) -> None:
     benchmarks = [f"a_long_name_of_a_benchmark_{n}" for n in range(12)]
     for table in (table_of(make_result, THREE), table_of(make_result, benchmarks)):
@@ -188,9 +228,9 @@ def test_no_part_is_estimated_wider_than_the_text(make_result: Make, monkeypatch
     seen: list[tuple[float, float]] = []
     real = layout._floats
 
-    def floats(sheets: Sequence[Sheet], style: layout.Style, words: Words) -> str:
-        seen.extend((layout._width(sheet, style), words.room) for sheet in sheets)
-        return real(sheets, style, words)
+    def floats(pages: Sequence[Sequence[Sheet]], style: Style, words: Words) -> str:
+        seen.extend((width_on_page(sheet, style), words.room) for page in pages for sheet in page)
+        return real(pages, style, words)
 
     monkeypatch.setattr(layout, "_floats", floats)
     for room in (TEXT_WIDTH, 229.0, 469.0):
@@ -236,7 +276,7 @@ def test_a_papers_table_has_its_methods_in_rows_and_its_benchmarks_in_columns(pa
     heads = re.findall(r"\\multicolumn\{2\}\{c\}\{(.*?)\}", paper)
     assert heads == ["10-split CIFAR-100", "5-Datasets", "20-split MiniImageNet"]
     rows = rows_in(paper)
-    assert rows["GPM"][0] == r"$71.63_{\pm 0.67}$" and rows["GPM"][2] == r"$90.61_{\pm 0.57}$"
+    assert rows["GPM"][0] == r"$71.63 \pm 0.67$" and rows["GPM"][2] == r"$90.61 \pm 0.57$"
     assert rows["GPM ours"][0].startswith("$71.79$") and rows["GPM ours"][2] == "--"
     assert r"\scriptsize (n=1)" in rows["GPM ours"][0], "one run beside the paper's five says so"
     assert r"2 ep." in rows[r"EWC \P{} ours"][0] and "ep.: epochs a task, where not the paper's." in paper

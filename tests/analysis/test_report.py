@@ -68,10 +68,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     failed = made_up(0, 2, "broken")
     failed.matrix, failed.tasks, failed.error = [], [], "RuntimeError: loss <is> NaN"
     results = [*whole, made_up(0, 2, HOSTILE, report=False), failed]
-    pairs = report.with_gaps(results, ["whole", "absent"], [])
+    pairs = report.with_gaps(results, ["whole", "absent"], {})
     path = tmp_path_factory.mktemp("report") / "page.html"
     report.write_report(
-        path, pairs, [0, 1], ["acc", "bwt"], {"stream": "2 tasks, task-il"}, ["python run_bench.py --methods <all>"],
+        path, pairs, [0, 1], ["acc", "bwt"], ["python run_bench.py --methods <all>"],
         unsupported={("other", "stream"): "it needs a <transformer>"},
     )  # fmt: skip
     return path, path.read_text()
@@ -122,16 +122,15 @@ def test_no_text_becomes_markup(tmp_path: Path, attack: str) -> None:
         result.cell = replace(cell, overrides={"rule": ["plain", hostile("override")]})
     broken = made_up(0, 2, "broken")
     broken.matrix, broken.tasks, broken.error = [], [], hostile("error")
-    pairs = report.with_gaps([*results, broken], [hostile("absent")], [])
-    names = {hostile("benchmark"): hostile("stream")}
+    pairs = report.with_gaps([*results, broken], [hostile("absent")], {})
     why = {(hostile("other"), hostile("benchmark")): hostile("reason")}
     changed = {results[0].cell.key: [hostile("change")]}
     report.write_report(
-        tmp_path / "page.html", pairs, [0, 1], ["acc"], names, [hostile("command")], unsupported=why, changed=changed
+        tmp_path / "page.html", pairs, [0, 1], ["acc"], [hostile("command")], unsupported=why, changed=changed
     )
     parsed = Page((tmp_path / "page.html").read_text())
     assert parsed.tags.count("script") == OWN_SCRIPTS and "img" not in parsed.tags
-    shown = "method device 1.0 data benchmark setting override error absent stream other reason change command"
+    shown = "method device 1.0 data benchmark setting override error absent other reason change command"
     missing = [what for what in shown.split() if " ".join(hostile(what).split()) not in parsed.text]
     assert missing == []
     assert commit in parsed.text
@@ -156,7 +155,7 @@ def cells_of(html: str) -> dict[str, list[str]]:
 def test_a_row_that_lacks_seeds_says_how_many_it_has(tmp_path: Path) -> None:
     whole, partial = ([made_up(seed, 2, name) for seed in range(n)] for name, n in (("whole", 3), ("partial", 2)))
     report.write_report(
-        tmp_path / "page.html", report.with_gaps([*whole, *partial], [], []), [0, 1, 2], ["acc", "state"]
+        tmp_path / "page.html", report.with_gaps([*whole, *partial], [], {}), [0, 1, 2], ["acc", "state"]
     )
     overview = (tmp_path / "page.html").read_text().split("</table>")[0]
     cells = {row: [re.sub(r"<.*?>", "", cell) for cell in found] for row, found in cells_of(overview).items()}
@@ -189,6 +188,15 @@ def test_every_figure_has_a_title_and_a_role_and_is_no_file(page: tuple[Path, st
     assert "2 tasks, task-il, at most 3 epochs a task, protocol published; n = 2 (seeds 0, 1)." in Page(page[1]).text
 
 
+def test_the_address_can_hold_every_choice(page: tuple[Path, str]) -> None:
+    """Controls have names of their own, none that the address uses for something else, and places look like none."""
+    controls = re.findall(r"<(?:select|input)[^>]*>", page[1])
+    names = [name for control in controls for name in re.findall(r' name="([^"]+)"', control)]
+    assert len(names) == len(set(names)) == len(controls) > 3
+    places = re.findall(r' id="([^"]+)"', page[1])
+    assert not {"place", "sort", "without"} & set(names) and not any("=" in place for place in places)
+
+
 def test_every_table_has_a_caption(page: tuple[Path, str]) -> None:
     assert page[1].count("<table") == page[1].count("<caption>") > 3
 
@@ -215,7 +223,7 @@ def test_figures_are_files_only_when_asked_for(
         savefig(self, target, **options)
 
     monkeypatch.setattr(Figure, "savefig", count)
-    report.write_report(tmp_path / "page.html", report.with_gaps([made_up(0, 2)], [], []), [0], formats=formats)
+    report.write_report(tmp_path / "page.html", report.with_gaps([made_up(0, 2)], [], {}), [0], formats=formats)
     [section] = numbers_of((tmp_path / "page.html").read_text())["sections"]
     linked = [Path(file).name for files in section["files"].values() for file in files]
     assert len(set(linked)) == len(linked) == len(drawn)
@@ -238,7 +246,7 @@ def test_protocols_are_kept_apart(tmp_path: Path) -> None:
     sound = [replace(r, cell=replace(r.cell, protocol="sound", options={"flip": False})) for r in
              (made_up(seed, 2, "own", lost=0.3) for seed in range(2))]  # fmt: skip
     published[0].environment["data"], sound[0].environment["data"] = "aaa", "bbb"
-    pairs = report.with_gaps([*published, *sound], [], ["elsewhere"])
+    pairs = report.with_gaps([*published, *sound], [], {"elsewhere": "task-il"})
     unsupported = {("other", name): "it needs a transformer" for name in ("stream", "elsewhere")}
     report.write_report(tmp_path / "page.html", pairs, [0, 1], ["acc"], unsupported=unsupported)
     html = (tmp_path / "page.html").read_text()
@@ -257,7 +265,7 @@ def test_precisions_are_kept_apart(tmp_path: Path) -> None:
     """In columns, sections, captions and settings; what is missing is missing in both."""
     exact = [made_up(seed, 2, "own") for seed in range(2)]
     reduced = [replace(r, cell=replace(r.cell, precision="bf16")) for r in exact]
-    pairs = report.with_gaps([*exact, *reduced], [], ["elsewhere"])
+    pairs = report.with_gaps([*exact, *reduced], [], {"elsewhere": "task-il"})
     report.write_report(tmp_path / "page.html", pairs, [0, 1], ["acc"])
     html = (tmp_path / "page.html").read_text()
     assert sections_of(html) == ["stream", "stream (bf16)", "elsewhere", "elsewhere (bf16)"]
@@ -269,14 +277,14 @@ def test_precisions_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_names_that_make_the_same_file_name_are_kept_apart() -> None:
-    pairs = report.with_gaps([made_up(0, 2, "a b"), made_up(0, 2, "a-b")], [], [])
-    runs = report.runs_of(report.summarize(pairs), pairs, [0], {})
+    pairs = report.with_gaps([made_up(0, 2, "a b"), made_up(0, 2, "a-b")], [], {})
+    runs = report.runs_of(report.summarize(pairs), pairs, [0])
     names = [plot.name for group in report._draw(runs) for plot in group]
     assert len(set(names)) == len(names)
 
 
 def test_nothing_finished_is_a_page_too(make_result: Make, tmp_path: Path) -> None:
-    pairs = report.with_gaps([make_result(error="E: boom")], [], ["elsewhere"])
+    pairs = report.with_gaps([make_result(error="E: boom")], [], {"elsewhere": "task-il"})
     report.write_report(tmp_path / "page.html", pairs, [0])
     text = Page((tmp_path / "page.html").read_text()).text
     assert "No finished run" in text and "failed: a on bench, seed 0: E: boom" in text

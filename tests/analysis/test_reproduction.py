@@ -187,6 +187,7 @@ def test_methods_that_no_paper_prints_stand_in_a_table_of_their_own(write: Calla
 # The command
 
 
+@pytest.mark.slow
 def test_the_verb_runs_resumes_and_writes(command: Any, write: Callable[..., Path], tmp_path: Path) -> None:
     write()
     words = ("reproduce", "tiny:main", "--epochs", "1", "--seeds", "0", "--out", tmp_path / "out")

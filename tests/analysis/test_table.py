@@ -4,17 +4,18 @@ import io
 import re
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from bench.analysis import render
+from bench.analysis import compare, render
 from bench.analysis.columns import METRICS
 from bench.analysis.latex.text import escape
 from bench.analysis.table import Entry, Table, summarize
-from bench.core import Cell, Result
+from bench.core import SCENARIOS, Cell, Result
 from bench.execution import store
 
 Make = Callable[..., Result]
@@ -257,11 +258,57 @@ def test_imported_rows_are_marked_and_may_win(make_result: Make) -> None:
 
 def test_the_caption_says_protocol_and_epochs(make_result: Make) -> None:
     long = make_result("b", training={"epochs": 5})
-    caption = table_of(make_result(), long, streams={"bench": "2 tasks, task-il"}).caption
+    caption = table_of(make_result(), long).caption
     assert "bench: 2 tasks, task-il, at most 1 to 5 epochs a task." in caption
     assert caption.endswith("Protocol published: as the released code computes it, defects included.")
-    assert "bench: at most 1 epoch a task. Protocol" in table_of(make_result()).caption
-    assert "epochs" not in table_of(make_result(training={})).caption
+    assert "bench: 2 tasks, task-il, at most 1 epoch a task. Protocol" in table_of(make_result()).caption
+    assert "bench: 2 tasks, task-il. Protocol" in table_of(make_result(training={})).caption
+    assert "bench: task-il, at most 1 epoch a task." in table_of(missing=[make_result().cell]).caption
+
+
+def test_scenarios_are_never_mixed(make_result: Make) -> None:
+    """A benchmark in two scenarios is two columns, each with its own mean, best, intransigence and ranks."""
+    told = make_result("a", acc=90), make_result("b", acc=80), make_result("joint", acc=95, traits={"joint": True})
+    untold = [
+        replace(result, cell=replace(result.cell, scenario="class-il"))
+        for result in (make_result("a", acc=30), make_result("b", acc=40))
+    ]
+    table = table_of(*told, *untold, chosen=["acc", "intransigence"])
+    assert [benchmark for benchmark, _ in table.columns[::2]] == ["bench", "bench (class-il)"]
+    means = {row: [table.entries[row, (name, "acc")].mean for name in table.scenarios] for row in "ab"}
+    assert means == {"a": [90, 30], "b": [80, 40]}
+    assert [row for row in "ab" for name in table.scenarios if table.entries[row, (name, "acc")].best] == ["a", "b"]
+    lacking = [table.entries["a", (name, "intransigence")].n for name in table.scenarios]
+    assert lacking == [1, 0], "joint training in another scenario is no measure"
+    assert "bench: 2 tasks, task-il, at most 1 epoch a task. bench: 2 tasks, class-il, at most 1" in table.caption
+    assert table.caption.count("Scenario ") == 1 and f"Scenario class-il: {SCENARIOS['class-il']}." in table.caption
+    _, listings = compare.compare_and_rank(table, None, ["acc"], 0.05)
+    assert [(listing.header[1:-1], [row[:2] for row in listing.rows]) for listing in listings] == [
+        (["bench"], [["a", "1"], ["b", "2"]]),
+        (["bench (class-il)"], [["b", "1"], ["a", "2"]]),
+    ]
+    assert ["in task-il" in listing.caption for listing in listings] == [True, False]
+
+
+def test_class_incremental_columns_show_the_average_over_time(make_result: Make) -> None:
+    told, untold = make_result(acc=60, bwt=-20), make_result(acc=60, bwt=-20, scenario="class-il")
+    table = table_of(told, untold, chosen=None)
+    assert table.columns == [
+        *(("bench", metric) for metric in ("acc", "bwt", "state")),
+        *(("bench (class-il)", metric) for metric in ("acc", "aia", "bwt", "state")),
+    ]
+    assert table.entries["a", ("bench (class-il)", "aia")].mean == pytest.approx((70 + 60) / 2)
+    assert "AIA: mean over time" in table.caption and "AIA" not in table_of(told, chosen=None).caption
+    [header, _, line] = render.to_markdown(table).splitlines()[:3]
+    assert "bench (class-il) AIA" in header and header.count("|") == line.count("|") == 9
+
+
+def test_a_method_may_apply_in_one_scenario_alone(make_result: Make) -> None:
+    results = [make_result("a"), make_result("hat"), make_result("a", scenario="class-il")]
+    why = {("hat", "bench (class-il)"): "it needs the task at test"}
+    table = table_of(*results, chosen=["acc"], unsupported=why)
+    assert line_of(table, "hat") == ["**50.00**", "n/a"] and line_of(table, "a") == ["**50.00**", "50.00"]
+    assert "hat does not apply to bench (class-il): it needs the task at test" in table.notes
 
 
 @pytest.fixture

@@ -211,6 +211,7 @@ def test_a_terminal_without_the_signs_loses_no_table(make_result: Make, tmp_path
     assert ("50.00 +- 0.00" in said) == (encoding == "ascii") and r"\u6570" in said
 
 
+@pytest.mark.slow
 def test_a_run_on_a_terminal_without_the_signs_writes_its_files(tmp_path: Path) -> None:
     words = ["--methods", "finetune", "--bench", "toy", "--seeds", "0,1", "--epochs", "1", "--executor", "serial"]
     script = [sys.executable, str(installation.ROOT / "run_bench.py"), *words, "--out", str(tmp_path)]

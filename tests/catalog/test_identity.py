@@ -130,7 +130,7 @@ def test_the_librarys_digest_covers_every_file(tmp_path: Path, monkeypatch: pyte
     import shutil
 
     shutil.copytree(installation.ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
-    code = "from bench.execution import runner; print(runner.library())"
+    code = "from bench.execution.machine import versions; print(versions.library())"
 
     def digest() -> str:
         words = [sys.executable, "-c", code]

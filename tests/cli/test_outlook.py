@@ -23,6 +23,7 @@ def skipped(err: str) -> dict[str, str]:
     return dict(re.findall(r"^skipped: (\w+), \d cells?: (.*)$", err, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_the_command_of_the_front_page_succeeds_without_data_and_network(command: Command, tmp_path: Path) -> None:
     words = ("--methods", "ness,gpm", "--bench", "all", *QUICK[2:], "--data", tmp_path / "data")
     answer = command(*words, "--out", tmp_path / "out")

@@ -86,14 +86,14 @@ def test_mps_is_taken_on_a_mac_and_never_by_itself(monkeypatch: pytest.MonkeyPat
     gpus(monkeypatch, 0)
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert machine.find_device("mps") == "mps" == runner.device_name("mps")
+    assert machine.find_device("mps") == "mps" == machine.device_name("mps")
     assert machine.find_device("auto") == "cpu", "other numbers than a CPU's are asked for"
 
 
 def test_a_gpu_is_known_by_its_model_whatever_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", {"cuda": "A", "cuda:1": "B"}.get)
-    assert [runner.device_name(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "A", "B"]
+    assert [machine.device_name(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "A", "B"]
 
 
 def test_memory_is_counted_on_the_gpu_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,11 @@ from bench.core import Cell, Result, UserError
 from bench.execution import runner
 from bench.execution.events import CellFinished, CellStarted
 from bench.execution.executors import ray as executor
-from bench.execution.executors import ray_address
+from bench.execution.executors import ray_address, ray_watch
 from bench.execution.executors import ray_cluster as cluster
-from bench.execution.executors.ray import Attempt, NodeFault, NodeWatch, other_node
+from bench.execution.executors.ray import Attempt
+from bench.execution.executors.ray_watch import LifeWatch, NodeWatch, other_node
+from bench.execution.executors.ray_worker import NodeFault, demand_here
 from bench.execution.runner import Resources
 
 HERE = {"ray_version": metadata.version("ray"), "python_version": platform.python_version()}
@@ -103,6 +105,34 @@ def test_a_ray_that_cannot_be_asked_is_left_to_say_it_itself(listening: str, mon
         ray_address.demand_cluster(listening)
 
 
+def test_auto_is_asked_as_any_other_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it leads to a head that is not there any more."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"no Ray cluster at [\d.]+:1 \(Connection refused\)"):
+        ray_address.demand_cluster("auto")
+
+
+def test_auto_where_no_cluster_runs_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = "ConnectionError: Could not find any running Ray instance. Please specify ..."
+    monkeypatch.setattr(subprocess, "run", answering(1, "", err))
+    with pytest.raises(UserError, match="no Ray cluster runs on this machine: start one with `ray start --head`"):
+        ray_address.demand_cluster("auto")
+
+
+def test_auto_with_another_version_or_an_unknown_ray(listening: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray whose inner interfaces are others finds its cluster itself."""
+
+    def run(command: list[str], **_: Any) -> Any:
+        out = listening if command[2] == ray_address.FIND else json.dumps({**HERE, "ray_version": "0.1"})
+        return subprocess.CompletedProcess(command, 0, out, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(UserError, match=f"at {listening} runs Ray 0.1"):
+        ray_address.demand_cluster("auto")
+    monkeypatch.setattr(subprocess, "run", answering(1, "", "ImportError: cannot import name 'services'"))
+    assert ray_address.demand_cluster("auto") is None  # type: ignore[func-returns-value]
+
+
 class Nodes:
     """A Ray that tells of these nodes: by id, whether they are alive and what they have."""
 
@@ -148,6 +178,42 @@ def test_a_node_that_is_not_listed_any_more_is_gone(clock: list[float]) -> None:
     assert watch.gone({"a", "b"}) == set()
     clock[0] += 30
     assert watch.gone({"a", "b"}) == {"a"}
+
+
+def test_a_stopped_process_is_missed_within_two_minutes(clock: list[float]) -> None:
+    """While one that goes on is not, nor one that has ended, nor one that never said that it is there."""
+    a, b, c, d = names = [("a", 1), ("b", 1), ("c", 2), ("d", 1)]
+    watch, told = LifeWatch(), {}
+    for second in range(300):
+        clock[0] = 1000.0 + second
+        signs = {name for name in names if second % 10 == 0} - {d} - ({a} if second > 50 else set())
+        for name in watch.heard(signs, {a, b, d} | ({c} if second < 90 else set())):
+            told.setdefault(name, second)
+    assert list(told) == [a] and 50 < told[a] <= 50 + 120
+
+
+def test_another_attempt_at_a_silent_cell_has_its_own_time(clock: list[float]) -> None:
+    watch = LifeWatch()
+    watch.heard({("a", 1)}, {("a", 1)})
+    for _ in range(40):
+        clock[0] += 5
+        missed = watch.heard(set(), {("a", 1)})
+    assert missed == {("a", 1)}
+    assert watch.heard({("a", 2)}, {("a", 2)}) == set()
+    clock[0] += 5
+    assert watch.heard({("a", 1)}, {("a", 2)}) == set(), "a late sign of the first is none of the second"
+
+
+def test_whoever_could_not_hear_calls_nobody_silent(clock: list[float]) -> None:
+    """An hour in which this process was stopped itself, and then an hour without the queue."""
+    watch, one = LifeWatch(), {("a", 1)}
+    watch.heard(one, one)
+    clock[0] += 3600
+    assert watch.heard(set(), one) == set()
+    for _ in range(720):
+        clock[0] += 5
+        watch.deaf()
+    assert watch.heard(set(), one) == set()
 
 
 def test_another_node_lives_is_not_the_faulty_one_and_has_room() -> None:
@@ -235,6 +301,11 @@ def test_a_cell_whose_node_died_is_tried_again_and_in_the_end_told(turns: Any, m
     assert lost.error == "the worker was lost 3 times: its node was lost (NodeDiedError)"
 
 
+def test_a_cell_whose_process_is_stopped_each_time_says_so(turns: Any, make_result: Any) -> None:
+    [lost] = turns(["Silent"] * 3, [make_result().cell])
+    assert "was lost 3 times: it gave no sign of life for 100 seconds, as a stopped one does" in str(lost.error)
+
+
 def test_a_ray_of_our_own_that_is_lost_is_started_again(turns: Any, make_result: Any) -> None:
     """What ran then runs in the next one, and nothing that had ended runs twice."""
     first, second, third = (make_result(seed=seed) for seed in range(3))
@@ -284,7 +355,7 @@ def test_a_gpu_that_is_not_there_is_one_line_before_training(monkeypatch: pytest
     line = str(events[-1].result.error)
     assert line.startswith("PyTorch finds no GPU where the cell runs (CUDA_VISIBLE_DEVICES: 7)")
     with pytest.raises(UserError, match="PyTorch finds no GPU"):
-        executor.demand_here(toy_cell(), Resources(device="cuda"))
+        demand_here(toy_cell(), Resources(device="cuda"))
 
 
 @pytest.mark.parametrize("place", ["set_arithmetic", "reset_peak", "measure_peak_bytes", "demand_device"])
@@ -363,6 +434,34 @@ def test_a_killed_raylet_ends_nothing(tmp_path: Path) -> None:
     out, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, out
     assert len(chaos.results(tmp_path)) == 3 and "Traceback" not in out and "failed" not in out
+
+
+DROWSY = """
+def end_task(self, task, data):
+    import os, pathlib, signal
+    flag = pathlib.Path({flag!r})
+    if not flag.exists():
+        flag.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_stopped_worker_is_killed_and_its_cell_runs_again(
+    plugin: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops itself after its first task, once; Ray alone would wait for it for ever."""
+    flag = tmp_path / "process"
+    path = plugin("drowsy", DROWSY.format(flag=str(flag)))
+    monkeypatch.setattr(ray_watch, "SILENCE", 25.0)
+    catalog = Catalog.of([path])
+    cells = catalog.plan(plan.Request(["drowsy"], ["toy"], (0, 1), 1))[0]
+    start = time.monotonic()
+    results = executed("ray", cells, Resources(workers=2, catalog=catalog))
+    assert [result.error for result in results] == [None, None]
+    assert time.monotonic() - start > 25
+    assert not Path("/proc", flag.read_text()).exists(), "the stopped one is gone"
 
 
 @pytest.mark.ray

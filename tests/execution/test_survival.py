@@ -27,6 +27,7 @@ from bench.execution.events import CellFinished, CellFound, EpochStarted, Event,
 from bench.execution.executors import ray as on_ray
 from bench.execution.executors import ray_cluster as cluster
 from bench.execution.executors.serial import run_serially
+from bench.execution.machine import versions
 from bench.execution.queue import Claims
 from bench.execution.runner import Resources
 
@@ -119,6 +120,7 @@ def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
     assert chaos.bits(tmp_path / "calm" / plain.path) == chaos.bits(out / plain.path)
 
 
+@pytest.mark.slow
 def test_a_serial_grid_stops_a_cell_that_hangs(bad_neighbours: Path, tmp_path: Path) -> None:
     cells = cells_of("hangs", "finetune", plugins=(bad_neighbours,))
     watch, _ = driven(cells, tmp_path / "out", catalog=Catalog.of([bad_neighbours]), time_limit=9)
@@ -561,7 +563,7 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
     assert [r.error for r in results] == [None] * 6
     assert reports(results, "gpu") == {"0", "1"}, "six cells at once, with one GPU visible to each"
     assert not any(str(installation.ROOT) in code for code in reports(results, "code")), "the code came with the cells"
-    assert results[0].environment.get("commit") == runner.commit().get("commit")
+    assert results[0].environment.get("commit") == versions.commit().get("commit")
 
     with pytest.raises(UserError, match="a cell asks for 3 GPU, and the largest node of Ray has 2"):
         list(executed("ray", cells, Resources(**{**resources, "gpus_per_cell": 3})))

@@ -22,7 +22,7 @@ from bench.core import Result
 from bench.execution import decoding
 from bench.execution.checkpoint import Checkpoint
 from bench.text import printable
-from bench.tools.method_checks import Run
+from bench.tools.trial import Run
 
 LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "3000"))
 SHORT_AND_LONG = pytest.mark.parametrize("tries", [150, pytest.param(LONG_FORM, marks=pytest.mark.slow)])

@@ -14,7 +14,7 @@ from bench.core import UserError
 from bench.nn.activations import input_rows
 from bench.nn.architectures import BACKBONES
 from bench.nn.network import Network
-from bench.tools.method_checks import Run, difference
+from bench.tools.trial import Run, difference
 from bench.training.data import TrainingData
 
 CODECL: Any = Catalog().method("codecl")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.catalog.catalog import Catalog
-from bench.tools import benchmark_checks, method_checks
+from bench.tools import benchmark_checks, method_checks, trial
 from bench.training.needs import TASK_ID
 
 BUNDLED = [
@@ -19,7 +19,7 @@ CASES = [(name, *case) for name in Catalog().available("Method") for case in met
 LONG = ("evaluation_changes_nothing", "global_random_state_is_untouched")
 TRAINING = (  # the other checks that train, but for the one whether the toy tasks are learnt
     "same_seed_same_bits", "state_goes_round", "old_data_is_declared", "config_stays", "other_heads_stay",
-    "names_survive",
+    "names_survive", "images_stay", "result_goes_round",
 )  # fmt: skip
 KINDS = ("finetune", "joint", "ewc", "er", "gpm", "olora")  # one method of each kind: none, all data, penalty, ...
 
@@ -27,12 +27,13 @@ KINDS = ("finetune", "joint", "ewc", "er", "gpm", "olora")  # one method of each
 def param(method, check, ground):
     """Return a case of `test_method`.
 
-    It is slow on the second ground, whose network is larger, and for the long checks; and where a check trains a method
-    of a kind that another one stands for.
+    It is slow on grounds but the first, where others stand for it, and for the long checks; and where a check trains a
+    method of a kind that another one stands for.
     """
     again = check.__name__ in TRAINING and method not in KINDS
-    slow = again or check.__name__ in LONG or ground == method_checks.SHARED
-    name = f"{method}-{check.__name__}-{ground.benchmark}"
+    elsewhere = ground != trial.PLAIN and check is not method_checks.answers_know_no_task
+    slow = again or check.__name__ in LONG or elsewhere
+    name = f"{method}-{check.__name__}-{ground.scenario or ground.benchmark}"
     return pytest.param(method, check, ground, id=name, marks=pytest.mark.slow if slow else ())
 
 
@@ -46,10 +47,11 @@ def test_the_checks_and_methods_told_apart_exist():
     assert {*KINDS} <= {name for name, _, _ in CASES}
 
 
-def test_every_method_that_needs_no_task_is_checked_on_both_grounds():
-    everywhere = {name for name, _, ground in CASES if ground == method_checks.SHARED}
+def test_every_method_that_needs_no_task_is_checked_on_all_grounds():
     names = Catalog().available("Method")
-    assert everywhere == {name for name in names if TASK_ID not in Catalog().method(name).needs}
+    without = {name for name in names if TASK_ID not in Catalog().method(name).needs}
+    for other in (trial.SHARED, trial.CLASSES):
+        assert {name for name, _, ground in CASES if ground == other} == without
 
 
 @pytest.mark.parametrize("check", benchmark_checks.CHECKS, ids=lambda check: check.__name__)

@@ -12,7 +12,7 @@ from torch import Tensor, nn, tensor
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.nn.network import Network
-from bench.tools.method_checks import GROUNDS, Ground, Run, difference
+from bench.tools.trial import GROUNDS, Ground, Run, difference
 from bench.training.data import Batch, TrainingData
 
 DERPP: Any = Catalog().method("derpp")

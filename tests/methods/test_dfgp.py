@@ -12,7 +12,7 @@ from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.core import Training, UserError
 from bench.nn.network import Network
-from bench.tools.method_checks import PLAIN, SHARED, Ground, Run
+from bench.tools.trial import PLAIN, SHARED, Ground, Run
 from bench.training.data import Batch
 from bench.training.step import make_optimizer, training_step
 

@@ -12,7 +12,7 @@ from bench.catalog.catalog import Catalog
 from bench.core import Training, UserError
 from bench.nn.network import Network
 from bench.nn.subspace import leading_basis
-from bench.tools.method_checks import GROUNDS, Ground, Run
+from bench.tools.trial import GROUNDS, Ground, Run
 from bench.training.data import Batch, TrainingData
 from bench.training.step import make_optimizer, training_step
 

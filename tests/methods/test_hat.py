@@ -13,7 +13,8 @@ from bench.catalog.catalog import Catalog
 from bench.core import Training, UserError
 from bench.nn.architectures import build
 from bench.nn.network import Network
-from bench.tools.method_checks import SHARED, Ground, Run, snapshot, why_not
+from bench.tools.method_checks import why_not
+from bench.tools.trial import SHARED, Ground, Run, snapshot
 from bench.training.data import Batch, TrainingData
 
 HAT = Catalog().method("hat")

@@ -10,7 +10,7 @@ from torch import tensor
 
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
-from bench.tools.method_checks import GROUNDS, PLAIN, SHARED, Ground, Run, difference, snapshot
+from bench.tools.trial import GROUNDS, PLAIN, SHARED, Ground, Run, difference, snapshot
 from bench.training.data import Batch
 
 LWF: Any = Catalog().method("lwf")

@@ -12,7 +12,7 @@ from bench.nn.activations import input_grams
 from bench.nn.adapters import merge
 from bench.nn.network import Network
 from bench.nn.subspace import null_basis, project_out
-from bench.tools.method_checks import SHARED, Run, snapshot
+from bench.tools.trial import SHARED, Run, snapshot
 from bench.training.data import TrainingData
 
 RECIPES = {  # the optimizers of the recipes, and one no proof of gradient projection holds for

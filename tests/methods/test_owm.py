@@ -14,7 +14,7 @@ from bench.core import Benchmark, Training, UserError
 from bench.nn.activations import input_grams
 from bench.nn.network import Network
 from bench.nn.subspace import interference
-from bench.tools.method_checks import GROUNDS, Ground, Run, snapshot
+from bench.tools.trial import GROUNDS, Ground, Run, snapshot
 from bench.training.data import Batch, TrainingData
 from bench.training.step import make_optimizer
 

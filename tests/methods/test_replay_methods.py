@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from bench.catalog.catalog import Catalog
 from bench.nn.network import Network
-from bench.tools.method_checks import Ground, Run
+from bench.tools.trial import Ground, Run
 from bench.training.data import Batch
 
 AGEM = Catalog().method("agem")

@@ -10,7 +10,8 @@ from torch import Tensor
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.nn.subspace import empty_basis, extend_basis, leading_basis, rotation
-from bench.tools.method_checks import PLAIN, SHARED, Ground, Run, why_not
+from bench.tools.method_checks import why_not
+from bench.tools.trial import PLAIN, SHARED, Ground, Run
 from bench.training.projection import Projection
 
 SGP = Catalog().method("sgp")

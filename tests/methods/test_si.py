@@ -10,7 +10,7 @@ from torch import nn
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.nn.network import Network
-from bench.tools.method_checks import Run
+from bench.tools.trial import Run
 from bench.training.data import Batch, TrainingData
 from bench.training.method import Method
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.nn.subspace import leading_basis, project_out
-from bench.tools.method_checks import ANYWHERE, CHECKS, PLAIN, SHARED, Ground, Run, why_not
+from bench.tools.method_checks import ANYWHERE, CHECKS, why_not
+from bench.tools.trial import PLAIN, SHARED, Ground, Run
 from bench.training.method import Method
 
 TRGP: Any = Catalog().method("trgp")

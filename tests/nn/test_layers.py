@@ -14,7 +14,7 @@ from bench.core import Split, Task, Training
 from bench.nn import architectures
 from bench.nn.layers import Dropout, LocalResponseNorm, keep_mask
 from bench.nn.network import Network
-from bench.tools.profile_arms import plain
+from bench.tools.profiling.arms import plain
 from bench.training.loop import Session
 
 

@@ -18,7 +18,7 @@ from bench.cli import command_line, commands
 from bench.core import Result
 from bench.execution import runner
 from bench.nn import activations, architectures, normalization, precision
-from bench.tools.method_checks import Run, difference
+from bench.tools.trial import Run, difference
 from bench.training import evaluation, loop, step
 from bench.training.data import Batch
 from bench.training.method import Method

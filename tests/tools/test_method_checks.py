@@ -8,7 +8,7 @@ import pytest
 
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
-from bench.tools import benchmark_checks, method_checks
+from bench.tools import benchmark_checks, method_checks, trial
 from bench.tools import check as conformance
 
 Command = Callable[..., Any]
@@ -332,9 +332,9 @@ def test_what_works_on_a_plain_network_alone_fails_on_the_other(
     plugin: Callable[..., Path], body: str, check: str, said: str
 ) -> None:
     path = plugin("narrow", body)
-    getattr(method_checks, check)("narrow", Catalog.of([path]), method_checks.PLAIN)
+    getattr(method_checks, check)("narrow", Catalog.of([path]), trial.PLAIN)
     with pytest.raises(Exception) as caught:
-        getattr(method_checks, check)("narrow", Catalog.of([path]), method_checks.SHARED)
+        getattr(method_checks, check)("narrow", Catalog.of([path]), trial.SHARED)
     assert said in f"{type(caught.value).__name__}: {caught.value}"
 
 

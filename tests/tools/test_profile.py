@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.catalog.catalog import Catalog
 from bench.core import Training
 from bench.nn import adapters, architectures
-from bench.tools.method_checks import Run
+from bench.tools.trial import Run
 from bench.training.data import Batch
 from bench.training.loop import EpochBegun
 from bench.training.method import Method

@@ -18,7 +18,7 @@ from bench.core import Task
 from bench.nn.activations import input_grams
 from bench.nn.network import Network
 from bench.nn.subspace import null_basis, spectrum
-from bench.tools.method_checks import Run
+from bench.tools.trial import Run
 from bench.training import finite
 from bench.training.method import Method
 

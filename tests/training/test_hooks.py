@@ -8,7 +8,7 @@ import torch
 
 from bench.catalog.catalog import Catalog
 from bench.tools.check import run_checks
-from bench.tools.method_checks import Run
+from bench.tools.trial import Run
 
 Plugin = Callable[..., Path]
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.core import Split, Task, Training, slices
 from bench.nn.network import Network
-from bench.tools.method_checks import Run
+from bench.tools.trial import Run
 from bench.training import batches, loop, schedule, step
 from bench.training.data import TrainingData
 from bench.training.method import Method

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.nn.network import Network
-from bench.tools.method_checks import Run
+from bench.tools.trial import Run
 from bench.training.loop import Session
 from bench.training.method import Method
 from bench.training.needs import demand_float64, takes_layers_for_matrices

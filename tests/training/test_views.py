@@ -102,3 +102,12 @@ def test_the_rate_of_an_epoch_is_that_of_the_schedule():
     rates = [event.lr for event in run.events() if isinstance(event, EpochDone)]
     assert rates[:3] == rates[3:]
     assert rates[:3] == pytest.approx([0.01, 0.0071325, 0.00015707], rel=1e-3)
+
+
+def test_a_test_over_all_classes_sees_the_middle_too():
+    run = session()
+    run.scenario = "class-il"
+    rows, records = run.run()
+    assert rows[1][0] is not None
+    assert records[1].seen is not None
+    assert run.method.tested.shape[1:] == (3, 16, 16)

@@ -57,7 +57,7 @@ def _machine(result: Result) -> tuple[str, ...]:
 def _settings(cell: Cell) -> tuple[str, ...]:
     """Return what a cell is, but for its seed: benchmark, method, epochs, digests of both codes, all settings."""
     code = [cell.source.get(of, "unknown") for of in ("method", "benchmark")]
-    conditions = {"protocol": cell.protocol, "precision": cell.precision}
+    conditions = {"scenario": cell.scenario, "protocol": cell.protocol, "precision": cell.precision}
     everything = {**conditions, **cell.options, **cell.config, **cell.training}
     settings = ", ".join(f"{name}={value}" for name, value in everything.items() if name != "epochs")
     return cell.benchmark, cell.method, str(cell.training.get("epochs", "unknown")), *code, settings

@@ -1,83 +1,24 @@
 """A table on a page: type as large as it fits, or parts of it below each other, with caption, label and notes.
 
-Unless told otherwise it is laid out for the narrowest usual text, that of a one-column article, 345 pt; what fits a
-column of a two-column one, 230 pt, is set in a column there. Widths are estimated from those of Computer Modern, on the
-safe side.
+What is wider than the text is cut between columns, what is higher than a page between rows, into floats of about one
+height. Unless told otherwise it is laid out for the narrowest usual text, that of a one-column article, 345 pt; what
+fits a column of a two-column one, 230 pt, is set in a column there.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
-from typing import NamedTuple
+from itertools import pairwise, product
 
+from bench.analysis.latex.sheet import STYLES, TEXT_WIDTH, Group, Sheet, Style, height_on_page, width_on_page
 from bench.analysis.latex.text import escape
 
-TEXT_WIDTH, COLUMN_WIDTH = 345.0, 229.0  # points
+COLUMN_WIDTH = 229.0  # points
 HEIGHT = 480.0  # points that the parts and notes of one float may take, so that it is no higher than a page
-NOTE_LEADING = 9.5  # points from line to line of the notes
 CAPTION_LETTERS = 200  # about three lines
-BOLD = 1.16  # how much wider digits in bold are
-LOWERED = 0.87  # how much narrower an index is
-LETTERS = 75  # of a line of notes
-QUADS = {".,:;'|!ijl": 0.28, "()[]ft ": 0.39, "mMW%@": 0.98, "w±−+=<>†‡→": 0.78}  # of these signs
-
-
-class Style(NamedTuple):
-    """A size of type, and whether spreads stand as indices."""
-
-    command: str
-    quad: float  # points
-    leading: float  # points from line to line
-    gap: float  # points on both sides of a column
-    lowered: bool
-
-
-STYLES = (
-    Style("", 10.0, 12.0, 6.0, False),
-    Style(r"\small", 9.25, 11.0, 4.0, False),
-    Style(r"\footnotesize", 8.5, 9.5, 3.0, False),
-    Style(r"\footnotesize", 8.5, 9.5, 2.5, True),
-)
-
-
-class Piece(NamedTuple):
-    """What stands in a cell: LaTeX, and its width in quads."""
-
-    text: str
-    width: float
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers: its head, its letter in the layout, and its cells from top to bottom."""
-
-    head: Piece
-    layout: str
-    cells: Sequence[Piece]
-
-    @property
-    def width(self) -> float:
-        """Return the width of its widest cell, in quads."""
-        return max(piece.width for piece in (self.head, *self.cells))
-
-
-@dataclass(frozen=True)
-class Group:
-    """Columns under a common name, such as a benchmark; '' for none."""
-
-    name: str
-    columns: Sequence[Column]
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table: the columns that name its rows, which every part repeats, and groups of others."""
-
-    left: Sequence[Column]
-    groups: Sequence[Group]
 
 
 @dataclass(frozen=True)
@@ -91,58 +32,36 @@ class Words:
     room: float = TEXT_WIDTH  # points of the text
 
 
-def piece_of(text: str) -> Piece:
-    """Return a plain text as a piece."""
-    return Piece(escape(text), width_of(text))
-
-
-def width_of(text: str) -> float:
-    """Return about how wide a plain text is, in quads."""
-    return sum(map(_sign_width, text))
-
-
-def _sign_width(sign: str) -> float:
-    for signs, width in QUADS.items():
-        if sign in signs:
-            return width
-    if sign.isdigit():
-        return 0.5
-    return 0.76 if sign.isupper() or not sign.isascii() else 0.54
-
-
 def typeset(ways: Sequence[Callable[[bool], Sheet]], words: Words, styles: Sequence[Style] = STYLES) -> str:
-    """Return the floats of a table, in the first way and style in which it fits; where none does, in parts.
+    """Return the floats of a table, in the first way and style in which it fits one; where none does, in the fewest.
 
     Each of the `ways` makes the table, with spreads as indices or not.
     """
+    laid: list[tuple[list[list[Sheet]], Style]] = []
     for sheet_of, style in product(ways, styles):
         sheet = sheet_of(style.lowered)
-        if _width(sheet, style) <= words.room and _height([sheet], style, words.notes, TEXT_WIDTH) <= HEIGHT:
-            return _floats([sheet], style, words)
-    return _floats(list(_parts(sheet, style, words.room)), style, words)
+        if width_on_page(sheet, style) <= words.room:
+            laid.append((_pages([sheet], style, words.notes), style))
+    if not laid:
+        laid.append((_pages(list(_parts(sheet, style, words.room)), style, words.notes), style))
+    pages, style = min(laid, key=lambda one: (len(one[0]), _excess(one[0], one[1], words.notes)))
+    return _floats(pages, style, words)
 
 
-def _width(sheet: Sheet, style: Style) -> float:
-    """Return the width of a sheet in points."""
-    names = sum(column.width * style.quad + 2 * style.gap for column in sheet.left)
-    return names + sum(_group_width(group, style) for group in sheet.groups) - 2 * style.gap
-
-
-def _group_width(group: Group, style: Style) -> float:
-    """Return the width of a group in points: of its columns, or of its name where that is wider."""
-    columns = sum(column.width * style.quad + 2 * style.gap for column in group.columns)
-    return max(columns, width_of(group.name) * style.quad + 2 * style.gap)
+def _excess(pages: Sequence[Sequence[Sheet]], style: Style, notes: Sequence[str]) -> float:
+    """Return by how much the last page is too high, in points, where the notes are long."""
+    return max(0.0, height_on_page(pages[-1], style, notes, TEXT_WIDTH) - HEIGHT)
 
 
 def _parts(sheet: Sheet, style: Style, room: float) -> Iterator[Sheet]:
     """Yield sheets that fit, each with as many of the groups as have room; a group that has none by itself is cut."""
     pieces: list[Group] = []
     for group in sheet.groups:
-        alone = _width(replace(sheet, groups=[group]), style) <= room
+        alone = width_on_page(replace(sheet, groups=[group]), style) <= room
         pieces += [group] if alone else [replace(group, columns=[column]) for column in group.columns]
     waiting: list[Group] = []
     for group in pieces:
-        if waiting and _width(replace(sheet, groups=_joined([*waiting, group])), style) > room:
+        if waiting and width_on_page(replace(sheet, groups=_joined([*waiting, group])), style) > room:
             yield replace(sheet, groups=_joined(waiting))
             waiting = []
         waiting.append(group)
@@ -160,14 +79,43 @@ def _joined(groups: Sequence[Group]) -> list[Group]:
     return found
 
 
-def _floats(sheets: Sequence[Sheet], style: Style, words: Words) -> str:
-    """Return the parts of a table in as few floats as have room for them; the notes stand in the last one."""
+def _pages(sheets: Sequence[Sheet], style: Style, notes: Sequence[str]) -> list[list[Sheet]]:
+    """Return the parts of a table, those that are higher than a page cut, in as few pages as have room for them; the
+    notes stand on the last one."""
     pages: list[list[Sheet]] = [[]]
-    for n, sheet in enumerate(sheets):
-        notes = words.notes if n == len(sheets) - 1 else []
-        if pages[-1] and _height([*pages[-1], sheet], style, notes, TEXT_WIDTH) > HEIGHT:
-            pages.append([])
-        pages[-1].append(sheet)
+    for n, whole in enumerate(sheets):
+        below = notes if n == len(sheets) - 1 else []
+        for sheet in _cut(whole, style, below):
+            if pages[-1] and height_on_page([*pages[-1], sheet], style, below, TEXT_WIDTH) > HEIGHT:
+                pages.append([])
+            pages[-1].append(sheet)
+    return pages
+
+
+def _cut(sheet: Sheet, style: Style, notes: Sequence[str]) -> Iterator[Sheet]:
+    """Yield pieces of a sheet that are no higher than a page, of about as many rows each; of the page, notes may take
+    half."""
+    room = HEIGHT - min(height_on_page([], style, notes, TEXT_WIDTH), HEIGHT / 2)
+    most = sheet.rows + int((room - height_on_page([sheet], style, [], TEXT_WIDTH)) // style.leading)
+    count = math.ceil(sheet.rows / max(1, most - bool(sheet.below))) if most < sheet.rows else 1
+    ends = [round(sheet.rows * k / count) for k in range(count + 1)]
+    cuts = [end - 1 if end in sheet.below else end for end in ends]
+    for start, end in pairwise(cuts):
+        yield _rows_of(sheet, slice(start, end))
+
+
+def _rows_of(sheet: Sheet, rows: slice) -> Sheet:
+    """Return some of the rows of a sheet."""
+    left = [replace(column, cells=column.cells[rows]) for column in sheet.left]
+    groups = []
+    for group in sheet.groups:
+        columns = [replace(column, cells=column.cells[rows]) for column in group.columns]
+        groups.append(Group(group.name, columns))
+    return Sheet(left, groups, frozenset(row - rows.start for row in sheet.below))
+
+
+def _floats(pages: Sequence[Sequence[Sheet]], style: Style, words: Words) -> str:
+    """Return a float for each page; the notes stand in the last one."""
     floats = []
     for n, page in enumerate(pages):
         own = replace(words, notes=words.notes if n == len(pages) - 1 else ["Continued in the next table"])
@@ -177,17 +125,10 @@ def _floats(sheets: Sequence[Sheet], style: Style, words: Words) -> str:
     return "\n\n".join(floats)
 
 
-def _height(sheets: Sequence[Sheet], style: Style, notes: Sequence[str], width: float) -> float:
-    """Return about how high sheets are with notes below them that have so much width, in points."""
-    rows = sum(len(sheet.left[0].cells) + 3 for sheet in sheets)
-    lines = sum(map(len, notes)) // int(LETTERS * width / TEXT_WIDTH) + 1
-    return rows * style.leading + 8 * len(sheets) + lines * NOTE_LEADING
-
-
 def _float(sheets: Sequence[Sheet], style: Style, words: Words) -> str:
     """Return one float: in a column where all fits one, else over the whole text."""
-    widest = max(_width(sheet, style) for sheet in sheets)
-    in_column = widest <= COLUMN_WIDTH and _height(sheets, style, words.notes, COLUMN_WIDTH) <= HEIGHT
+    widest = max(width_on_page(sheet, style) for sheet in sheets)
+    in_column = widest <= COLUMN_WIDTH and height_on_page(sheets, style, words.notes, COLUMN_WIDTH) <= HEIGHT
     name = "table" if in_column else "table*"
     size = rf"{style.command}\setlength{{\tabcolsep}}{{{style.gap:g}pt}}"
     start = [rf"\begin{{{name}}}", r"\centering", r"\setlength{\belowcaptionskip}{6pt}"]
@@ -214,7 +155,7 @@ def _tabular(sheet: Sheet) -> str:
     layout = "".join(column.layout for column in (*sheet.left, *columns))
     head = _row([column.head.text for column in (*sheet.left, *columns)])
     body = []
-    for n in range(len(sheet.left[0].cells)):
+    for n in range(sheet.rows):
         body.append(_row([column.cells[n].text for column in (*sheet.left, *columns)]))
     rules = [r"\toprule", *_names(sheet), head, r"\midrule", *body, r"\bottomrule"]
     return "\n".join([rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}", *rules, r"\end{tabular}"])

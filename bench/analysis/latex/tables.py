@@ -7,27 +7,14 @@ from itertools import groupby
 
 from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
-from bench.analysis.latex.layout import (
-    BOLD,
-    CAPTION_LETTERS,
-    LOWERED,
-    STYLES,
-    TEXT_WIDTH,
-    Column,
-    Group,
-    Piece,
-    Sheet,
-    Words,
-    headline,
-    label_of,
-    piece_of,
-    typeset,
-    width_of,
-)
+from bench.analysis.latex.layout import CAPTION_LETTERS, Words, headline, label_of, typeset
+from bench.analysis.latex.sheet import STYLES, TEXT_WIDTH, Column, Group, Piece, Sheet, piece_of, width_of
 from bench.analysis.latex.text import escape
 from bench.analysis.table import Column as Place
 from bench.analysis.table import Entry, Table, after, show
 
+BOLD = 1.16  # how much wider digits in bold are
+LOWERED = 0.87  # how much narrower an index is
 SETUP = r"\sisetup{separate-uncertainty, table-align-uncertainty=false, retain-zero-uncertainty, detect-weight}"
 
 

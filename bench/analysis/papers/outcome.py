@@ -97,8 +97,7 @@ def _unprinted(
     if not pairs:
         return None
     seeds = part.seeds or table.about.seeds
-    streams = tables.streams(catalog.benchmark(name) for name in table.benchmarks)
-    return tables.summarize(pairs, METRICS, seeds, streams=streams)
+    return tables.summarize(pairs, METRICS, seeds)
 
 
 def _beside(table: Reproduction, part: Part, catalog: Catalog) -> Iterator[Cell]:

@@ -7,25 +7,15 @@ from collections.abc import Sequence
 from functools import partial
 
 from bench.analysis.columns import METRICS
-from bench.analysis.latex.layout import (
-    LOWERED,
-    TEXT_WIDTH,
-    Column,
-    Group,
-    Piece,
-    Sheet,
-    Words,
-    label_of,
-    piece_of,
-    typeset,
-    width_of,
-)
-from bench.analysis.latex.tables import entry_piece, number_piece
+from bench.analysis.latex.layout import Words, label_of, typeset
+from bench.analysis.latex.sheet import TEXT_WIDTH, Column, Group, Piece, Sheet, piece_of, width_of
+from bench.analysis.latex.tables import LOWERED, entry_piece, number_piece
 from bench.analysis.latex.text import escape
 from bench.analysis.papers.listing import COPIED, about_lines, common_setting, rule_for
 from bench.analysis.papers.paper import Line
 
 VERDICTS = {"agrees": " =", "above": " ↑", "below": " ↓"}  # behind our number
+OURS = Piece(r"\quad ours", 3.2)  # names a line below the paper's
 MARKS = "= agrees with the paper, ↑ above it, ↓ below it, no mark: no verdict"
 
 
@@ -97,8 +87,9 @@ def _below(rows: dict[str, Row], lines: Sequence[Line], lowered: bool) -> Sheet:
         groups.append(Group(benchmark, columns))
     names: list[Piece] = []
     for name, row in rows.items():
-        names += [piece_of(name), Piece(r"\quad ours", 3.2)] if _has_run(row) else [piece_of(name)]
-    return Sheet([Column(piece_of("method"), "l", names)], groups)
+        names += [piece_of(name), OURS] if _has_run(row) else [piece_of(name)]
+    below = frozenset(n for n, name in enumerate(names) if name is OURS)
+    return Sheet([Column(piece_of("method"), "l", names)], groups, below)
 
 
 def _has_run(row: Row) -> bool:

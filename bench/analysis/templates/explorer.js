@@ -28,9 +28,9 @@ function choose() {
 
 // Tables that sort
 
-function sortBy(head) {
+function sortBy(head, order = head.getAttribute("aria-sort") === "descending" ? "ascending" : "descending") {
   const table = head.closest("table"), body = table.tBodies[0];
-  const down = head.getAttribute("aria-sort") === "descending" ? 1 : -1; // numbers: the largest first
+  const down = order === "ascending" ? 1 : -1; // numbers: the largest first
   const column = columnOf(head);
   const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
   const number = (text) => (text === "" ? NaN : Number(text.replace("−", "-").split(" ±")[0]));
@@ -42,6 +42,7 @@ function sortBy(head) {
   for (const other of all("[aria-sort]", table)) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down < 0 ? "descending" : "ascending");
   body.append(...[...body.rows].sort(compare));
+  rememberView();
 }
 
 function columnOf(head) {
@@ -111,6 +112,7 @@ function keyOf(row) {
 function draw() {
   for (const section of drawable) if (!section.hidden) drawSection(section);
   for (const place of all("[data-ranks]")) drawCritical(place.querySelector("svg"), drawn.ranks[place.dataset.ranks]);
+  rememberView();
 }
 
 function drawSection(section) {
@@ -231,6 +233,6 @@ switches.hidden = false;
 switches.addEventListener("input", choose);
 switches.addEventListener("submit", (event) => event.preventDefault());
 drawable.forEach(offer);
-choose();
+addEventListener("load", beginView); // before, the browser would look for a place that is called like the view
 let width = innerWidth;
 addEventListener("resize", () => width !== innerWidth && ((width = innerWidth), draw()));

@@ -7,7 +7,8 @@ import argparse
 from bench.catalog.catalog import RESERVED
 from bench.cli import options
 from bench.cli.arguments import add_out
-from bench.config import require
+from bench.config import known_as, require
+from bench.core import SCENARIOS
 from bench.files import path_of
 
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--method", required=True, metavar="NAME", help="a name for its row; the row is marked as imported")
     add("--bench", required=True, metavar="NAME", help="the benchmark it was computed on")
     add("--seed", required=True, metavar="N", help="its seed")
+    add("--scenario", default="", metavar="S", help="what it was computed in (default: what the benchmark is made for)")
     add("--percent", action="store_true", help="accuracies are in percent")
     zeros = "what zeros above the diagonal are: measured, or unmeasured, and lines of zeros before the last too"
     add("--zeros", default="", metavar="WHAT", help=zeros)
@@ -34,7 +36,8 @@ def main(args: argparse.Namespace) -> int:
     """Store the matrix as a result. Return the exit code."""
     seeds = options.parse_seeds(args.seed, "--seed")
     require(len(seeds) == 1, f"--seed takes one seed, not '{args.seed}'")
-    benchmark = args.catalog.benchmark(args.bench)
+    scenario = known_as("scenario", args.scenario, SCENARIOS) if args.scenario else ""
+    benchmark = args.catalog.benchmark(args.bench, scenario=scenario)
     from bench.execution import imported as foreign
 
     taken = [*args.catalog.available("Method"), *RESERVED]

@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     if not arms:
         known = options.pick_methods(METHODS, args.catalog)
         arms = [name for name in known if args.catalog.declaration(name).stage == "task"]
-    from bench.tools import profile
+    from bench.tools.profiling import profile
 
     if args.json:
         files.check_writable(args.json.resolve().parent, "--json")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
-from bench.analysis.columns import METRICS
 from bench.cli import options
 from bench.cli.arguments import add_selection
 from bench.cli.selection import select
 from bench.config import require
+from bench.core import Result
 from bench.files import path_of
 
 
@@ -23,20 +24,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Write the page. Return the exit code."""
-    chosen = options.pick("metric", args.metric, METRICS)
+    chosen = options.pick_metrics(args.metric)
     formats = options.pick("figure format", args.figures, options.FIGURE_FORMATS) if args.figures is not None else []
     page = args.to or args.out / "report.html"
     require(not page.is_dir(), f"--to {page} is a folder: name a file in it, as in {page / 'report.html'}")
     kept, seeds, others, changed = select(args)
     from bench.analysis import report
-    from bench.analysis import table as tables
     from bench.analysis.explorer.manifest import commands_behind
 
-    pairs = report.with_gaps(kept, options.named(args.methods), options.named(args.bench))
+    pairs = report.with_gaps(kept, named_methods(args, kept), named_benchmarks(args))
     unsupported = report.inapplicable(pairs, args.catalog)
-    streams = tables.streams(args.catalog.benchmark(n) for n in {c.benchmark for c, _ in pairs})
     commands = commands_behind(kept, args.out / "tables")
     options_of_table = {"more": others, "unsupported": unsupported, "changed": changed}
-    report.write_report(page, pairs, seeds, chosen, streams, commands, formats, args.out, **options_of_table)
+    report.write_report(page, pairs, seeds, chosen, commands, formats, args.out, **options_of_table)
     print(f"report: {page}")
     return 0
+
+
+def named_methods(args: argparse.Namespace, results: Sequence[Result]) -> list[str]:
+    """Return the methods that were named, so that what is missing of them is said; none where all were asked for."""
+    there = dict.fromkeys(result.cell.method for result in results)
+    return [] if args.methods == "all" else options.pick_methods(args.methods, args.catalog, there)
+
+
+def named_benchmarks(args: argparse.Namespace) -> dict[str, str]:
+    """Return the benchmarks that were named, each with the scenario in which it is missing where it has no result."""
+    names = [] if args.bench in options.EVERYTHING else options.pick_benchmarks(args.bench, args.catalog)
+    scenarios = {}
+    for name in names:
+        benchmark = args.catalog.benchmark(name)
+        scenarios[name] = args.scenario if args.scenario in benchmark.scenarios else benchmark.scenario
+    return scenarios

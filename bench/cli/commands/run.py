@@ -12,12 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import files
-from bench.analysis.columns import METRICS
+from bench.analysis.columns import USUAL
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_resources, add_scenario, add_selection
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
-from bench.cli.grid import Grid, by_benchmark, demand_work, look_up, skip_without_data, without_benchmarks
+from bench.cli.grid import (
+    Grid,
+    by_benchmark,
+    demand_weights_of,
+    demand_work,
+    look_up,
+    skip_without_data,
+    without_benchmarks,
+)
 from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
@@ -45,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run what is not done yet, then print the table. Return the exit code."""
-    chosen = options.pick("metric", args.metric, METRICS)
+    chosen = options.pick_metrics(args.metric)
     request = options.make_request(args)
     plan = args.catalog.plan(request)  # what is wrong is told before more is imported
     demand_work(plan, request, args.catalog)
@@ -75,6 +83,8 @@ def main(args: argparse.Namespace) -> int:
         show_outlook(args, grid, resources)
         if args.dry_run:
             return 0
+        if not resources.address:
+            demand_weights_of(grid, resources)
         learn(grid, resources, args.executor, args.out, answers)
     except KeyboardInterrupt as stop:
         found = [store.stored_result(cell, args.out) for cell in grid.cells]
@@ -136,7 +146,7 @@ def show_results(
     args: argparse.Namespace,
     request: Request,
     grid: Grid,
-    chosen: Sequence[str],
+    chosen: Sequence[str] | None,
     unsupported: dict[tuple[str, str], str],
     changed: dict[str, tuple[str, ...]],
 ) -> int:
@@ -151,8 +161,11 @@ def show_results(
     for cell in grid.cells:
         result = results.get(cell.key)
         pairs.append((result.cell if result else cell, result))
-    streams = tables.streams(args.catalog.benchmark(name) for name in request.benchmarks)
-    table = tables.summarize(pairs, chosen, request.seeds, unsupported, streams=streams, changed=changed)
+    reasons = {}
+    for (method, name), why in unsupported.items():
+        scenario = args.catalog.benchmark(name, scenario=request.scenario).scenario
+        reasons[method, tables.stream_label(name, scenario)] = why
+    table = tables.summarize(pairs, chosen, request.seeds, reasons, changed=changed)
     stem = name_of_table(request, grid.cells, chosen)
     print(render.to_markdown(table))
     try:
@@ -167,7 +180,7 @@ def show_results(
     return report_failures(failed, args.out, command_line.again(args, request, [r.cell for r in lost]) if lost else "")
 
 
-def name_of_table(request: Request, cells: Sequence[Cell], chosen: Sequence[str]) -> str:
+def name_of_table(request: Request, cells: Sequence[Cell], chosen: Sequence[str] | None) -> str:
     """Return what the files of a table are called: what a person looks for, and a digest of all its cells and columns,
     so that no other grid takes their place."""
     names = "-".join(request.benchmarks)
@@ -176,7 +189,7 @@ def name_of_table(request: Request, cells: Sequence[Cell], chosen: Sequence[str]
     facts += request.protocols if list(request.protocols) != [options.PROTOCOL] else []
     facts += [request.precision] if request.precision != "fp32" else []
     facts += [request.scenario] if request.scenario else []
-    content = "\n".join([*sorted(cell.key for cell in cells), *chosen])
+    content = "\n".join([*sorted(cell.key for cell in cells), *(chosen or USUAL)])
     return "-".join([*facts, hashlib.sha256(content.encode()).hexdigest()[:8]])
 
 

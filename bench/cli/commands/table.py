@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.analysis.columns import METRICS
+from bench.analysis.columns import USUAL
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_selection, finite
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print a table of stored results, and what may be said of it. Return the exit code."""
-    chosen = options.pick("metric", args.metric, METRICS)
+    chosen = options.pick_metrics(args.metric)
     from bench.analysis import render
     from bench.analysis import table as tables
 
@@ -58,9 +58,8 @@ def main(args: argparse.Namespace) -> int:
         return show_paper(args, chosen)
     require(args.paper_table is None, "--paper-table goes with --paper")
     kept, seeds, others, changed = select(args)
-    streams = tables.streams(args.catalog.benchmark(n) for n in {r.cell.benchmark for r in kept})
     pairs = [(result.cell, result) for result in kept]
-    show_table(tables.summarize(pairs, chosen, seeds, more=others, streams=streams, changed=changed), chosen, args)
+    show_table(tables.summarize(pairs, chosen, seeds, more=others, changed=changed), chosen, args)
     if args.tensorboard:
         from bench.analysis.tensorboard import write_scalars
 
@@ -69,20 +68,20 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def show_table(table: Table, chosen: Sequence[str], args: argparse.Namespace) -> None:
+def show_table(table: Table, chosen: Sequence[str] | None, args: argparse.Namespace) -> None:
     """Print a table in the form asked for, then the comparisons and ranks asked for."""
     from bench.analysis import compare, render
 
     if args.caption:
         table = replace(table, title=args.caption.rstrip(" ."))
-    table, listings = compare.compare_and_rank(table, args.compare, chosen if args.ranks else (), args.alpha)
+    table, listings = compare.compare_and_rank(table, args.compare, (chosen or USUAL) if args.ranks else (), args.alpha)
     main = render.FORMATS[args.format](table)
     if args.format == "latex":
         main = render.to_latex(table, siunitx=args.siunitx, second=args.second, room=args.width)
     print("\n\n".join([main, *(render.show_listing(listing, args.format, args.width) for listing in listings)]))
 
 
-def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
+def show_paper(args: argparse.Namespace, chosen: Sequence[str] | None) -> int:
     """Print a paper's table beside our stored results, of which there may be none. Return the exit code."""
     others = (args.compare, args.ranks, args.siunitx, args.tensorboard)
     require(not any(others), "--paper goes without --compare, --ranks, --siunitx and --tensorboard")
@@ -104,7 +103,7 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str]) -> int:
     seeds = options.parse_seeds(args.seeds) if args.seeds else None
     everything = stored_results(args.out, changes.Today(args.catalog))
     results = [r for r in everything if (seeds is None or r.cell.seed in seeds) and "other" not in r.cell.traits]
-    metrics = [name for name in chosen if name in published.PRINTED]
+    metrics = [name for name in chosen or published.PRINTED if name in published.PRINTED]
     lines = paper.beside_results(rows, results, protocols[0], metrics, benchmarks, methods)
     if args.format == "latex":
         print(side_by_side.paper_to_latex(lines, protocols[0], args.width))

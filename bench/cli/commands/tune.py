@@ -97,7 +97,7 @@ def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out
     """Print the trials and write the recipe. Returns the exit code."""
     from bench.analysis import render
     from bench.cli import command_line
-    from bench.execution.runner import commit
+    from bench.execution.machine.versions import commit
     from bench.tools import tuned_recipe
 
     ranked = tuned_recipe.rank_outcomes(outcomes)

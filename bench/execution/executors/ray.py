@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.core import Cell, Result, UserError
-from bench.execution.events import CellEvent, CellFinished, Idle, Trouble
-from bench.execution.executors.ray_cluster import connected, room_of
-from bench.execution.runner import Resources, cell_events, commit, demand_device, environment, time_limit_reached
+from bench.execution.events import CellEvent, CellFinished, Idle
+from bench.execution.executors.ray_cluster import connected
+from bench.execution.executors.ray_watch import FAREWELL, SILENCE, LifeWatch, NodeWatch, end_process, other_node
+from bench.execution.executors.ray_worker import Alive, NodeFault, remote_cell
+from bench.execution.machine.versions import commit
+from bench.execution.runner import Resources, environment, time_limit_reached
 
-LOOK = 5.0  # seconds between two looks at which nodes of a cluster are alive
-FAREWELL = 20.0  # seconds after a node's death in which Ray may tell of its cells itself
 PATIENCE = 0.2  # seconds between two looks at what has come in
 GRACE = 300.0  # seconds that a process may take to come up, before its time is counted all the same
-LOST = {  # why a process was lost, by the name of Ray's error; any other is not tried again
+SILENT = "Silent"
+LOST = {  # why a process was lost, by the name of Ray's error or of ours; any other is not tried again
+    SILENT: f"it gave no sign of life for {SILENCE:.0f} seconds, as a stopped one does, and was killed",
     "WorkerCrashedError": "its process died",
     "OutOfMemoryError": "the machine ran out of memory and its process was killed; fewer --workers leave more to each",
     "NodeDiedError": "its node was lost",
@@ -30,20 +30,6 @@ LOST = {  # why a process was lost, by the name of Ray's error; any other is not
     "OwnerDiedError": "its result was lost on the way",
     "TaskCancelledError": "it was cancelled",
 }
-
-
-class Placed(NamedTuple):
-    """The process of a cell is up, on this node."""
-
-    key: str
-    node: str
-
-
-class NodeFault(NamedTuple):
-    """A cell could not begin, for its node lacks something that another may have."""
-
-    result: Result
-    node: str
 
 
 @dataclass
@@ -56,7 +42,18 @@ class Attempt:
     start: float = math.inf  # once its process is up
     overdue: bool = False
     node: str = ""  # where it runs; empty until its process has said so
+    process: int = 0  # its number there
     elsewhere: bool = False  # it is tried on this node because another one had a fault
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """What tells it from all others: the key of its cell, and which attempt at it this is."""
+        return self.cell.key, self.count
+
+    def seen(self, sign: Alive) -> None:
+        """Note where its process is, and since when."""
+        self.node, self.process = sign.node, sign.process
+        self.start = min(self.start, time.monotonic())
 
 
 def on_ray(cells: Iterable[Cell | None], resources: Resources) -> Iterator[CellEvent]:
@@ -168,10 +165,11 @@ class Pool:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}  # no other node takes it along
         self.queue: Any = Queue(actor_options=options).actor
-        self.watch = NodeWatch(ray)
+        self.nodes, self.lives = NodeWatch(ray), LifeWatch()
+        self.silent: set[tuple[str, int]] = set()  # names of attempts whose processes give no sign of life
         needs = {"num_cpus": resources.threads, "num_gpus": resources.gpus_per_cell}
         needs |= {"memory": resources.memory_per_cell} if resources.memory_per_cell else {}
-        self.remote = ray.remote(max_retries=0, **needs)(_remote_cell)
+        self.remote = ray.remote(max_retries=0, **needs)(remote_cell)
         self.running: dict[Any, Attempt] = {}
 
     def has_room(self) -> bool:
@@ -180,19 +178,25 @@ class Pool:
 
     def start(self, attempt: Attempt) -> None:
         """Hand a cell to Ray."""
-        self.running[self.remote.remote(attempt.cell, self.resources, self.queue)] = attempt
+        self._hand(self.remote, attempt)
+
+    def _hand(self, remote: Any, attempt: Attempt) -> None:
+        self.running[remote.remote(attempt.cell, attempt.count, self.resources, self.queue)] = attempt
 
     def start_elsewhere(self, attempt: Attempt, faulty: str) -> bool:
         """Hand a cell to another node than the faulty one. Whether there is one with room for it."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         node = other_node(self.ray.nodes(), faulty, self.resources)
         if node is None:
             return False
-        there = self.remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True))
-        again = Attempt(attempt.cell, attempt.count, elsewhere=True)
-        self.running[there.remote(attempt.cell, self.resources, self.queue)] = again
+        there = self._on(node, self.remote, soft=True)
+        self._hand(there, Attempt(attempt.cell, attempt.count, elsewhere=True))
         return True
+
+    def _on(self, node: str, remote: Any, soft: bool) -> Any:
+        """Return a remote function for this node; `soft`: for another one, where it is gone."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft))
 
     def lost_a_node(self) -> bool:
         """Whether a node of the cluster has died."""
@@ -211,30 +215,42 @@ class Pool:
                 attempt.overdue = True
                 self.ray.cancel(reference, force=True)
         ended = [(self.running.pop(reference), self._get(reference)) for reference in done]
-        return ended + self._left_behind()
+        return ended + self._left_behind() + self._silenced()
+
+    def _silenced(self) -> list[tuple[Attempt, str]]:
+        """Give up the attempts whose process gives no sign of life, and have it killed where it runs: a stopped process
+        cannot do what Ray asks of it."""
+        lost = [reference for reference, attempt in self.running.items() if attempt.name in self.silent]
+        for reference in lost:
+            attempt = self.running[reference]
+            self._on(attempt.node, self.ray.remote(num_cpus=0)(end_process), soft=False).remote(attempt.process)
+        return [(self.running.pop(reference), SILENT) for reference in lost]
 
     def _left_behind(self) -> list[tuple[Attempt, str]]:
         """Give up the attempts whose node is dead: where the network was cut, Ray waits much longer."""
         if not self.resources.address:
             return []  # the only node is this machine
         nodes = {attempt.node for attempt in self.running.values() if attempt.node}
-        gone = self.watch.gone(nodes)
+        gone = self.nodes.gone(nodes)
         lost = [reference for reference, attempt in self.running.items() if attempt.node in gone]
         return [(self.running.pop(reference), "NodeDiedError") for reference in lost]
 
     def _hear(self) -> None:
-        """Collect how far the cells are. A queue that was killed is started again, and no more than that is lost; while
-        it is not there nobody waits for it."""
+        """Collect how far the cells are, and whose processes are silent. A queue that was killed is started again, and
+        no more than that is lost; while it is not there nobody waits for it."""
+        self.silent = set()
         try:
             waiting = self.ray.get(self.queue.qsize.remote(), timeout=1)
             events = self.ray.get(self.queue.get_nowait_batch.remote(waiting), timeout=1)
         except self.ray.exceptions.RayError:  # one of them: that it took too long
+            self.lives.deaf()
             return
-        placed = {event.key: event.node for event in events if isinstance(event, Placed)}
-        self.heard += [event for event in events if not isinstance(event, Placed)]
-        for attempt in self.running.values():
-            if attempt.cell.key in placed:
-                attempt.node, attempt.start = placed[attempt.cell.key], time.monotonic()
+        signs = {event.name: event for event in events if isinstance(event, Alive)}
+        self.heard += [event for event in events if not isinstance(event, Alive)]
+        running = {attempt.name: attempt for attempt in self.running.values()}
+        for name in signs.keys() & running.keys():
+            running[name].seen(signs[name])
+        self.silent = self.lives.heard(set(signs), set(running))
 
     def _get(self, reference: Any) -> Result | NodeFault | str:
         try:
@@ -247,36 +263,6 @@ class Pool:
         return result
 
 
-class NodeWatch:
-    """Tells which nodes of a cluster are gone."""
-
-    def __init__(self, ray: Any) -> None:
-        self.ray = ray
-        self.looked = -math.inf
-        self.missed: dict[str, float] = {}  # since when a node was not seen alive
-
-    def gone(self, nodes: set[str]) -> set[str]:
-        """Those of these nodes that Ray has not seen alive for a while."""
-        now = time.monotonic()
-        if nodes and now - self.looked > LOOK:
-            self.looked = now  # Ray raises where its head does not answer; then nobody is called gone
-            with suppress(self.ray.exceptions.RayError):
-                self._look(nodes, now)
-        return {node for node, since in self.missed.items() if node in nodes and now - since > FAREWELL}
-
-    def _look(self, nodes: set[str], now: float) -> None:
-        alive = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
-        self.missed = {node: self.missed.get(node, now) for node in nodes - alive}
-
-
-def other_node(nodes: Iterable[dict[str, Any]], faulty: str, resources: Resources) -> str | None:
-    """The id of a living node that could hold a cell and is not the faulty one; None where there is none."""
-    for node in nodes:
-        if node["Alive"] and node["NodeID"] != faulty and room_of(node, resources):
-            return str(node["NodeID"])
-    return None
-
-
 def _failure(attempt: Attempt, outcome: str, resources: Resources) -> Result:
     """The result of a cell that has none."""
     if attempt.overdue:
@@ -287,32 +273,3 @@ def _failure(attempt: Attempt, outcome: str, resources: Resources) -> Result:
         line = f"the worker could not run it: {outcome.strip().splitlines()[-1]}"
     facts = environment(resources, attempt.cell.precision)
     return Result(attempt.cell, error=line, traceback=outcome, environment=facts)
-
-
-def _remote_cell(cell: Cell, resources: Resources, queue: Any) -> Result | NodeFault:
-    """In the worker. Whatever a method prints goes nowhere: it would fill the disk with Ray's logs."""
-    import ray
-
-    node = ray.get_runtime_context().get_node_id()
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        queue.put_nowait.remote(Placed(cell.key, node))
-        try:
-            if resources.address:  # this node may not have what the driver's has
-                demand_here(cell, resources)
-        except UserError as error:
-            return NodeFault(Result(cell, error=str(error), environment=environment(resources, cell.precision)), node)
-        for event in cell_events(cell, resources):
-            if isinstance(event, CellFinished):
-                return event.result
-            sent = queue.put_nowait.remote(event)
-            if isinstance(event, Trouble):  # it is there before the result, or the queue is gone
-                ray.wait([sent], timeout=5)
-    raise AssertionError("a cell ends with its result")
-
-
-def demand_here(cell: Cell, resources: Resources) -> None:
-    """Raise `UserError` where this node lacks the GPU, the method's file, the benchmark's, or the data, which are made
-    ready."""
-    demand_device(resources.device)
-    resources.catalog.method(cell.method)
-    resources.catalog.benchmark(cell.benchmark, cell.options).prepare(resources.data)

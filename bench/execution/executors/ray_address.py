@@ -15,6 +15,10 @@ from bench.core import UserError
 
 PATIENCE = 30.0  # seconds until an address counts as silent; importing Ray is among them
 
+FIND = """
+from ray._private import services
+print(services.canonicalize_bootstrap_address("auto"))
+"""
 ASK = """
 import sys
 from ray._raylet import GcsClient
@@ -25,30 +29,50 @@ TOKEN = ("InvalidAuthToken", "AuthenticationError", "find an authentication toke
 
 
 def demand_cluster(address: str) -> None:
-    """Ask the cluster at HOST:PORT which versions it runs. Raises `UserError` where nothing answers, a token is asked
-    for, or the versions are not those here."""
-    if address == "auto":
-        return  # Ray finds it by the files of this machine
-    host, colon, port = address.rpartition(":")
-    require(bool(host and colon and port.isdecimal()), f"--ray-address is auto or HOST:PORT, not '{address}'")
+    """Ask the cluster at HOST:PORT which versions it runs; "auto" is the one that Ray finds by this machine's files and
+    processes, or by RAY_ADDRESS. Raises `UserError` where nothing answers, a token is asked for, or the versions are
+    not those here."""
+    found = _find_cluster() if address == "auto" else address
+    if found is None:
+        return
+    host, colon, port = found.rpartition(":")
+    require(bool(host and colon and port.isdecimal()), f"--ray-address is auto or HOST:PORT, not '{found}'")
     require(0 < int(port) < 2**16, f"--ray-address: a port is between 1 and 65535, not {port}")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:
         remedy = "start one with `ray start --head`, or leave --ray-address out"
-        raise UserError(f"no Ray cluster at {address} ({error.strerror or error}): {remedy}") from None
-    command = [sys.executable, "-c", ASK, address]
-    try:
-        asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise UserError(silent(address)) from None
+        raise UserError(f"no Ray cluster at {found} ({error.strerror or error}): {remedy}") from None
+    asked = _ask(ASK, found)
     told = asked.stdout.strip().splitlines()
     if asked.returncode == 0 and told:
-        demand_versions(address, json.loads(told[-1]))
+        demand_versions(found, json.loads(told[-1]))
     elif any(sign in asked.stderr for sign in TOKEN):
-        raise UserError(token_wanted(address))
+        raise UserError(token_wanted(found))
     elif "TimedOut" in asked.stderr:
-        raise UserError(silent(address))
+        raise UserError(silent(found))
+
+
+def _find_cluster() -> str | None:
+    """Return HOST:PORT of the cluster that Ray would join by itself; None where it cannot be asked, and is left to say
+    it. Raises `UserError` where there is none."""
+    asked = _ask(FIND, "auto")
+    found = asked.stdout.strip().splitlines()
+    if asked.returncode == 0 and found:
+        return found[-1]
+    if "Could not find any running Ray" in asked.stderr:
+        remedy = "start one with `ray start --head`, or name its head by --ray-address HOST:PORT"
+        raise UserError(f"no Ray cluster runs on this machine: {remedy}")
+    return None
+
+
+def _ask(code: str, address: str) -> subprocess.CompletedProcess[str]:
+    """Run a few lines of Python in a process of their own. Raises `UserError` where they do not end."""
+    command = [sys.executable, "-c", code, address]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise UserError(silent(address)) from None
 
 
 def silent(address: str) -> str:

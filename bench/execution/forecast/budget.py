@@ -23,7 +23,7 @@ from bench import files, installation
 from bench.core import Cell, Result
 from bench.execution import machine, store
 from bench.execution.forecast.calibration import Answer, Order, calibrate
-from bench.execution.runner import Resources, device_name
+from bench.execution.runner import Resources
 from bench.execution.status import duration
 
 LIMIT = 20.0  # seconds that all calibrations of a grid may take
@@ -125,7 +125,7 @@ def _alike(result: Result, cell: Cell, resources: Resources) -> bool:
     facts, other = result.environment, result.cell
     if result.error or "seconds" not in facts or not all("seconds" in task for task in result.tasks):
         return False
-    asked = (device_name(resources.device), resources.threads, resources.tf32, cell.precision)
+    asked = (machine.device_name(resources.device), resources.threads, resources.tf32, cell.precision)
     ran = (facts.get("device"), facts.get("threads"), facts.get("tf32", False), other.precision)
     return asked == ran and _work(cell) == _work(other) and "epochs" in other.training
 
@@ -195,7 +195,7 @@ def key_of(what: str, cell: Cell, resources: Resources) -> str:
     if what == "speed":
         identity = {name: identity[name] for name in ("benchmark", "options")}
         identity |= {"code": cell.source["benchmark"], "batch_size": cell.training["batch_size"]}
-    device = (resources.device, device_name(resources.device), resources.threads, resources.tf32)
+    device = (resources.device, machine.device_name(resources.device), resources.threads, resources.tf32)
     facts = (what, machine.cpu(), *device, metadata.version("torch"))
     return hashlib.sha256(json.dumps([identity, facts], sort_keys=True).encode()).hexdigest()[:12]
 

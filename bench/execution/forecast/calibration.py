@@ -113,7 +113,7 @@ def pace(cell: Cell, resources: Resources) -> Answer:
         evaluated = float(tasks)
         hooks = little.hooks
     else:
-        evaluated = tasks * (tasks + 1) / 2 if benchmark.scenario == "task-il" else tasks**2
+        evaluated = tasks * (tasks + 1) / 2 if benchmark.scenario != "domain-il" else tasks**2
         hooks = in_hooks(little, step / training.batch_size, images.train, tasks)
     epoch = tasks * (steps + FORWARD * validation) * step
     batches = evaluated * training.n_eval * test

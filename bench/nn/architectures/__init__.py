@@ -1,7 +1,7 @@
 """The networks of the papers, one file a family. A backbone maps inputs to features (n, f); `build` adds heads."""
 
 from bench.nn.architectures.alexnet import alexnet
-from bench.nn.architectures.builder import BACKBONES, CHANNELS_LAST, KAIMING, build
+from bench.nn.architectures.builder import BACKBONES, CHANNELS_LAST, KAIMING, build, demand_start
 from bench.nn.architectures.convnet import convnet, groupnet
 from bench.nn.architectures.lenet import lenet
 from bench.nn.architectures.mlp import mlp
@@ -16,6 +16,7 @@ __all__ = [
     "alexnet",
     "build",
     "convnet",
+    "demand_start",
     "groupnet",
     "lenet",
     "mlp",

@@ -18,7 +18,7 @@ from bench.nn.architectures.lenet import lenet
 from bench.nn.architectures.mlp import mlp
 from bench.nn.architectures.resnet18 import resnet18
 from bench.nn.architectures.vit import tiny_vit, vit_base_patch16_224
-from bench.nn.architectures.weights import load_weights
+from bench.nn.architectures.weights import demand_same_network, load_weights
 from bench.nn.network import Network
 from bench.nn.normalization import track_statistics
 
@@ -54,13 +54,22 @@ def build(benchmark: Benchmark, bn_mode: str = "batch", weights: Path | None = N
         features = backbone(probe).shape[1]
     if bn_mode == "running-frozen":
         track_statistics(backbone)
-    heads = benchmark.num_tasks if benchmark.scenario == "task-il" else 1
+    heads = 1 if benchmark.scenario == "domain-il" else benchmark.num_tasks
     network = Network(backbone, features, benchmark.num_classes, heads, benchmark.head_bias)
     network.views = benchmark.views
     network.channels_last = name in CHANNELS_LAST
     if name in KAIMING:
         _start_kaiming_uniform(network)
     return network
+
+
+def demand_start(benchmark: Benchmark, data: Path) -> None:
+    """Raise `DataError` where a benchmark's network starts from weights that are missing, or are another network's."""
+    weights = benchmark.weights()
+    if weights:
+        with torch.device("meta"):  # shapes alone
+            backbone = _backbone(benchmark)
+        demand_same_network(backbone, weights.find(data))
 
 
 def _backbone(benchmark: Benchmark) -> nn.Module:

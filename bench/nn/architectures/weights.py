@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ def load_weights(backbone: nn.Module, path: Path) -> None:
     Names and shapes are looked at before anything is read. Half precision becomes the precision of the backbone. Raises
     `DataError`, with the first tensor that differs, where the file is of another network, and where it is damaged.
     """
+    with _opened(path, backbone) as (file, names):
+        found = {name: file.get_tensor(name) for name in names}
+    for name, tensor in found.items():
+        _demand_numbers(path, name, tensor)
+    backbone.load_state_dict(separated(found))
+
+
+def demand_same_network(backbone: nn.Module, path: Path) -> None:
+    """Raise `DataError` unless a file has the weights of a vision transformer. Reads names and shapes alone."""
+    with _opened(path, backbone):
+        pass
+
+
+@contextmanager
+def _opened(path: Path, backbone: nn.Module) -> Iterator[tuple[Any, list[str]]]:
+    """Open a file, once its tensors are known to fit, and yield it and the names of the backbone's in it."""
     from safetensors import safe_open
 
     wanted = fused(backbone.state_dict())
@@ -31,10 +48,7 @@ def load_weights(backbone: nn.Module, path: Path) -> None:
         for name, tensor in wanted.items():
             _demand_fit(path, name, tuple(tensor.shape), file.get_slice(name) if name in names else None)
         _demand_known(path, sorted(names - set(wanted)))
-        found = {name: file.get_tensor(name) for name in wanted}
-    for name, tensor in found.items():
-        _demand_numbers(path, name, tensor)
-    backbone.load_state_dict(separated(found))
+        yield file, list(wanted)
 
 
 def _demand_fit(path: Path, name: str, wanted: tuple[int, ...], found: Any) -> None:

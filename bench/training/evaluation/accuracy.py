@@ -1,4 +1,4 @@
-"""How good a network is: loss and accuracy on a task, over test batches that are part of the protocol."""
+"""Loss and accuracy on a task, by logits as the network gives them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from bench.core import Training, slices
 from bench.nn.activations import evaluating
+from bench.nn.network import Network
 from bench.seeding import derive
+from bench.training.data import Data
 from bench.training.finite import likely_cause
 from bench.training.method import Method
-
-Data = tuple[int, Tensor, Tensor]  # task, inputs, labels
 
 
 @torch.no_grad()
@@ -45,12 +45,19 @@ def measure(method: Method, tests: Sequence[Data], training: Training, seed: int
         words = ("evaluation", test[0]) if training.eval_order == "fixed" else ("evaluation", test[0], after)
         orders = torch.Generator().manual_seed(derive(seed, *words))
         passes = [evaluate(method, *_shuffled(test, orders), training.eval_batch_size) for _ in range(training.n_eval)]
-        if any(math.isnan(loss) for loss, _ in passes):  # as it is where one logit of one image is
-            when = f"after task {after}" if after >= 0 else "before any training"
-            where = f"on the test images of task {test[0]}, {when}"
-            raise FloatingPointError(f"logits hold NaN {where}: {likely_cause(method.network, [test])}")
+        odd = any(math.isnan(loss) for loss, _ in passes)  # as it is where one logit of one image is
+        demand_numbers(method.network, odd, [test], after)
         row.append(sum(accuracy for _, accuracy in passes) / len(passes))
     return row
+
+
+def demand_numbers(network: Network, odd: bool, tests: Sequence[Data], after: int) -> None:
+    """Raise `FloatingPointError` where logits on test images were `odd`: no numbers."""
+    if not odd:
+        return
+    when = f"after task {after}" if after >= 0 else "before any training"
+    where = f"on the test images of task {tests[0][0]}, {when}"
+    raise FloatingPointError(f"logits hold NaN {where}: {likely_cause(network, tests)}")
 
 
 def validation_loss(

@@ -1,4 +1,4 @@
-"""What `bench.tools.profile` times: an epoch of a method inside the suite, or of the loop anybody would write."""
+"""What `profile` times: an epoch of a method inside the suite, or of the loop anybody would write."""
 
 from __future__ import annotations
 

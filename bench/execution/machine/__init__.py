@@ -75,6 +75,15 @@ def find_device(wanted: str) -> str:
     return f"cuda:{int(index)}" if colon else kind
 
 
+def device_name(device: str) -> str:
+    """Return what a device is called: "cpu", "mps", or the model of the GPU, whatever its number."""
+    if not is_cuda(device):
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device
+
+
 def _demand_cuda(wanted: str, index: int) -> None:
     """Raise `UserError` unless there are more GPUs of CUDA than `index`."""
     if not has_cuda():

@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from bench import files
 from bench.execution.runner import Resources, environment, set_arithmetic
-from bench.tools.profile_arms import BARE, Setting, serve
+from bench.tools.profiling.arms import BARE, Setting, serve
 from bench.training.surroundings import now
 
 YARDSTICK = "finetune"

@@ -1,0 +1,84 @@
+"""Who is still there: the nodes of a Ray cluster, and the processes of the cells."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from bench.execution.executors.ray_cluster import room_of
+from bench.execution.runner import Resources
+
+LOOK = 5.0  # seconds between two looks at which nodes of a cluster are alive
+FAREWELL = 20.0  # seconds after a node's death in which Ray may tell of its cells itself
+SILENCE = 100.0  # seconds without a sign of life after which a process counts as lost
+Name = tuple[str, int]  # the key of a cell, and which attempt at it
+
+
+class NodeWatch:
+    """Tells which nodes of a cluster are gone."""
+
+    def __init__(self, ray: Any) -> None:
+        self.ray = ray
+        self.looked = -math.inf
+        self.missed: dict[str, float] = {}  # since when a node was not seen alive
+
+    def gone(self, nodes: set[str]) -> set[str]:
+        """Those of these nodes that Ray has not seen alive for a while."""
+        now = time.monotonic()
+        if nodes and now - self.looked > LOOK:
+            self.looked = now  # Ray raises where its head does not answer; then nobody is called gone
+            with suppress(self.ray.exceptions.RayError):
+                self._look(nodes, now)
+        return {node for node, since in self.missed.items() if node in nodes and now - since > FAREWELL}
+
+    def _look(self, nodes: set[str], now: float) -> None:
+        alive = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
+        self.missed = {node: self.missed.get(node, now) for node in nodes - alive}
+
+
+def other_node(nodes: Iterable[dict[str, Any]], faulty: str, resources: Resources) -> str | None:
+    """The id of a living node that could hold a cell and is not the faulty one; None where there is none."""
+    for node in nodes:
+        if node["Alive"] and node["NodeID"] != faulty and room_of(node, resources):
+            return str(node["NodeID"])
+    return None
+
+
+class LifeWatch:
+    """Tells which processes give no sign of life any more, such as a stopped one, of which Ray says nothing.
+
+    Only the seconds in which they could be heard count: none while this process was stopped itself, or while the queue
+    that carries the signs did not answer.
+    """
+
+    def __init__(self) -> None:
+        self.looked = time.monotonic()
+        self.silent: dict[Name, float] = {}  # seconds, of each process that has been heard once
+
+    def heard(self, signs: set[Name], running: set[Name]) -> set[Name]:
+        """Note the signs that came since the last look. Return those of the running ones that were silent too long."""
+        passed = self._passed()
+        known = self.silent.keys() & running
+        self.silent = {name: self.silent[name] + passed for name in known} | dict.fromkeys(signs & running, 0.0)
+        return {name for name, seconds in self.silent.items() if seconds > SILENCE}
+
+    def deaf(self) -> None:
+        """Let the time since the last look not count."""
+        self._passed()
+
+    def _passed(self) -> float:
+        """Return the seconds since the last look, which are many only where this process was stopped."""
+        now = time.monotonic()
+        passed, self.looked = now - self.looked, now
+        return min(passed, LOOK)
+
+
+def end_process(process: int) -> None:
+    """Kill a process of this machine, stopped or not."""
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
