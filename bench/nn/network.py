@@ -65,6 +65,7 @@ class Network(nn.Module):
 
     statistics_frozen = False  # where set, normalization that tracks statistics uses them in training too
     together = 0  # how many heads, the first ones, answer as one, whatever the task; 0: each for its own task alone
+    old_heads = 0  # how many heads, the first ones, later tasks go on to learn, so that they are shared
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
     views: Views | None = None  # how its inputs are made of a benchmark's images; None: these are its inputs
@@ -161,7 +162,8 @@ class Network(nn.Module):
             raise UserError(f"methods that update weight matrices do not apply: {self.fault}")
         found: dict[str, Weighted] = {}
         for name, module in self.named_modules():
-            if isinstance(module, Weighted) and self._is_shared(name) and self._may_learn(name, module):
+            own = self.shares_its_head or not name.startswith("heads.")
+            if own and isinstance(module, Weighted) and self._may_learn(name, module):
                 found[name] = module
         return found
 
@@ -191,12 +193,14 @@ class Network(nn.Module):
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """Return all parameters that later tasks share, by name: everything but the heads of single tasks, and but what
-        the backbone was made with frozen."""
+        the backbone was made with frozen. Heads of earlier tasks that go on learning are among them, once a task ends
+        its own too."""
         named = self.named_parameters()
         return {name: p for name, p in named if self._is_shared(name) and name not in self._frozen}
 
     def _is_shared(self, name: str) -> bool:
-        return self.shares_its_head or not name.startswith("heads.")
+        place, _, rest = name.partition(".")
+        return self.shares_its_head or place != "heads" or int(rest.partition(".")[0]) < self.old_heads
 
     def open(self, tasks: list[int]) -> None:
         """Let all shared parameters and the heads of `tasks` learn, and no other head."""

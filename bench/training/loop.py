@@ -198,6 +198,7 @@ class Stage:
         yield from self._optimize(derive(self.session_seed, "train", self.task))
         self.seconds["train"] = now(self.device) - start
         finite.demand_weights(self.network, f"after the training of task {self.task}")
+        self.scenario.end(self.task)
         self._hook("end_task")
         finite.demand_memory(self.method, f"after task {self.task}")
         self._demand_unchanged(foreign)
@@ -222,7 +223,7 @@ class Stage:
 
     def _open(self) -> dict[str, Tensor]:
         """Let learn what may learn. Return the heads that may not, as they are."""
-        self.scenario.begin(self.task)
+        self.scenario.begin(self.first, self.task)
         self.network.open(self.scenario.learning_heads(self.first, self.task, self.method.trains_old_heads))
         self.network.statistics_frozen = self.first > 0
         named = self.network.heads.named_parameters()

@@ -53,9 +53,14 @@ class Scenario:
     def _one_softmax(self) -> bool:
         return self.over_classes and self.logits == "seen"
 
-    def begin(self, task: int) -> None:
-        """Let the network give the logits that the training of a task sees."""
+    def begin(self, first: int, task: int) -> None:
+        """Let the network give the logits that the training of a task, or of those from `first` on, sees."""
         self.network.together = task + 1 if self._one_softmax else 0
+        self.network.old_heads = first if self._one_softmax else 0
+
+    def end(self, task: int) -> None:
+        """Let the head of a task that was trained be shared, where later tasks go on to learn it."""
+        self.network.old_heads = task + 1 if self._one_softmax else 0
 
     @contextmanager
     def testing(self, task: int) -> Iterator[None]:
