@@ -1,9 +1,10 @@
 """EWC: elastic weight consolidation (Kirkpatrick et al., PNAS 2017, arXiv 1612.00796).
 
 L = CE + λ/2 Σ_i F_i (θ_i - θ*_i)², F the diagonal empirical Fisher information, F_i = mean_n (∂ log p(y_n|x_n)/∂θ_i)².
-Offline sums a penalty per task; online (Schwarz et al., ICML 2018, arXiv 1805.06370) decays F by γ and anchors at the
-last task alone. A sum of quadratics is a quadratic: offline too, one F and one anchor suffice (Huszár, PNAS 2018);
-it differs from the sum by a constant.
+Three ways to add tasks up. A penalty per task, as in the paper: a sum of quadratics is a quadratic, so that one F and
+one anchor suffice (Huszár, PNAS 2018), but for a constant. Online (Schwarz et al., ICML 2018, arXiv 1805.06370): F
+decays by γ, and the anchor is the last task's. The mean of F over tasks, and that anchor, as in HAT's code (Serrà et
+al., ICML 2018): alone of the three it does not stiffen with the number of tasks, so that a larger λ is stable.
 
 Paper -> code: λ strength, F memory["fisher.*"], θ* memory["anchor.*"], γ decay.
 Departures: heads of single tasks are left out (no other task uses them). λ is in canonical units, per-sample Fisher
@@ -30,8 +31,10 @@ class EWC(Method):
     @dataclass(frozen=True)
     class Config(Method.Config):
         strength: float = setting(100.0, "λ", at_least=0, search=Log(0.1, 1e4))
-        online: bool = setting(False, "one decayed Fisher and the latest anchor, instead of a penalty per task")
-        decay: float = setting(1.0, "γ, of the online Fisher", at_least=0)
+        tasks: Literal["sum", "online", "mean"] = setting(
+            "sum", "a penalty per task; or one F, decayed or their mean, and the latest anchor"
+        )
+        decay: float = setting(1.0, "γ, of F online", at_least=0)
         fisher: Literal["per-sample", "batch"] = setting(
             "per-sample", "of every sample, or the squared mean gradient of each batch"
         )
@@ -52,15 +55,20 @@ class EWC(Method):
         for squares in self._squares(data):
             for n, square in squares.items():
                 fisher[n].add_(square, alpha=1 / len(data))
+        kept, added = self._weights(task)
         for n, p in parameters.items():
             old = self.memory.get(f"fisher.{n}", torch.zeros_like(p))
             anchor = self.memory.get(f"anchor.{n}", torch.zeros_like(p))
-            if self.config.online:
-                old, anchor = self.config.decay * old, p.detach()
-            total = old + fisher[n]
-            share = torch.where(total > 0, fisher[n] / total, 1.0)
+            total = kept * old + added * fisher[n]
+            share = torch.where(total > 0, fisher[n] / total, 1.0) if self.config.tasks == "sum" else 1.0
             self.memory[f"fisher.{n}"] = total
             self.memory[f"anchor.{n}"] = torch.lerp(anchor, p.detach(), share)
+
+    def _weights(self, task: int) -> tuple[float, float]:
+        """Return how much the F of earlier tasks and that of a task, counted from 0, count."""
+        if self.config.tasks == "mean":
+            return task / (task + 1), 1 / (task + 1)
+        return self.config.decay if self.config.tasks == "online" else 1.0, 1.0
 
     def _squares(self, data: TrainingData) -> Iterator[dict[str, Tensor]]:
         """Of every batch: the sum over samples of squared gradients, or samples times the squared mean gradient."""

@@ -316,9 +316,8 @@ def test_ewc_has_no_penalty_where_it_was_anchored_and_one_elsewhere():
 
 
 def test_ewc_offline_is_the_sum_of_a_penalty_per_task():
-    """Its one quadratic has the gradient of the sum over tasks; online, decayed, it has the latest anchor's."""
+    """Its one quadratic has the gradient of the sum over tasks."""
     run = Run("ewc", epochs=2)
-    online = Run("ewc", epochs=2, online=True, decay=0.5)
     parts = []
     for task in range(2):
         old = run.method.state()
@@ -330,14 +329,40 @@ def test_ewc_offline_is_the_sum_of_a_penalty_per_task():
         for p in run.network.shared_parameters().values():
             p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
     parameters = run.network.shared_parameters()
-    assert len(parameters) == len(online.network.shared_parameters()) == 3
+    assert len(parameters) == 3
     grads = torch.autograd.grad(run.method.penalty(), list(parameters.values()))
     for (name, p), grad in zip(parameters.items(), grads, strict=True):
         per_task = sum(fisher[f"fisher.{name}"] * (p - anchor[name]) for anchor, fisher in parts)
         torch.testing.assert_close(grad, run.method.config.strength * per_task.detach(), rtol=1e-3, atol=1e-4)
-    online.learn(2)
-    for name, p in online.network.shared_parameters().items():
-        assert torch.equal(online.method.state()[f"anchor.{name}"], p)
+
+
+@pytest.mark.parametrize(
+    ("words", "weights"),
+    [({"tasks": "online", "decay": 0.5}, [0.25, 0.5, 1.0]), ({"tasks": "mean"}, [1 / 3, 1 / 3, 1 / 3])],
+    ids=["online", "mean"],
+)
+def test_ewc_with_the_latest_anchor_weighs_the_tasks(words, weights):
+    """Of three tasks: the Fisher information of each has its weight, and the anchor is where the last one ended."""
+    run = Run("ewc", epochs=1, **words)
+    own = []
+
+    def kept(squares):
+        def of(data):
+            own.append([{n: s.clone() for n, s in square.items()} for square in squares(data)])
+            return own[-1]
+
+        return of
+
+    run.method._squares = kept(run.method._squares)
+    run.learn(3)
+    images = len(run.tasks[0].train)
+    parameters = run.network.shared_parameters()
+    assert len(own) == len(weights) and len(parameters) == 3
+    for name, p in parameters.items():
+        fishers = [sum(square[name] for square in batches) / images for batches in own]
+        expected = sum(weight * fisher for weight, fisher in zip(weights, fishers, strict=True))
+        torch.testing.assert_close(run.method.state()[f"fisher.{name}"], expected)
+        assert torch.equal(run.method.state()[f"anchor.{name}"], p)
 
 
 def test_ewc_moves_less_the_more_it_is_told_to():
