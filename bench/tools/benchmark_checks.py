@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ import torch
 
 from bench.catalog import recipes
 from bench.catalog.catalog import Catalog
-from bench.core import PROTOCOLS, Split, Task
+from bench.core import PROTOCOLS, Benchmark, Split, Task
 from bench.nn import architectures
-from bench.training.contract import demand_network, demand_splits, stored_form
+from bench.training.contract import demand_network, demand_splits, demand_stream, stored_form
 from bench.training.loop import Session
 from bench.training.method import Method
+from bench.training.scenario import CLASSES
 
 BUILT_IN = Catalog()
 HERE = Path()
@@ -117,24 +119,36 @@ def splits_are_disjoint(name: str, catalog: Catalog = BUILT_IN, data: Path = HER
 def recipe_is_valid(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """Every setting of the recipe exists and has its type; a misspelt one would leave a default in its place."""
     recipe = catalog.recipe(name)  # refuses a table that means nothing
-    benchmark = catalog.benchmark(name)
     methods = [*catalog.available("Method"), *catalog.variants()]
-    for protocol in PROTOCOLS:
-        recipes.resolve_options(benchmark, recipe, {}, protocol)
+    for protocol, scenario in product(PROTOCOLS, catalog.benchmark(name).scenarios):
+        recipes.resolve_options(catalog.benchmark(name, scenario=scenario), recipe, {}, protocol)
         for method in methods:
-            recipes.resolve(method, catalog.method(method), recipe, {}, protocol)
+            recipes.resolve(method, catalog.method(method), recipe, {}, protocol, scenario)
+
+
+def classes_are_of_one_task(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
+    """Over all classes an image has one right answer: in class-il no class is of two tasks."""
+    if CLASSES in catalog.benchmark(name).scenarios:
+        demand_stream(catalog.benchmark(name, scenario=CLASSES), stream(name, catalog, data))
 
 
 def fine_tuning_runs(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """The network takes the inputs and gives an answer per class: a few images of two tasks train for an epoch."""
-    benchmark = catalog.benchmark(name)
-    demand_network(benchmark)
-    training, _ = recipes.resolve(name, Method, catalog.recipe(name), {"epochs": 1})
+    """The network takes the inputs and gives an answer per class: a few images of two tasks train for an epoch, in
+    every scenario."""
     few = []
     for task in stream(name, catalog, data)[:2]:
         train, validation, test = (Split(split.x[:FEW], split.y[:FEW]) for _, split in _parts(task))
         few.append(Task(task.index, task.classes, train, validation, test))
+    for scenario in catalog.benchmark(name).scenarios:
+        _train(catalog.benchmark(name, scenario=scenario), few, catalog)
+
+
+def _train(benchmark: Benchmark, few: Sequence[Task], catalog: Catalog) -> None:
+    """Train a few images for an epoch by fine-tuning."""
+    demand_network(benchmark)
     demand_splits(benchmark, few)
+    recipe = catalog.recipe(benchmark.name)
+    training, _ = recipes.resolve(benchmark.name, Method, recipe, {"epochs": 1}, scenario=benchmark.scenario)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = architectures.build(benchmark)
@@ -148,6 +162,7 @@ CHECKS: tuple[Callable[..., None], ...] = (
     labels_are_local,
     stream_depends_on_seed_alone,
     splits_are_disjoint,
+    classes_are_of_one_task,
     recipe_is_valid,
     fine_tuning_runs,
 )

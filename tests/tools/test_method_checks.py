@@ -232,6 +232,12 @@ BROKEN_STREAMS = {  # a check, what is replaced, by what, and what is said
     "one output": ("fine_tuning_runs", "= 2, 2,", "= 2, 1,", "a head of one output is right whatever it has learnt"),
     "leak": ("splits_are_disjoint", "split(8), split(16)", "*[split(8)] * 2", "8 images of test are also in valid"),
     "network": ("fine_tuning_runs", '"convnet"', '""', "names no backbone, and has no own_backbone() either"),
+    "two right answers": (
+        "classes_are_of_one_task",
+        "    num_t",
+        '    scenarios = ("task-il", "class-il")\n    num_t',
+        "in class-il a class is of one task, but 'a' is of tasks 0 and 1",
+    ),
     "recipe": ("recipe_is_valid", "", "", "did you mean 'lr'"),
 }
 
