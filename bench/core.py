@@ -33,7 +33,7 @@ SCENARIOS = {  # what a stream asks of a method, after van de Ven & Tolias 2019
 ONLY_SCENARIOS = ("task-il", "domain-il")  # of which a benchmark has one, and had nothing else at first
 ADDED_LATER: dict[str, Any] = {  # settings of training that there were not always: the value of what was before
     "logits": "current",
-    "schedule": "plateau",
+    "lr_schedule": "plateau",
 }
 SCHEMA = 2  # of a result file; raised whenever the meaning of a stored number changes
 SUITE_VERSION = 2  # part of a cell's identity; raised when the library gives other numbers to the same request
@@ -194,7 +194,7 @@ class Training(Settings):
     weight_decay: float = setting(0.0, "coupled L2, on whatever the method trains", at_least=0)
     epochs: int = setting(20, "at most, per task", at_least=1)
     batch_size: int = setting(64, "samples of a batch", at_least=1)
-    schedule: Literal["plateau", "cosine"] = setting(
+    lr_schedule: Literal["plateau", "cosine"] = setting(
         "plateau",
         "of the rate: cut where validation stalls, or falling along a cosine over all epochs",
     )

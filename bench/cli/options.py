@@ -86,7 +86,9 @@ def from_recipe(
 ) -> dict[str, dict[str, Any]]:
     """What `--recipe` sets for the methods and benchmarks of the request."""
     known = [*args.catalog.available("Method"), *args.catalog.available("Benchmark")]
-    found = tuned_recipe.read_user_recipe(args.recipe, benchmarks, protocols, [*known, *args.catalog.variants()])
+    found = tuned_recipe.read_user_recipe(
+        args.recipe, benchmarks, protocols, args.scenario, [*known, *args.catalog.variants()]
+    )
     return {name: table for name, table in found.items() if name in (*methods, *benchmarks)}
 
 

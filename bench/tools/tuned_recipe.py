@@ -75,6 +75,7 @@ def to_toml(ranked: Ranked, request: Request, search: Search, command: str, comm
         f"# To run with them: {program()} --recipe FILE",
         f"bench = {json.dumps(request.benchmarks[0])}",
         f"protocol = {json.dumps(request.protocols[0])}",
+        *([f"scenario = {json.dumps(request.scenario)}"] if request.scenario else []),
     ]
     for method, outcomes in ranked.items():
         lines += ["", *_table(method, outcomes)]
@@ -103,21 +104,21 @@ def stem(request: Request) -> str:
 
 
 def read_user_recipe(
-    path: Path, benchmarks: Sequence[str], protocols: Sequence[str], known: Iterable[str]
+    path: Path, benchmarks: Sequence[str], protocols: Sequence[str], scenario: str, known: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
-    """The settings in a recipe of the user's, by method or benchmark. One that a search wrote names the benchmark and
-    the protocol it is for, and is refused for others."""
+    """The settings in a recipe of the user's, by method or benchmark. One that a search wrote names the benchmark,
+    the protocol and perhaps the scenario it is for, and is refused for others."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # of the file, of its text or of its TOML
         raise UserError(f"--recipe {path}: {getattr(error, 'strerror', error)}") from error
     except RecursionError as error:
         raise UserError(f"--recipe {path} is nested too deep to be read") from error
-    for key, chosen in (("bench", benchmarks), ("protocol", protocols)):
+    for key, chosen in (("bench", benchmarks), ("protocol", protocols), ("scenario", [scenario])):
         own = raw.pop(key) if isinstance(raw.get(key), str) else None
         require(
             own is None or list(chosen) == [own],
-            f"--recipe {path} is for --{key} {own}, not {','.join(chosen)}: its line '{key}' says so",
+            f"--recipe {path} is for --{key} {own}, not {','.join(chosen) or 'the default'}: its line '{key}' says so",
         )
     for name, table in raw.items():
         if name not in known:

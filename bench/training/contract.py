@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 
 from bench.core import Benchmark, Split, Task, UserError
+from bench.training.scenario import CLASSES
 
 PARTS = ("train", "validation", "test")
 
@@ -48,6 +49,18 @@ def _disorder(benchmark: Benchmark, stream: object) -> Iterator[str]:
     if len(stream) != benchmark.num_tasks:
         yield f"its stream has {len(stream)} tasks, but num_tasks = {benchmark.num_tasks}"
     yield from _out_of_order(stream)
+    if benchmark.scenario == CLASSES:
+        yield from _shared_classes(stream)
+
+
+def _shared_classes(stream: Sequence[Task]) -> Iterator[str]:
+    """Yield which class two tasks have: over all classes it would have two right answers."""
+    owners: dict[str, int] = {}
+    for task in stream:
+        for name in task.classes:
+            if name in owners:
+                yield f"in {CLASSES} a class is of one task, but '{name}' is of tasks {owners[name]} and {task.index}"
+            owners[name] = task.index
 
 
 def _misshapen(benchmark: Benchmark, tasks: Sequence[Task]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from bench.training import finite
 from bench.training.batches import random_batches
 from bench.training.contract import demand_learnable
 from bench.training.data import TrainingData
-from bench.training.evaluation import Drift, Moved, Row, Tests, validation_loss
+from bench.training.evaluation import Drift, Moved, Row, StreamTests, validation_loss
 from bench.training.method import Method
 from bench.training.needs import demand_float64, takes_layers_for_matrices
 from bench.training.scenario import Scenario
@@ -139,7 +139,7 @@ class Session:
         method, seed = self.method, self.seed
         self._look_at_layers(self.tasks[first:])
         scenario = Scenario(self.scenario, self.training.logits, self.network)
-        tests = Tests(self.tasks, scenario, self.training, seed, self.device)
+        tests = StreamTests(self.tasks, scenario, self.training, seed, self.device)
         untrained = tests.before_training(method) if first == 0 else None
         reads_old = method.old_data(method.config) == "all"
         seen: list[TrainingData] = []

@@ -20,7 +20,7 @@ class Schedule(Protocol):
 
 def schedule_of(training: Training) -> Schedule:
     """Return the schedule that the settings name, at its start."""
-    return Cosine(training) if training.schedule == "cosine" else Plateau(training)
+    return Cosine(training) if training.lr_schedule == "cosine" else Plateau(training)
 
 
 class Plateau:

@@ -16,8 +16,8 @@ from bench.execution.executors import EXECUTORS
 METHODS = list(Catalog().available("Method"))
 
 
-def cells_of(*methods: str, seeds=(0,), plugins=(), **settings):
-    request = plan.Request(methods, ["toy"], seeds, epochs=2, settings=settings)
+def cells_of(*methods: str, seeds=(0,), plugins=(), scenario="", **settings):
+    request = plan.Request(methods, ["toy"], seeds, epochs=2, settings=settings, scenario=scenario)
     return Catalog.of(plugins).plan(request)[0]
 
 
@@ -35,7 +35,7 @@ def bits(result: Result) -> object:
 @pytest.mark.ray
 @pytest.mark.parametrize("methods", [["finetune"], METHODS], ids=["one method", "every method"])
 def test_serial_and_ray_give_the_same_bits(methods):
-    cells = cells_of(*methods) + cells_of("finetune", seeds=[1])
+    cells = cells_of(*methods) + cells_of("finetune", seeds=[1]) + cells_of("er", "joint", scenario="class-il")
     here, there = run("serial", cells), run("ray", cells, workers=2)
     assert set(here) == set(there) == {c.key for c in cells}
     for key, result in here.items():

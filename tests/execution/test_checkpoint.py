@@ -24,8 +24,8 @@ class Killed(BaseException):
     """As a kill does, passes every handler of errors."""
 
 
-def cell_of(method: str, benchmark: str = "toy", protocol: str = "published"):
-    request = plan.Request([method], [benchmark], [0], 2, {}, [protocol])
+def cell_of(method: str, benchmark: str = "toy", protocol: str = "published", scenario: str = ""):
+    request = plan.Request([method], [benchmark], [0], 2, {}, [protocol], scenario=scenario)
     return Catalog().plan(request)[0][0]
 
 
@@ -69,6 +69,16 @@ def test_a_shared_head_goes_on_with_the_same_bits(protocol: str, tmp_path: Path)
     cell = cell_of("gpm", "permuted_digits", protocol)
     killed(cell, tmp_path, 2)
     assert bits(resumed(cell, tmp_path)[0]) == bits(runner.run_cell(cell, runner.Resources()))
+
+
+@pytest.mark.parametrize("method", ["er", "ewc"])
+def test_a_cell_over_all_classes_goes_on_with_the_same_bits(method: str, tmp_path: Path) -> None:
+    cell = cell_of(method, scenario="class-il")
+    killed(cell, tmp_path, 1)
+    result, trained = resumed(cell, tmp_path)
+    assert min(trained) == 1 and result.environment["resumed_after"] == 1
+    assert bits(result) == bits(runner.run_cell(cell, runner.Resources()))
+    assert len(result.seen) == 3 and result.confusion is not None
 
 
 def test_the_time_before_counts(tmp_path: Path) -> None:

@@ -196,3 +196,25 @@ def test_a_scenario_is_one_that_is_known(raw: dict[str, Any]) -> None:
     assert decoding.decode(sealed(told)).cell.scenario == "class-il"
     with pytest.raises(ValueError, match="scenario"):
         decoding.decode(sealed(mutated(raw, ("cell", "scenario"), "class_il")))
+
+
+def test_tests_over_all_classes_are_of_class_il_and_make_sense(raw: dict[str, Any]) -> None:
+    size = len(raw["matrix"])
+    raw["cell"]["scenario"] = "class-il"
+    raw["tasks"][0]["seen"] = 0.5
+    raw["tasks"][-1]["confusion"] = [[1 / size] * size for _ in range(size)]
+    result = decoding.decode(sealed(raw))
+    assert result.seen == [0.5]
+    assert result.confusion is not None and result.confusion.shape == (size, size)
+    wrong = [
+        (("cell", "scenario"), "task-il", "is none of task-il"),
+        (("tasks", 0, "seen"), 1.5, "no accuracy between 0 and 1"),
+        (("tasks", 0, "seen"), None, "seen"),
+        (("tasks", -1, "confusion"), [[1.0]], "shares of 1"),
+        (("tasks", -1, "confusion"), raw["tasks"][-1]["confusion"][:-1], f"{size - 1} rows, not {size}"),
+        (("tasks", -1, "confusion", 0), [1.0] * size, "shares of 1"),
+        (("tasks", -1, "confusion", 0), [2.0, -1.0, *[0.0] * (size - 2)], "shares of 1"),
+    ]
+    for path, value, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            decoding.decode(sealed(mutated(raw, path, value)))

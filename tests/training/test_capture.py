@@ -29,18 +29,18 @@ class Unlike(Method):
         return 0.0
 
 
-def cell_of(method, benchmark, **training):
-    request = Request([method], [benchmark], [0], settings={method: training})
+def cell_of(method, benchmark, scenario="", **training):
+    request = Request([method], [benchmark], [0], settings={method: training}, scenario=scenario)
     return CATALOG.plan(request).cells[0]
 
 
 def session(
-    method, benchmark="split_cifar100", epochs=3, count=2, samples=1300, captured=True, device="cuda", **training
+    method, benchmark="split_cifar100", epochs=3, count=2, samples=1300, captured=True, device="cuda", **settings
 ):
     """Random images: in an epoch 20 full batches, and one that is not."""
     own = CATALOG.benchmark(benchmark)
     tasks = [random_task(own, t, samples, 64, 64) for t in range(count)]
-    cell = cell_of(method, benchmark, epochs=epochs, batch_size=64, **training)
+    cell = cell_of(method, benchmark, epochs=epochs, batch_size=64, **settings)
     made = session_of(cell, CATALOG, device=device, tasks=tasks)
     made.captured = captured
     return made
@@ -65,8 +65,11 @@ def test_nothing_is_captured_on_a_cpu():
     assert not step.is_capturable(Method(network), optimizer)
 
 
-def test_a_graph_is_made_on_the_device_of_the_session(monkeypatch):
-    """The current device may be another, and so may torch's own stream for captures, which is made once."""
+@pytest.mark.parametrize("task", [0, 1])
+@pytest.mark.parametrize("scenario", ["task-il", "class-il"])
+def test_a_graph_is_made_on_the_device_of_the_session(monkeypatch, scenario, task):
+    """The current device may be another, and so may torch's own stream for captures, which is made once. Of each task
+    one graph is enough, however many heads answer."""
     current, streams = [torch.device("cuda:0")], []
 
     class Device:
@@ -103,12 +106,14 @@ def test_a_graph_is_made_on_the_device_of_the_session(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorded)
     monkeypatch.setattr(torch.cuda, "graph", Graph)
-    made = session("finetune", benchmark="toy", count=1, device="cpu")
-    next(made.events())
+    made = session("finetune", benchmark="toy", count=2, device="cpu", epochs=1, scenario=scenario)
+    begun = (event for event in made.events() if isinstance(event, EpochBegun))
+    next(event for event in begun if event.task == task)
     update = step.CapturedUpdate(torch.device("cuda:1"))
     made.stage.update = update
     made.stage.train_epoch()
     assert len(update.graphs) == 1
+    assert made.network.together == (task + 1 if scenario == "class-il" else 0)
     assert streams == [update.aside]
     assert update.aside.device == torch.device("cuda:1")
     assert current == [torch.device("cuda:0")]
@@ -124,6 +129,13 @@ class TestOnAGPU:
     @pytest.mark.parametrize("method", sorted(CAPTURED - {"joint"}))
     def test_a_captured_step_is_the_same(self, method):
         replayed, alone = (weights_after(session(method, captured=captured)) for captured in (True, False))
+        assert replayed[0] == alone[0]
+        assert torch.equal(replayed[1], alone[1])
+
+    @pytest.mark.parametrize("method", ["finetune", "er", "joint"])
+    def test_a_captured_step_over_all_classes_is_the_same(self, method):
+        made = [session(method, captured=captured, scenario="class-il") for captured in (True, False)]
+        replayed, alone = map(weights_after, made)
         assert replayed[0] == alone[0]
         assert torch.equal(replayed[1], alone[1])
 

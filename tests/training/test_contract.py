@@ -168,6 +168,16 @@ def test_a_scenario_that_nobody_knows_is_refused_with_its_line(
     assert f"line {line}: {said}" in answer.err
 
 
+def test_a_class_of_two_tasks_has_two_right_answers_in_class_il(command: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "field.py"
+    path.write_text(FIELD.replace('"convnet"', '"convnet"\n    scenarios = ("task-il", "class-il")'))
+    words = ("--plugin", path, "--bench", "field", "--methods", "finetune", "--seeds", "0", "--executor", "serial")
+    answer = command(*words, "--epochs", 1, "--scenario", "class-il", "--out", tmp_path / "out")
+    assert answer.code == 1
+    assert "in class-il a class is of one task, but 'a' is of tasks 0 and 1" in answer.err
+    assert command(*words, "--epochs", 1, "--out", tmp_path / "out").code == 0
+
+
 def test_a_benchmark_that_keeps_its_contract(command: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "field.py"
     path.write_text(FIELD.replace("split(8)", "split(0)"))

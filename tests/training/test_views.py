@@ -17,7 +17,7 @@ K50 = {0: 5e-4, 25: 3.50709e-4, 49: 7.854e-6}
 
 @pytest.mark.parametrize(("epochs", "wanted"), [(20, K20), (50, K50)])
 def test_the_rate_falls_along_the_cosine_of_inflora(epochs, wanted):
-    training = Training(schedule="cosine", lr=5e-4, epochs=epochs, patience=1)
+    training = Training(lr_schedule="cosine", lr=5e-4, epochs=epochs, patience=1)
     cosine = schedule.schedule_of(training)
     rates = []
     for _ in range(epochs):
@@ -28,7 +28,7 @@ def test_the_rate_falls_along_the_cosine_of_inflora(epochs, wanted):
 
 
 def test_a_cosine_of_one_epoch_has_the_first_rate_and_knows_the_best_loss():
-    cosine = schedule.schedule_of(Training(schedule="cosine", lr=0.1, epochs=1))
+    cosine = schedule.schedule_of(Training(lr_schedule="cosine", lr=0.1, epochs=1))
     assert cosine.lr == 0.1
     assert [cosine.update(loss)[0] for loss in (2.0, 2.0, 1.0)] == [True, False, True]
     assert cosine.best == 1.0
@@ -98,7 +98,7 @@ def test_views_are_the_same_bits_in_every_run_and_do_not_move_the_order_of_sampl
 
 
 def test_the_rate_of_an_epoch_is_that_of_the_schedule():
-    run = session(schedule="cosine", lr=0.01, optimizer="adam", epochs=3)
+    run = session(lr_schedule="cosine", lr=0.01, optimizer="adam", epochs=3)
     rates = [event.lr for event in run.events() if isinstance(event, EpochDone)]
     assert rates[:3] == rates[3:]
     assert rates[:3] == pytest.approx([0.01, 0.0071325, 0.00015707], rel=1e-3)

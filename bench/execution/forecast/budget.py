@@ -156,7 +156,7 @@ def _by_pace(cell: Cell, answer: Answer) -> Guess:
 
 def _may_stop(cell: Cell) -> bool:
     """Whether training may end before its last epoch."""
-    return bool(cell.training["patience"]) and cell.training.get("schedule", "plateau") == "plateau"
+    return bool(cell.training["patience"]) and cell.training.get("lr_schedule", "plateau") == "plateau"
 
 
 def calibrations(cells: Sequence[Cell], resources: Resources, out: Path) -> dict[str, Answer]:

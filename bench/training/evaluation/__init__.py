@@ -2,6 +2,6 @@
 
 from bench.training.evaluation.accuracy import evaluate, measure, validation_loss
 from bench.training.evaluation.drift import Drift, Moved
-from bench.training.evaluation.stream import Measured, Row, Tests
+from bench.training.evaluation.stream import Measured, Row, StreamTests
 
-__all__ = ["Drift", "Measured", "Moved", "Row", "Tests", "evaluate", "measure", "validation_loss"]
+__all__ = ["Drift", "Measured", "Moved", "Row", "StreamTests", "evaluate", "measure", "validation_loss"]

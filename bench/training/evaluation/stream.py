@@ -27,7 +27,7 @@ class Measured(NamedTuple):
     confusion: list[list[float]] | None = None  # in class-il, after the last task: see `metrics.confusion_of_tasks`
 
 
-class Tests:
+class StreamTests:
     """The test data of a stream, and how a network is tested on it."""
 
     def __init__(
