@@ -48,3 +48,14 @@ def test_what_cannot_be_computed_is_nan() -> None:
     only_last = np.array([[np.nan, np.nan], [0.8, 0.9]])  # joint training measures once
     assert metrics.acc(only_last) == pytest.approx(0.85)
     assert np.isnan([metrics.bwt(only_last), metrics.forgetting(only_last)]).all()
+
+
+def test_average_incremental_accuracy_counts_images_where_it_is_over_all_classes():
+    """By hand: after the first task 8 of 10 images are right, after the second 8 of these and 18 of 30 others."""
+    assert metrics.mean_seen_accuracy([0.8, 26 / 40]) == pytest.approx(0.725)
+    assert np.isnan(metrics.mean_seen_accuracy([]))
+
+
+def test_confusion_of_tasks_in_numbers():
+    tasks, guesses = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 0, 0, 2, 1, 0, 0])
+    assert metrics.confusion_of_tasks(tasks, guesses, 3) == [[0.75, 0, 0.25], [0.5, 0.5, 0], [1, 0, 0]]

@@ -18,6 +18,7 @@ def write_scalars(results: Iterable[Result], folder: Path) -> int:
     """Write the finished results under `folder`, as <benchmark>/<method>/seed<k>-<hash>; return how many runs.
 
     `accuracy/task_<j>`: accuracy on task j after each task; `accuracy/seen`: its mean over the tasks learnt so far;
+    `accuracy/all_classes`: in class-il, that over all test images of these tasks;
     `final/<metric>`: the metrics, in percent, at the last step. A run that is there already is written anew.
     """
     try:
@@ -42,6 +43,9 @@ def _write(result: Result, folder: Path, writer_class: type) -> None:
         for i, row in enumerate(result.matrix):
             for name, accuracy in accuracies(row, i).items():
                 writer.add_scalar(name, accuracy, i)
+        for record in result.tasks:
+            if "seen" in record:
+                writer.add_scalar("accuracy/all_classes", record["seen"], record["task"])
         for name, metric in METRICS.items():
             if not metric.quality or metric.against_joint:
                 continue

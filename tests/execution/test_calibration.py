@@ -15,8 +15,11 @@ from bench.execution.forecast.calibration import Little, Order, calibrate, in_ho
 from bench.execution.runner import Resources, run_cell
 
 
-def cell_of(method: str, benchmark: str = "toy", epochs: int | None = None, plugins: tuple[Path, ...] = ()) -> Cell:
-    (cell,), _ = Catalog.of(plugins).plan(plan.Request([method], [benchmark], [0], epochs))
+def cell_of(
+    method: str, benchmark: str = "toy", epochs: int | None = None, plugins: tuple[Path, ...] = (), scenario: str = ""
+) -> Cell:
+    request = plan.Request([method], [benchmark], [0], epochs, scenario=scenario)
+    (cell,), _ = Catalog.of(plugins).plan(request)
     return cell
 
 
@@ -31,6 +34,12 @@ APPLICABLE = [
 @pytest.mark.slow
 def test_every_method_can_be_timed(method: str, benchmark: str) -> None:
     answer = pace(cell_of(method, benchmark), Resources())
+    assert 0 < answer["epoch"] < 60 and 0 < answer["rest"] < 60
+
+
+@pytest.mark.parametrize("method", ["ewc", "er", "joint"])
+def test_a_cell_over_all_classes_can_be_timed(method: str) -> None:
+    answer = pace(cell_of(method, scenario="class-il"), Resources())
     assert 0 < answer["epoch"] < 60 and 0 < answer["rest"] < 60
 
 

@@ -81,6 +81,16 @@ def test_curves_of_a_cell(noted: list[Noted], tmp_path: Path) -> None:
         assert seen == result.matrix[t][: t + 1] and values["accuracy/seen"] == pytest.approx(np.mean(seen))
 
 
+def test_the_accuracy_over_all_classes_has_a_curve(noted: list[Noted]) -> None:
+    request = Request(["er"], ["toy"], [0], epochs=1, scenario="class-il")
+    [cell] = Catalog().plan(request).cells
+    result = run_cell(cell, Resources(log=("noted",)))
+    [run] = noted
+    assert run.run.facts["scenario"] == "class-il"
+    curve = [values["accuracy/all_classes"] for axis, _, values in run.points if axis == "task"]
+    assert len(curve) == 3 and curve == result.seen
+
+
 def test_loggers_change_nothing(noted: list[Noted], tmp_path: Path) -> None:
     [cell] = cells_of(3)
     plain = run_cell(cell, Resources())

@@ -19,7 +19,7 @@ CASES = [(name, *case) for name in Catalog().available("Method") for case in met
 LONG = ("evaluation_changes_nothing", "global_random_state_is_untouched")
 TRAINING = (  # the other checks that train, but for the one whether the toy tasks are learnt
     "same_seed_same_bits", "state_goes_round", "old_data_is_declared", "config_stays", "other_heads_stay",
-    "names_survive", "images_stay", "result_goes_round",
+    "names_survive", "images_stay", "result_goes_round", "answers_know_no_task",
 )  # fmt: skip
 KINDS = ("finetune", "joint", "ewc", "er", "gpm", "olora")  # one method of each kind: none, all data, penalty, ...
 

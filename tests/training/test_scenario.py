@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import first_quick
 from torch import Tensor, nn
 
 from bench.catalog.catalog import Catalog
@@ -25,6 +26,7 @@ from bench.training.method import Method
 from bench.training.scenario import Scenario
 
 TASKS = 3
+NO_REPLAY = ["ewc", "si", "mas", "ness", "inflora", "olora", "sgp", "dfgp", "adamnscl", "owm"]
 AT_HOME = PLAIN._replace(protocol=CLASSES.protocol)  # the same in task-il
 
 
@@ -38,7 +40,7 @@ def cell_of(method: str, benchmark: str, scenario: str, epochs: int | None = Non
     return cell
 
 
-@pytest.mark.parametrize("name", ["finetune", "joint", "er", "gpm", "lwf"])
+@pytest.mark.parametrize("name", first_quick(["er", "finetune", "joint", "gpm", "lwf"]))
 def test_training_on_the_current_logits_is_that_of_task_il_and_its_test_is_harder(name: str) -> None:
     """The same weights to the bit; to be the largest of all logits is harder than to be that of one's own head."""
     own_settings = {"heads": "separate"} if name == "lwf" else {}
@@ -272,7 +274,7 @@ def test_heads_that_go_on_learning_are_held_and_frozen_as_what_tasks_share() -> 
     assert not any("heads" in name for name in at_home.method.memory)
 
 
-@pytest.mark.parametrize("name", ["ewc", "si", "mas", "ness", "inflora", "olora", "sgp", "dfgp", "adamnscl", "owm"])
+@pytest.mark.parametrize("name", first_quick(NO_REPLAY))
 def test_a_method_that_replays_nothing_learns_over_all_classes_too(name: str) -> None:
     """Each task is learnt, and the run goes on from where it stopped. Low ranks may not overtake frozen heads."""
     whole, half = seen(name), seen(name)
@@ -339,7 +341,7 @@ def test_records_say_what_was_seen_and_a_result_gives_it(tmp_path: Path) -> None
     assert at_home.seen == [] and at_home.confusion is None
 
 
-@pytest.mark.parametrize("name", ["er", "derpp", "agem", "fsdgpm"])
+@pytest.mark.parametrize("name", first_quick(["derpp", "er", "agem", "fsdgpm"]))
 def test_a_session_of_class_il_goes_on_where_it_stopped(name: str) -> None:
     whole, half = Run(name, ground=CLASSES, epochs=2), Run(name, ground=CLASSES, epochs=2)
     R = whole.learn()

@@ -41,7 +41,10 @@ class Live:
             yield from self._add("epoch", self.epochs, points)
             self.epochs += 1
         elif isinstance(event, TaskDone):
-            yield from self._add("task", event.record.task, accuracies(event.row, event.record.task))
+            points = accuracies(event.row, event.record.task)
+            if event.record.seen is not None:
+                points["accuracy/all_classes"] = event.record.seen
+            yield from self._add("task", event.record.task, points)
 
     def end(self, failed: bool) -> Iterator[Trouble]:
         """Close the loggers that are still with us."""
