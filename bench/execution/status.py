@@ -21,7 +21,7 @@ EVERY = 1.0  # seconds, at most, between two notes of progress
 
 
 class Journal:
-    """Kept while a grid runs, `<results>/.grids/<process>-<any>.json`; a lock beside it tells whether the grid is alive.
+    """Kept while a grid runs, `<results>/.grids/<process>-<any>.json`; a lock beside it tells whether it is alive.
 
     In two containers, or on two machines, processes may have the same number: it is told, and nothing rests on it.
     """
