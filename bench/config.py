@@ -103,21 +103,26 @@ def spell(hint: Any) -> str:
 
 
 def _coerce(value: Any, hint: Any, where: str, name: str) -> Any:
-    """`value` as `hint`: int, float, bool, str, a Literal, or a tuple of one of the first two."""
+    """`value` as `hint`: int, float, bool, str, a Literal, or a tuple of one of the first two. What is equal comes out
+    the same, 4.0 as 4 and -0.0 as 0.0, for a cell's key is made of it."""
     if get_origin(hint) is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_coerce(item, get_args(hint)[0], where, name) for item in items)
+    wrong = SettingError(f"{where}.{name} is {spell(hint)}, not {_spelled(value)}", name)
     if get_origin(hint) is Literal:
-        fits = value in get_args(hint)
-    elif hint is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    else:
-        fits = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-    if not fits:
-        raise SettingError(f"{where}.{name} is {spell(hint)}, not {_spelled(value)}", name)
-    if hint in (int, float) and not -HUGE < value < HUGE:  # nor NaN
+        alike = [one for one in get_args(hint) if one == value and isinstance(one, bool) == isinstance(value, bool)]
+        if not alike:
+            raise wrong
+        return alike[0]
+    if not isinstance(value, int | float if hint is float else hint) or isinstance(value, bool) != (hint is bool):
+        raise wrong
+    if hint not in (int, float):
+        return value
+    if not -HUGE < value < HUGE:  # nor NaN
         raise SettingError(f"{where}.{name} is too large or no number: {_spelled(value)}", name)
-    return float(value) if hint is float else value
+    if hint(value) != value:
+        raise SettingError(f"{where}.{name} would be rounded to {hint(value)}: {_spelled(value)}", name)
+    return hint(value) + hint(0)
 
 
 def _spelled(value: Any) -> str:

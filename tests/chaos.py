@@ -6,93 +6,23 @@
 
 Kills a random worker, or the driver itself, at random moments with SIGKILL. Exits with 0 if every result equals the
 serial one bit for bit and no finished cell was trained again. Then a small grid lives through other bad days, each of
-which must end in the same bits: a full disk, a removed folder, swapped results, a killed raylet. Needs Linux (/proc).
+which must end in the same bits: a full disk, a removed folder, swapped results, swapped checkpoints, a killed raylet, a
+stopped worker, a node whose network is cut. What this machine does not permit is skipped, and said. It needs Linux.
 """
 
 import argparse
-import json
 import os
 import random
-import resource
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-MARK = "NESS_BENCH_CHAOS"  # in the environment of all processes of one grid
-
-
-def start(words: list[str], mark: str, **more: Any) -> subprocess.Popen[str]:
-    """The command line in a process of its own, marked, so that no other grid on this machine is harmed."""
-    environment = {**os.environ, MARK: mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "run_bench.py"), *words]
-    return subprocess.Popen(command, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT, **more)
-
-
-def marked(mark: str) -> Iterator[tuple[int, str]]:
-    """The living processes of a grid: id and command line. Workers rewrite their environment, so they are known by
-    their parent."""
-    parents = set()
-    found: dict[int, tuple[int, str]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            own = f"{MARK}={mark}".encode() in (folder / "environ").read_bytes()
-        except (OSError, ValueError):
-            continue  # it has just ended
-        found[int(folder.name)] = (parent, line)
-        if own:
-            parents.add(int(folder.name))
-            yield int(folder.name), line
-    for process, (parent, line) in found.items():
-        if parent in parents and process not in parents:
-            yield process, line
-
-
-def workers(mark: str) -> list[int]:
-    """Those that run a cell now."""
-    return [process for process, line in marked(mark) if line.startswith("ray::remote_cell")]
-
-
-def kill_part(mark: str, part: str) -> int:
-    """Kill the processes of a grid whose command line has this part. Return how many there were."""
-    found = [process for process, line in marked(mark) if part in line.split(" ")[0]]
-    for process in found:
-        os.kill(process, signal.SIGKILL)
-    return len(found)
-
-
-def bits(path: Path) -> str:
-    """Of a stored result: everything but clocks and the machine's state."""
-    result = json.loads(path.read_text())
-    tasks = [{k: v for k, v in task.items() if k != "seconds"} for task in result["tasks"]]
-    return json.dumps([result["cell"], result["error"], result["matrix"], tasks], sort_keys=True)
-
-
-def results(folder: Path) -> dict[str, Path]:
-    """The result files, by their place in the folder."""
-    return {str(path.relative_to(folder)): path for path in folder.glob("*/*/seed*-*.json")}
-
-
-def succeeded(path: Path) -> bool:
-    """Whether a stored result holds no error; one that is gone since it was listed does not count."""
-    try:
-        error: str | None = json.loads(path.read_text())["error"]
-    except FileNotFoundError:
-        return False
-    if error is not None:
-        print(f"{path.name} failed: {error[:120]}", flush=True)
-    return error is None
+from days import DAYS, live_through
+from grids import compare, results, start, succeeded, workers
 
 
 class Monkey:
@@ -155,113 +85,6 @@ class Monkey:
                 f"{name} was finished and has been {'lost' if name not in now else 'redone'}"
             )
         self.finished = now
-
-
-def compare(undisturbed: Path, disturbed: Path) -> int:
-    """The number of results. Raises AssertionError where the two folders differ."""
-    here, there = results(undisturbed), results(disturbed)
-    assert sorted(here) == sorted(there), sorted(set(here) ^ set(there))
-    for name in here:
-        assert bits(here[name]) == bits(there[name]), f"{name} differs"
-    return len(here)
-
-
-SMALL = ["--bench", "toy", "--methods", "finetune,gpm", "--seeds", "0-2", "--epochs", "20", "--device", "cpu"]
-ON_RAY = ["--executor", "ray", "--workers", "1"]
-
-
-def finish(driver: subprocess.Popen[str], code: int = 0) -> str:
-    """Wait for the end of a command. Return what it said."""
-    out, _ = driver.communicate(timeout=900)
-    assert driver.returncode == code, (driver.returncode, out)
-    assert "Traceback" not in out, out
-    return out
-
-
-def wait_for(driver: subprocess.Popen[str], what: Callable[[], Any]) -> None:
-    """Wait until something is the case; raises where the command ends before."""
-    while not what():
-        assert driver.poll() is None, driver.communicate()[0]
-        time.sleep(0.05)
-
-
-def disk(out: Path) -> None:
-    """No room for a result: exit 1, and what is not saved is said; with room, the same command completes the grid."""
-    words, more = [*SMALL, "--out", str(out)], {}
-    out.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(out)], capture_output=True)
-    filler = out / "filler"
-    if mounted.returncode == 0:
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while file.write(b"x" * 4096):
-                pass
-    else:
-        print("  no tmpfs may be mounted here: files are limited to 500 bytes in its place", flush=True)
-        more["preexec_fn"] = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (500, 500))
-    try:
-        said = finish(start(words, "disk", **more), 1)
-        assert "not saved" in said, said
-        if mounted.returncode == 0:
-            filler.unlink()
-            subprocess.run(["mount", "-o", "remount,size=16m", str(out)], check=True)
-        finish(start(words, "disk"))
-        shutil.copytree(out, out.with_suffix(".copy"))
-    finally:
-        if mounted.returncode == 0:
-            subprocess.run(["umount", "-l", str(out)], check=True)
-    shutil.copytree(out.with_suffix(".copy"), out, dirs_exist_ok=True)
-
-
-def folder(out: Path) -> None:
-    """The results folder is removed on the way: it is there again at the end, and complete."""
-    driver = start([*SMALL, "--out", str(out)], "folder")
-    wait_for(driver, lambda: len(results(out)) == 2)
-    gone = out.rename(out.with_suffix(".gone"))  # at once, for a checkpoint may be written in the meantime
-    finish(driver)
-    shutil.rmtree(gone)
-
-
-def swapped_result(out: Path) -> None:
-    """The results of two seeds change places: both are found out, and run again."""
-    finish(start([*SMALL, "--out", str(out)], "result"))
-    one, two = sorted(path for path in results(out).values() if path.parent.name == "gpm")[:2]
-    swap(one, two)
-    said = finish(start([*SMALL, "--out", str(out)], "result"))
-    assert "4 done, 2 to run" in said, said
-
-
-def swap(one: Path, two: Path) -> None:
-    """Let two files change their contents."""
-    first, second = one.read_bytes(), two.read_bytes()
-    one.write_bytes(second)
-    two.write_bytes(first)
-
-
-def raylet(out: Path) -> None:
-    """Ray is killed under the grid: it is started again, and the command ends well."""
-    driver = start([*SMALL, *ON_RAY, "--out", str(out)], "raylet")
-    wait_for(driver, lambda: results(out))
-    assert kill_part("raylet", "raylet/raylet") == 1
-    finish(driver)
-
-
-DAYS: dict[str, Callable[[Path], None]] = {
-    "disk": disk,
-    "folder": folder,
-    "result": swapped_result,
-    "raylet": raylet,
-}
-
-
-def live_through(days: list[str], place: Path) -> None:
-    """Let a small grid live through some bad days; each must end with the bits of an undisturbed one."""
-    calm = place / "calm"
-    finish(start([*SMALL, "--out", str(calm)], "calm"))
-    for name in days:
-        began = time.monotonic()
-        DAYS[name](place / name)
-        count = compare(calm, place / name)
-        print(f"{name}: {count} results equal, {time.monotonic() - began:.0f} s", flush=True)
 
 
 def main() -> int:

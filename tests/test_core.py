@@ -38,6 +38,7 @@ def test_class_incremental_cells_have_keys_of_their_own():
 
 def test_a_setting_that_is_new_leaves_keys_where_it_has_the_value_of_before():
     cell = Cell("digits", "er", 0, {"lr": 0.1}, {})
+    assert ADDED_LATER
     for name, before in ADDED_LATER.items():
         assert replace(cell, training={"lr": 0.1, name: before}).key == cell.key
         assert replace(cell, training={"lr": 0.1, name: "another"}).key != cell.key

@@ -80,6 +80,23 @@ def _recorded(result: Result, name: str) -> list[float]:
     return [float(task.get(name, math.nan)) for task in result.tasks]
 
 
+def curve(result: Result) -> np.ndarray:
+    """Return the accuracy on what is learnt so far, after each task, (T,), NaN where it was not measured: the mean over
+    tasks; in class-il, where it was counted, over the test images of all of them."""
+    R, seen = result.R, result.seen
+    if not seen:
+        return np.array([R[i, : i + 1].mean() for i in range(len(R))])
+    return np.array([math.nan] * (len(R) - len(seen)) + seen)
+
+
+def _acc(result: Result) -> float:
+    return result.seen[-1] if result.seen else metrics.acc(result.R)
+
+
+def _aia(result: Result) -> float:
+    return metrics.mean_seen_accuracy(curve(result).tolist())
+
+
 def _fwt(result: Result) -> float:
     """Return forward transfer, where a shared head has an answer for tasks to come; else NaN."""
     untrained = result.tasks[0].get("untrained") if result.tasks else None
@@ -95,15 +112,13 @@ def usual_metrics(scenario: str) -> Sequence[str]:
 
 
 METRICS = {
-    "acc": Metric("ACC", "mean accuracy over all tasks at the end, %", lambda r: metrics.acc(r.R)),
+    "acc": Metric("ACC", "mean accuracy over all tasks at the end, %", _acc),
     "bwt": Metric("BWT", "mean change of earlier tasks since they were learnt, points", lambda r: metrics.bwt(r.R)),
     "forgetting": Metric(
         "F", "mean drop from the best past accuracy, points", lambda r: metrics.forgetting(r.R), best="min"
     ),
     "la": Metric("LA", "mean accuracy on each task when just learnt, %", lambda r: metrics.learning_accuracy(r.R)),
-    "aia": Metric(
-        "AIA", "mean over time of the accuracy on tasks seen, %", lambda r: metrics.average_incremental_accuracy(r.R)
-    ),
+    "aia": Metric("AIA", "mean over time of the accuracy on tasks seen, %", _aia),
     "fwt": Metric("FWT", "mean gain on a task just before it is learnt over the untrained network, points", _fwt),
     "intransigence": Metric(
         "I", "mean shortfall against joint training when each task was learnt, points",

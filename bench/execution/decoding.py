@@ -40,6 +40,7 @@ class TaskForm(TypedDict, total=False):
     untrained: list[float | None]
     seen: float
     confusion: list[list[float]]
+    drift: dict[str, dict[str, float]]
 
 
 class EnvironmentForm(TypedDict, total=False):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +137,18 @@ def _demand_meaning_of_zeros(matrix: Matrix, reading: Reading, path: Path) -> No
 
 
 def as_result(matrix: Matrix, method: str, benchmark: Benchmark, seed: int, origin: str) -> Result:
-    """The result of an imported matrix, in the scenario of the benchmark; its key is that of the content. `origin` is
-    the file's name."""
+    """The result of an imported matrix, in the scenario and under the options of the benchmark; its key is that of the
+    content. `origin` is the file's name."""
     require(
         len(matrix) == benchmark.num_tasks,
         f"{origin}: {len(matrix)} x {len(matrix)}, but {benchmark.name} has {benchmark.num_tasks} tasks",
     )
     digest = hashlib.sha256(json.dumps(matrix).encode()).hexdigest()[:12]
-    how: dict[str, Any] = {"traits": {"imported": True}, "scenario": benchmark.scenario}
+    usual, own = asdict(benchmark.Config()), asdict(benchmark.config)
+    options = {name: value for name, value in own.items() if value != usual[name]}
+    overrides = {f"{benchmark.name}.{name}": [usual[name], value] for name, value in options.items()}
+    how: dict[str, Any] = {"options": options, "overrides": overrides, "scenario": benchmark.scenario}
+    how["traits"] = {"imported": True}
     cell = Cell(benchmark.name, method, seed, {}, {"matrix": digest}, **how)
     return Result(cell, matrix, environment={"imported_from": origin})
 
@@ -154,7 +158,7 @@ def import_matrix(
 ) -> Path:
     """Read, check and store under a name that is not `taken`. Returns the result's file.
 
-    Another matrix of the same method, benchmark, scenario and seed is never replaced.
+    Another matrix of the same method, benchmark, options, scenario and seed is never replaced.
     """
     legal = re.fullmatch(r"[A-Za-z0-9][\w.+-]*", method)
     require(legal is not None, f"--method '{method}': a name has letters, numbers and _ . + - and no space")
@@ -165,15 +169,16 @@ def import_matrix(
     result = as_result(read_matrix(path, reading), method, benchmark, seed, path.name)
     place = out / result.cell.path
     for other in sorted(place.parent.glob(f"seed{seed}-*.json")):
-        there = f"{result.cell} is there already: remove {other} first"
-        require(other == place or _scenario_in(other) != benchmark.scenario, there)
+        stored = _cell_in(other)
+        alike = (stored.scenario, stored.options) == (result.cell.scenario, result.cell.options)
+        require(other == place or not alike, f"{result.cell} is there already: remove {other} first")
     files.check_writable(out)
     return store.save_result(result, out)
 
 
-def _scenario_in(path: Path) -> str:
-    """Return the scenario of a stored result. One that cannot be read is a `UserError`."""
+def _cell_in(path: Path) -> Cell:
+    """Return the cell of a stored result. One that cannot be read is a `UserError`."""
     try:
-        return store.load_result(path).cell.scenario
+        return store.load_result(path).cell
     except ValueError as error:
         raise UserError(f"{error}: remove it first") from error

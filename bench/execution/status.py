@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,10 @@ EVERY = 1.0  # seconds, at most, between two notes of progress
 
 
 class Journal:
-    """Kept while a grid runs, `<results>/.grids/<process>.json`; a lock beside it tells whether the grid is alive."""
+    """Kept while a grid runs, `<results>/.grids/<process>-<any>.json`; a lock beside it tells whether it is alive.
+
+    In two containers, or on two machines, processes may have the same number: it is told, and nothing rests on it.
+    """
 
     def __init__(self, folder: Path, total: int, done: int, workers: int, estimate: Estimate) -> None:
         self.folder, self.workers, self.estimate = folder / ".grids", workers, estimate
@@ -29,7 +33,7 @@ class Journal:
         self.running: dict[str, tuple[Cell, float, int, int]] = {}  # by key: cell, start (monotonic), task, epoch
         self.agenda: Agenda | None = None
         self._noted = 0.0
-        self._path = self.folder / f"{os.getpid()}.json"
+        self._path = self.folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
 
     def __enter__(self) -> Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +90,7 @@ def grids(results: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except FileNotFoundError:
             continue  # it ended just now
         if alive:
-            yield int(path.stem), note
+            yield int(path.stem.partition("-")[0]), note
             continue
         path.unlink(missing_ok=True)
         path.with_suffix(".lock").unlink(missing_ok=True)

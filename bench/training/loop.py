@@ -19,7 +19,7 @@ from bench.training import finite
 from bench.training.batches import random_batches
 from bench.training.contract import demand_learnable
 from bench.training.data import TrainingData
-from bench.training.evaluation import Row, StreamTests, validation_loss
+from bench.training.evaluation import Drift, Moved, Row, StreamTests, validation_loss
 from bench.training.method import Method
 from bench.training.needs import demand_float64, takes_layers_for_matrices
 from bench.training.scenario import Scenario
@@ -66,10 +66,11 @@ class TaskRecord:
     untrained: Row | None = None  # accuracies before any training, where a shared head has an answer
     seen: float | None = None  # in class-il: the accuracy over the test images of all tasks learnt so far
     confusion: list[list[float]] | None = None  # in class-il, after the last: see `metrics.confusion_of_tasks`
+    drift: Moved | None = None  # of a pre-trained network, after later tasks: see `evaluation.drift`
 
     def plain(self) -> dict[str, Any]:
         """Return the record as it is stored."""
-        absent = [name for name in ("untrained", "seen", "confusion") if getattr(self, name) is None]
+        absent = [name for name in ("untrained", "seen", "confusion", "drift") if getattr(self, name) is None]
         return {name: value for name, value in asdict(self).items() if name not in absent}
 
 
@@ -150,10 +151,13 @@ class Session:
                 if reads_old:
                     data.grant(list(seen))
                 self.stage = Stage(self, tasks, data, scenario)
+                earlier = [task for task in self.tasks if task.index < tasks[0].index]
+                drift = Drift(self.network, earlier) if self.network.pretrained and earlier else None
                 record = yield from self.stage.learn(untrained)
                 untrained = None
                 measured = tests.after(method, t)
-                yield TaskDone(measured.row, replace(record, seen=measured.seen, confusion=measured.confusion))
+                record = replace(record, seen=measured.seen, confusion=measured.confusion)
+                yield TaskDone(measured.row, replace(record, drift=drift.measured() if drift else None))
             if reads_old:
                 seen.append(data)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_plots import made_up
+from test_plots import made_up, over_classes
 
 from bench.analysis import report
 from bench.core import Result
@@ -147,6 +147,33 @@ def test_a_pointer_and_the_arrow_keys_show_values(opened: Opened) -> None:
     assert tip.inner_text() == "middle: 90.5 ± 0.71 % after task 1 (n=2)"
     opened.page.keyboard.press("Escape")
     assert not tip.is_visible()
+
+
+def test_a_reader_switches_the_scenario_and_looks_at_the_confusion(browser: Any, tmp_path: Path) -> None:
+    runs = [over_classes(0, name) for name in ("best", "worst")] + [made_up(0, 2, "best")]
+    runs[1].tasks[1]["confusion"] = [[0.25, 0.75], [0, 1]]
+    report.write_report(tmp_path / "page.html", report.with_gaps(runs, [], {}), [0])
+    opened = Opened(browser, tmp_path / "page.html")
+    page = opened.page
+    drawings = page.locator("[data-chart=confusion]")
+    assert [figure.is_visible() for figure in drawings.all()] == [True, False]
+    page.select_option("[name=scenario]", "class-il")
+    assert page.locator("section[data-of]:visible h2").all_inner_texts() == ["stream (class-il)"]
+    assert page.locator("section[data-scenario]:visible h3").first.inner_text() == "Protocol published, class-il"
+    svg = drawings.first.locator("svg").first
+    assert svg.locator("rect").count() == 4 and "60.0" in str(svg.text_content())
+    drawings.first.locator("select").select_option("worst")
+    assert "75.0" in str(svg.text_content()) and page.url.endswith("#scenario=class-il&b0-confusion=worst")
+    svg.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#tip").inner_text() == "worst: 75 % of the images of task 1 taken for a class of task 2"
+    page.fill("[name=words]", "worst")
+    page.get_by_text("as a table").first.click()
+    rows = page.locator("details:has-text('as a table') tbody tr:visible").all_inner_texts()
+    assert [row.split() for row in rows] == [["worst", "1", "25.0", "75.0"], ["worst", "2", "0.0", "100.0"]]
+    assert opened.trouble == []
+    page.context.close()
 
 
 def view_of(opened: Opened) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_plots import made_up, runs_of
+from test_plots import made_up, over_classes, runs_of
 
 from bench.analysis import columns, frames
 from bench.analysis.columns import METRICS
@@ -35,6 +35,21 @@ def test_costs_by_hand() -> None:
     assert columns.stored(result) == 30
     assert columns.seconds(result) == 2
     assert columns.peak_bytes(result) == 3e8
+
+
+def test_over_classes_acc_and_aia_count_every_test_image_alike() -> None:
+    result = over_classes()
+    assert METRICS["acc"].of(result) == pytest.approx((3 * 0.5 + 0.8) / 4)
+    assert METRICS["aia"].of(result) == pytest.approx((0.9 + 0.575) / 2)
+    result.tasks = []  # as of a matrix computed elsewhere: every task counts alike
+    assert METRICS["acc"].of(result) == pytest.approx((0.5 + 0.8) / 2)
+    assert METRICS["aia"].of(result) == pytest.approx((0.9 + 0.65) / 2)
+
+
+def test_joint_training_has_no_average_over_time() -> None:
+    result = over_classes()
+    result.matrix, result.tasks = [[None, None], [0.5, 0.8]], result.tasks[1:]
+    assert METRICS["acc"].of(result) == pytest.approx(0.575) and np.isnan(METRICS["aia"].of(result))
 
 
 @pytest.mark.parametrize("task", [{}, {"trainable": 5}])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_plots import made_up
+from test_plots import made_up, over_classes
 
 from bench.analysis import report
 from bench.analysis.explorer import beside, charts, gaps
@@ -45,6 +45,13 @@ def test_what_was_not_measured_is_none(make_result: Make) -> None:
     assert row["first"][0] == [None, 0] and row["first"][3] == [75, 0]
     assert row["prices"]["time of a run (s)"] == [None, 0] == row["prices"]["BWT (points)"]
     assert row["ranks"] == row["bounds"] == {}
+
+
+def test_the_confusion_between_tasks_is_there_where_it_was_counted() -> None:
+    runs, table = drawn([over_classes(seed) for seed in range(3)])
+    [row] = charts.charts_of(runs, table)["rows"]
+    assert row["confusion"] == [[70, 30], [12.5, 87.5]] and row["average"] == [[90, 0], [57.5, 0]]
+    assert charts.charts_of(*drawn([made_up()]))["rows"][0]["confusion"] == []
 
 
 def test_differences_are_over_common_seeds_and_turn_round() -> None:

@@ -211,6 +211,26 @@ def test_a_matrix_is_of_one_scenario(command: Command, tmp_path: Path) -> None:
         assert (answer.code, answer.err.count("\n")) == (2, 1) and part in answer.err
 
 
+def test_a_matrix_is_of_one_length_of_stream(command: Command, tmp_path: Path) -> None:
+    """Where an option of the benchmark decides how many tasks there are, it stands in the head of the column."""
+    for n in (10, 20):
+        (tmp_path / f"{n}.csv").write_text("\n".join(",".join(["0.5"] * (i + 1)) for i in range(n)))
+    where = "--method", "theirs", "--bench", "split_cifar100_vit", "--seed", "0", "--out", tmp_path / "out"
+    refused = command("import", tmp_path / "20.csv", *where)
+    assert refused.code == 2 and "20 x 20, but split_cifar100_vit has 10 tasks" in refused.err
+    assert command("import", tmp_path / "10.csv", *where).code == 0
+    assert command("import", tmp_path / "20.csv", *where, "--set", "tasks=20").code == 0
+    [header, *_] = command("table", "--out", tmp_path / "out", "--metric", "acc").out.splitlines()
+    assert "split_cifar100_vit (class-il) ACC" in header and "split_cifar100_vit (class-il, tasks=20) ACC" in header
+    for word, part in (
+        ("tasks=15", "tasks"),
+        ("task=20", "did you mean 'tasks'"),
+        ("tasks", "OPTION=VALUE, not 'tasks'"),
+    ):
+        answer = command("import", tmp_path / "20.csv", *where, "--set", word)
+        assert (answer.code, answer.err.count("\n")) == (2, 1) and part in answer.err
+
+
 def test_a_cell_of_an_imported_matrix_can_win(command: Command, tmp_path: Path, make_result: Make) -> None:
     bring(command, tmp_path, TOY)
     other = make_result("a", 3, benchmark="toy", acc=10, traits={"imported": True})

@@ -1,6 +1,7 @@
 """The figures: what they show is what was measured, and each says what its axes are and what stands behind it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,17 @@ def made_up(seed: int = 0, tasks: int = 4, method: str = "own", lost: float = 0.
     ]
     cell = Cell("stream", method, seed, {"epochs": 3}, {})
     return Result(cell, R, records, environment={"seconds": 2.0 + seed, "process_peak_bytes": 300_000_000})
+
+
+def over_classes(seed: int = 0, method: str = "own") -> Result:
+    """A run in class-il over two tasks of which the first has three times as many test images as the second."""
+    result = made_up(seed, 2, method)
+    result.cell = replace(result.cell, scenario="class-il")
+    result.matrix = [[0.9, None], [0.5, 0.8]]
+    for t, seen in enumerate((0.9, (3 * 0.5 + 0.8) / 4)):
+        result.tasks[t]["seen"] = seen
+    result.tasks[1]["confusion"] = [[0.6 + seed / 10, 0.4 - seed / 10], [0.125, 0.875]]
+    return result
 
 
 def runs_of(**results: list[Result]) -> Runs:
@@ -105,6 +117,20 @@ def test_all_matrices_share_a_scale_that_is_even_around_zero(runs: Runs) -> None
     assert len(limits) == 1
     low, high = limits.pop()
     assert low == -high == pytest.approx(-30)
+
+
+def test_the_confusion_between_tasks_is_a_mean_over_seeds() -> None:
+    runs = runs_of(own=[over_classes(seed) for seed in range(3)], other=[made_up(0, 2)])
+    [plot] = plots.confusions(runs)
+    assert numbers(plot) == {(0, 0): "70.0", (0, 1): "30.0", (1, 0): "12.5", (1, 1): "87.5"}
+    axes = plot.figure.axes[0]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("images of task", "taken for a class of task")
+    assert len(axes.patches) == 2 and plot.what == "confusion-own" and "mean over seeds" in plot.caption
+
+
+def test_over_classes_every_test_image_counts_alike() -> None:
+    [axes] = plots.average(runs_of(own=[over_classes()])).figure.axes
+    np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata()), [90, 57.5])
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 20])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from test_plots import made_up
+from test_plots import made_up, over_classes
 
 from bench.analysis import report
 from bench.analysis.explorer.manifest import commands_behind
@@ -258,6 +258,29 @@ def test_protocols_are_kept_apart(tmp_path: Path) -> None:
     text = Page(html).text
     assert "stream, seed 0: aaa" in text and "stream, flip=False, seed 0: bbb" in text
     assert "missing: own on elsewhere, elsewhere (sound), every seed" in text and "missing: other" not in text
+
+
+def test_scenarios_are_kept_apart(tmp_path: Path) -> None:
+    """In columns, sections, ranks, switches and settings; the confusion is a table too where it was counted."""
+    told = [replace(made_up(seed, 2, "own"), matrix=[[0.95, None], [0.9, 0.9]]) for seed in range(2)]
+    untold = [over_classes(seed) for seed in range(2)]
+    pairs = report.with_gaps([*told, *untold], [], {"elsewhere": "class-il"})
+    report.write_report(tmp_path / "page.html", pairs, [0, 1])
+    html = (tmp_path / "page.html").read_text()
+    assert sections_of(html) == ["stream", "stream (class-il)", "elsewhere (class-il)"]
+    assert re.findall(r'<section data-of="\d"[^>]*data-scenario="([^"]*)"', html) == ["task-il", "class-il", "class-il"]
+    assert re.findall(r"<h3>(Protocol [^<]*)</h3>", html) == [
+        "Protocol published, task-il",
+        "Protocol published, class-il",
+    ]
+    assert (
+        '<select name="scenario"><option value="">all</option><option>task-il</option><option>class-il</option>' in html
+    )
+    assert "scenario=task-il" in html and "scenario=class-il" in html
+    tables = re.findall(r"<details><summary>Confusion between tasks, as a table</summary>(.*?)</details>", html, re.S)
+    assert [re.findall(r"<td>(.*?)</td>", table) for table in tables] == [["1", "65.0", "35.0", "2", "12.5", "87.5"]]
+    assert re.search(r'<b id="b1-confusion">.*?<svg role="img" aria-labelledby="b1-confusion"', html, re.S)
+    assert "stream: 2 tasks, class-il, at most 3 epochs a task." in Page(html).text
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 
 from bench.analysis.papers import published, reproduction
 from bench.analysis.papers.outcome import reproduced
+from bench.analysis.papers.published import Stream
 from bench.analysis.papers.reproduction import Part, Wanted
 from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result, UserError
@@ -175,13 +176,75 @@ def test_results_that_do_not_belong_are_counted_and_not_averaged(write: Callable
 
 def test_methods_that_no_paper_prints_stand_in_a_table_of_their_own(write: Callable[..., Path]) -> None:
     write()
-    cells, reasons = reproduction.cells_of(("toy", "ewc"), reproduction.table_of("tiny:main").about, Part(), Catalog())
+    cells, reasons = reproduction.cells_of(Stream("toy"), "ewc", reproduction.table_of("tiny:main"), Part(), Catalog())
     assert not reasons
     stored = results_of(tuple(cells), 0.4)
     told = told_of(results_of(cells_of("gpm"), 0.6), stored)
     assert told.unprinted is not None and told.unprinted.rows == ["ewc"]
     assert "| ewc" in told.render("md") and "ewc" in told.render("latex")
     assert told_of(results_of(cells_of("gpm"), 0.6)).unprinted is None
+
+
+OVER_CLASSES = [
+    "A stream (CIL),metric: final ACC; 5 runs,MLP,GPM,60.0,90.0,,,Tiny (2026),Table 1,verified",
+    "A stream (CIL),metric: ACC averaged over steps (AAA); 5 runs,MLP,GPM,70.0,90.0,,,Tiny (2026),Table 1,verified",
+]
+CIL = '"A stream (CIL)" = { benchmark = "toy", scenario = "class-il" }\n[methods]'
+
+
+def test_a_paper_in_class_il_meets_our_runs_in_class_il_alone(write: Callable[..., Path]) -> None:
+    write([*LINES, *OVER_CLASSES], names=NAMES.replace("[methods]", CIL))
+    table = reproduction.table_of("tiny:main")
+    items = {item.benchmark: item for item in reproduction.wanted(table, Part(("gpm",)), Catalog())}
+    told, untold = items["A stream"].cells, items["A stream (CIL)"].cells
+    assert [{cell.scenario for cell in cells} for cells in (told, untold)] == [{"task-il"}, {"class-il"}]
+    outcome = told_of([*results_of(told, 0.6), *results_of(untold, 0.3)], part=Part(("gpm",)))
+    found = {
+        (line.row.benchmark, line.metric): (line.ours.mean, line.scenario) for line in outcome.lines if line.ours.n
+    }
+    assert {place: scenario for place, (_, scenario) in found.items()} == {
+        ("A stream", "acc"): "task-il",
+        ("A stream", "bwt"): "task-il",
+        ("A stream (CIL)", "acc"): "class-il",
+        ("A stream (CIL)", "aia"): "class-il",
+    }
+    assert found["A stream", "acc"][0] == pytest.approx(60) and found["A stream (CIL)", "aia"][0] == pytest.approx(30)
+    alone = told_of(results_of(told, 0.6), part=Part(("gpm",)))
+    assert [line.verdict for line in alone.lines if line.row.benchmark == "A stream (CIL)"] == ["no run"] * 2
+    assert "| AIA" in outcome.render("md") and "ours: toy (class-il), seeds 0, 1" in outcome.render("md")
+
+
+def test_the_length_of_a_stream_is_part_of_what_is_compared() -> None:
+    """InfLoRA's three tables of ImageNet-R are of 5, 10 and 20 tasks; the rise of the energy goes with their number."""
+    table = reproduction.table_of("inflora:imagenet_r")
+    assert table.metrics == ["acc", "aia"] and table.benchmarks == ["split_imagenet_r"]
+    items = [item for item in reproduction.wanted(table, Part(), Catalog()) if item.cells]
+    steps = {cell.options["tasks"]: cell.config["energy_step"] for item in items for cell in item.cells}
+    assert steps == {5: 0.004, 10: 0.002, 20: 0.001} and {item.method for item in items} == {"InfLoRA"}
+    results = []
+    for item in items:
+        for cell in item.cells:
+            assert (cell.scenario, cell.protocol) == ("class-il", "published")
+            n = cell.options["tasks"]
+            results.append(Result(cell, [[n / 100] * (i + 1) + [None] * (n - 1 - i) for i in range(n)]))
+    outcome = reproduced(table, items, {result.cell.key: result for result in results}, results, Part(), Catalog())
+    ours = {(line.row.benchmark, line.metric): (line.ours.mean, line.ours.n) for line in outcome.lines if line.ours.n}
+    assert ours == {
+        (f"ImageNet-R ({n} tasks, CIL)", metric): (pytest.approx(n), 5)
+        for n in (5, 10, 20)
+        for metric in ("acc", "aia")
+    }
+    beside = reproduction.wanted(table, Part(("finetune",)), Catalog())
+    assert [item.benchmark for item in beside] == [f"split_imagenet_r (class-il, tasks={n})" for n in (10, 5, 20)]
+
+
+def test_a_plan_tells_of_the_weights_that_are_missing(command: Any, tmp_path: Path) -> None:
+    words = ("reproduce", "inflora:cifar100", "--out", tmp_path / "out", "--data", tmp_path)
+    answer = command(*words, "--dry-run")
+    assert answer.code == 0 and "| CIFAR-100 (10 tasks, CIL) | InfLoRA    | inflora | 0 of 5" in answer.out
+    assert "weights of split_cifar100_vit: " in answer.out and ".safetensors is missing: put " in answer.out
+    refused = command(*words)
+    assert (refused.code, refused.err.count("\n")) == (2, 1) and "weights of the network are missing" in refused.err
 
 
 # The command
@@ -288,4 +351,4 @@ def test_a_wrong_file_is_named(
 def test_an_unknown_table_in_python() -> None:
     with pytest.raises(UserError, match="did you mean"):
         reproduction.table_of("gpm:pmnis")
-    assert reproduction.reasons([Wanted("A", "B", ("", ""), reason="why")]) == ["why: A"]
+    assert reproduction.reasons([Wanted("A", "B", Stream(), "", reason="why")]) == ["why: A"]

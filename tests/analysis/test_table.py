@@ -281,7 +281,7 @@ def test_scenarios_are_never_mixed(make_result: Make) -> None:
     lacking = [table.entries["a", (name, "intransigence")].n for name in table.scenarios]
     assert lacking == [1, 0], "joint training in another scenario is no measure"
     assert "bench: 2 tasks, task-il, at most 1 epoch a task. bench: 2 tasks, class-il, at most 1" in table.caption
-    assert table.caption.count("Scenario ") == 1 and f"Scenario class-il: {SCENARIOS['class-il']}." in table.caption
+    assert table.caption.count("Scenario ") == 1 and f"Scenario class-il: {SCENARIOS['class-il']};" in table.caption
     _, listings = compare.compare_and_rank(table, None, ["acc"], 0.05)
     assert [(listing.header[1:-1], [row[:2] for row in listing.rows]) for listing in listings] == [
         (["bench"], [["a", "1"], ["b", "2"]]),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.utils import shuffle
 from torchvision.transforms import functional as vision
 
@@ -19,6 +20,7 @@ from bench.catalog import recipes
 from bench.catalog.catalog import Catalog
 from bench.core import DataError, Split, Task, Training
 from bench.data.cifar import CIFAR100
+from bench.execution import store
 from bench.tools import benchmark_checks
 
 NAMES = ("split_cifar100_vit", "split_imagenet_r")
@@ -255,3 +257,46 @@ def test_missing_weights_end_a_request_before_anything_runs(command, cifar, tmp_
     for word in ("vit_base_patch16_224.augreg_in21k.safetensors", "410 MB", "Hugging Face", str(cifar)):
         assert word in line
     assert not list((tmp_path / "o").rglob("seed*.json"))
+
+
+@pytest.fixture
+def weights(cifar: Path, small: None) -> Path:
+    """The file of the narrow transformer's weights, where ViT-B/16's would be."""
+    from bench.nn import architectures
+    from bench.nn.architectures import vit
+
+    backbone = architectures.BACKBONES["vit_base_patch16_224"]((3, 224, 224), "kv")
+    path = cifar / "vit_base_patch16_224.augreg_in21k.safetensors"
+    save_file(vit.fused(backbone.state_dict()), path)
+    return path
+
+
+def test_weights_of_another_network_end_a_request_before_anything_runs(command, weights, tmp_path):
+    state = load_file(weights)
+    save_file(state | {"norm.weight": state["norm.weight"][:6].clone()}, weights)
+    done = command(
+        "--bench", "split_cifar100_vit", "--methods", "finetune", "--data", weights.parent, "--out", tmp_path / "o"
+    )
+    assert done.code == 2
+    assert done.err.strip().endswith(
+        f"{weights} holds the weights of another network: its norm.weight is (6,), not (12,)"
+    )
+    assert not list((tmp_path / "o").rglob("seed*.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["class-il", "task-il"])
+def test_methods_run_from_a_request_to_a_table(scenario, command, weights, tmp_path):
+    methods = ["inflora", "olora", "ness", "gpm", "ewc", "finetune", "joint"]
+    where = ("--data", weights.parent, "--out", tmp_path / "o")
+    done = command(
+        "--bench", "split_cifar100_vit", "--methods", ",".join(methods), "--scenario", scenario,
+        "--seeds", "0", "--epochs", "1", *where,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert not set(methods) - set(re.findall(r"\w+", done.out))
+    results = [store.load_result(path) for path in (tmp_path / "o").rglob("seed*.json")]
+    assert len(results) == len(methods)
+    for result in results:
+        assert result.error is None and result.cell.scenario == scenario
+        assert len(result.matrix[-1]) == 10 and None not in result.matrix[-1]

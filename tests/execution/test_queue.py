@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench.core import Cell, Result
-from bench.execution import executors, grid, store
+from bench.execution import executors, grid, status, store
 from bench.execution.events import CellFinished
 from bench.execution.queue import Agenda, Claims, Estimate
 from bench.execution.runner import Resources
+from bench.execution.status import Journal
 
 Make = Callable[..., Result]
 KEY = "0123456789ab"
@@ -135,6 +136,18 @@ def test_a_grid_tells_after_every_cell_what_is_left_for_its_workers(
     resources = Resources(workers=workers, address="elsewhere")  # where data is made ready
     events = grid.run_grid(cells(make_result, 4), [], resources, "invented", tmp_path)
     assert [event.left for event in events if isinstance(event, CellFinished)] == left
+
+
+def test_grids_whose_processes_have_the_same_number_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    """As in two containers on one shared folder; and what the first one leaves ends nothing of the second's."""
+    with Journal(tmp_path, 3, 0, 1, Estimate()), Journal(tmp_path, 5, 0, 1, Estimate()):
+        found = list(status.grids(tmp_path))
+        assert [process for process, _ in found] == [os.getpid()] * 2
+        assert {note["total"] for _, note in found} == {3, 5}
+        with Journal(tmp_path, 7, 0, 1, Estimate()):
+            pass
+        assert len(list(status.grids(tmp_path))) == 2
+    assert list(status.grids(tmp_path)) == []
 
 
 def test_the_longest_cells_come_first(make_result: Make) -> None:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import chaos
+import grids
 import pytest
 import torch
 from driving import executed
@@ -388,10 +388,10 @@ def test_a_signal_leaves_no_process_and_no_dump(tmp_path: Path, number: int) -> 
     """Those of Ray included; what was done stays, and the exit code is what a shell calls the signal."""
     mark = f"signal-{number}"
     words = ["--bench", "toy", "--methods", "finetune", "--seeds", "0-9", "--epochs", "60", "--device", "cpu"]
-    driver = chaos.start([*words, "--executor", "ray", "--workers", "1", "--out", str(tmp_path)], mark)
-    while driver.poll() is None and not chaos.results(tmp_path):
+    driver = grids.start([*words, "--executor", "ray", "--workers", "1", "--out", str(tmp_path)], mark)
+    while driver.poll() is None and not grids.results(tmp_path):
         time.sleep(0.1)
-    there = [process for process, _ in chaos.marked(mark)]
+    there = [process for process, _ in grids.marked(mark)]
     assert len(there) > 3, "Ray and its worker are among them"
     driver.send_signal(number)
     out, _ = driver.communicate(timeout=120)
@@ -402,7 +402,7 @@ def test_a_signal_leaves_no_process_and_no_dump(tmp_path: Path, number: int) -> 
         if not left:
             break
         time.sleep(0.1)
-    assert not left and not list(chaos.marked(mark))
+    assert not left and not list(grids.marked(mark))
 
 
 def listeners() -> dict[str, tuple[str, str]]:
@@ -427,13 +427,13 @@ def test_a_ray_of_our_own_listens_on_loopback_alone() -> None:
 def test_a_killed_raylet_ends_nothing(tmp_path: Path) -> None:
     """The whole grid, with one raylet killed in it: exit 0, each result, no traceback."""
     words = ["--bench", "toy", "--methods", "finetune", "--seeds", "0-2", "--epochs", "20", "--device", "cpu"]
-    driver = chaos.start([*words, "--executor", "ray", "--workers", "1", "--out", str(tmp_path)], "raylet-days")
-    while driver.poll() is None and not chaos.results(tmp_path):
+    driver = grids.start([*words, "--executor", "ray", "--workers", "1", "--out", str(tmp_path)], "raylet-days")
+    while driver.poll() is None and not grids.results(tmp_path):
         time.sleep(0.1)
-    assert chaos.kill_part("raylet-days", "raylet/raylet") == 1
+    assert grids.kill_part("raylet-days", "raylet/raylet") == 1
     out, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, out
-    assert len(chaos.results(tmp_path)) == 3 and "Traceback" not in out and "failed" not in out
+    assert len(grids.results(tmp_path)) == 3 and "Traceback" not in out and "failed" not in out
 
 
 DROWSY = """

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import chaos
+import days
+import grids
 import pytest
 from driving import executed
 
@@ -117,7 +119,7 @@ def test_bad_neighbours(bad_neighbours: Path, tmp_path: Path) -> None:
     [plain] = cells_of("dies_once", plugins=plugins)
     undisturbed = runner.run_cell(plain, Resources(catalog=Catalog.of(plugins)))  # its flag is up: it lives
     store.save_result(undisturbed, tmp_path / "calm")
-    assert chaos.bits(tmp_path / "calm" / plain.path) == chaos.bits(out / plain.path)
+    assert grids.bits(tmp_path / "calm" / plain.path) == grids.bits(out / plain.path)
 
 
 @pytest.mark.slow
@@ -325,10 +327,10 @@ def test_a_truncated_result_is_run_again(command: Any, tmp_path: Path) -> None:
     words = ("--methods", "finetune", "--bench", "toy", "--seeds", "0", "--epochs", "1", "--out", tmp_path)
     first = command(*words)
     [path] = tmp_path.glob("toy/*/seed*.json")
-    before = chaos.bits(path)
+    before = grids.bits(path)
     path.write_text(path.read_text()[:100])
     again = command(*words)
-    assert again.code == 0 and "is damaged" in again.err and chaos.bits(path) == before
+    assert again.code == 0 and "is damaged" in again.err and grids.bits(path) == before
     assert again.out.split("\n", 1)[1].split("state")[0] == first.out.split("\n", 1)[1].split("state")[0]
 
 
@@ -344,7 +346,7 @@ def test_a_clock_that_jumps_stops_no_cell(tmp_path: Path, monkeypatch: pytest.Mo
 def test_two_grids_share_a_folder_and_train_no_cell_twice(tmp_path: Path) -> None:
     """Two processes with the same command: each cell is trained by one of them, and both show all of them."""
     words = ["--methods", "finetune,gpm,olora", "--bench", "toy", "--seeds", "0,1", "--epochs", "4", "--device", "cpu"]
-    both = [chaos.start([*words, "--out", str(tmp_path)], f"grid{n}") for n in range(2)]
+    both = [grids.start([*words, "--out", str(tmp_path)], f"grid{n}") for n in range(2)]
     outs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
     trained = [line.split("] ")[1] for out in outs for line in out.splitlines() if line.startswith("[")]
@@ -357,7 +359,7 @@ def test_two_grids_share_a_folder_and_train_no_cell_twice(tmp_path: Path) -> Non
 def test_status_tells_what_runs_and_forgets_what_died(command: Any, bad_neighbours: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--plugin", str(bad_neighbours), "--methods", "hangs,finetune", "--bench", "toy", "--seeds", "0"]
-    driver = chaos.start([*words, "--out", str(out), "--device", "cpu"], "hung")
+    driver = grids.start([*words, "--out", str(out), "--device", "cpu"], "hung")
     try:
         for _ in range(600):
             if "1 grid is running" in (answer := command("status", "--out", out)).out:
@@ -596,18 +598,18 @@ def test_a_killed_head_of_ray_loses_no_finished_cell(tmp_path: Path) -> None:
     command = [*words, "--executor", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]
     monkey = chaos.Monkey(command, tmp_path / "ray", 0, random.Random(0), 1.0)
     for part in ("gcs_server", "raylet/raylet"):
-        driver = chaos.start(command, part)
-        while driver.poll() is None and not chaos.results(tmp_path / "ray"):
+        driver = grids.start(command, part)
+        while driver.poll() is None and not grids.results(tmp_path / "ray"):
             time.sleep(0.1)
-        for process, line in chaos.marked(part):
+        for process, line in grids.marked(part):
             if part in line:
                 os.kill(process, signal.SIGKILL)
         driver.communicate(timeout=240)
         monkey.look()
     monkey.run()
-    calm = chaos.start([*words, "--out", str(tmp_path / "serial")], "serial")
+    calm = grids.start([*words, "--out", str(tmp_path / "serial")], "serial")
     calm.communicate()
-    assert chaos.compare(tmp_path / "serial", tmp_path / "ray") == 9
+    assert grids.compare(tmp_path / "serial", tmp_path / "ray") == 9
 
 
 @pytest.mark.ray
@@ -615,6 +617,16 @@ def test_kills_at_random_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     """The short form of `python tests/chaos.py`."""
     monkeypatch.setattr(sys, "argv", ["chaos.py", "--methods", "finetune,ness", "--seeds", "0-3", "--kills", "3"])
     assert chaos.main() == 0
+
+
+def test_a_day_that_this_machine_does_not_permit_is_skipped_and_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(days.shutil, "which", lambda name: None)
+    monkeypatch.setattr(days, "start", lambda *words: None)
+    monkeypatch.setattr(days, "finish", lambda driver: "")
+    days.live_through(["partition"], tmp_path)
+    assert capsys.readouterr().out == "partition: skipped, no network namespace may be made here\n"
 
 
 @pytest.mark.ray

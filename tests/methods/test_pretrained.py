@@ -12,7 +12,8 @@ from bench.nn.activations import input_grams, input_rows
 from bench.nn.adapters import Factors
 from bench.nn.subspace import project_out, spectrum
 from bench.training.data import TrainingData
-from bench.training.loop import Session
+from bench.training.evaluation import Drift
+from bench.training.loop import Session, TaskDone
 
 SAMPLES = 8
 KEYS, VALUES = "backbone.blocks.2.attn.qkv.k", "backbone.blocks.2.attn.qkv.v"
@@ -48,6 +49,32 @@ def weights(session: Session) -> dict[str, Tensor]:
     return {name: block.weight.clone() for name, block in session.network.blocks().items()}
 
 
+# How far an update moves outputs for old images
+
+
+def test_the_drift_of_a_weight_that_grows_by_half_is_a_half():
+    session = session_of_method("finetune")
+    drift = Drift(session.network, session.tasks[:2])
+    session.network.blocks()[KEYS].weight.mul_(1.5)
+    session.network.blocks()[VALUES].weight[0] += 1.0
+    found = drift.measured()
+    assert found["moved"][KEYS] == pytest.approx(0.5)
+    assert (found["rank"][KEYS], found["rank"][VALUES]) == (96, 1)
+    others = set(session.network.blocks()) - {KEYS, VALUES}
+    assert len(others) == 10
+    assert all(found["rank"][name] == found["moved"][name] == 0 for name in others)
+
+
+def test_every_method_is_asked_for_its_drift_after_the_first_task():
+    session = session_of_method("inflora", rank=5)
+    first, second, third = [event.record for event in session.events() if isinstance(event, TaskDone)]
+    assert first.drift is None and "drift" not in first.plain()
+    for record in (second, third):
+        assert set(record.plain()["drift"]) == {"rank", "moved"}
+        assert set(record.drift["rank"].values()) == {5}
+        assert all(0 < moved < 1 for moved in record.drift["moved"].values())
+
+
 # InfLoRA
 
 
@@ -68,7 +95,7 @@ def test_inflora_starts_at_the_first_task_with_the_leading_directions_of_all_its
 
 def test_inflora_trains_one_matrix_a_projection_and_a_head():
     session = session_of_method("inflora", rank=5)
-    records = [event.record for event in session.events() if hasattr(event, "record")]
+    records = [event.record for event in session.events() if isinstance(event, TaskDone)]
     head = 3 * 96 + 3
     assert [record.trainable for record in records] == [12 * 96 * 5 + head] * 3
 

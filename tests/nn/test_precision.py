@@ -188,7 +188,7 @@ def test_serial_and_ray_give_the_same_bits() -> None:
     serial, ray = results
     assert set(serial) == set(ray) == {cell.key for cell in cells}
     for key, result in serial.items():
-        assert result.error is None, result.cell
+        assert result.error is None, (result.cell, result.error, result.traceback)
         assert result.environment["precision"] == "bf16"
         assert bits(result) == bits(ray[key]), result.cell
 

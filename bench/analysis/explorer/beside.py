@@ -9,7 +9,10 @@ from bench.analysis.papers import listing, paper, published
 from bench.analysis.papers.paper import Line
 from bench.core import Result
 
-HEADER = ("benchmark", "protocol", "paper", "method", "metric", "published", "ours", "n", "difference", "verdict")
+HEADER = (
+    *("benchmark", "scenario", "protocol", "paper", "method", "metric"),
+    *("published", "ours", "n", "difference", "verdict"),
+)
 
 
 def published_beside(results: Sequence[Result]) -> list[tuple[str, ...]]:
@@ -38,5 +41,5 @@ def _words(line: Line, protocol: str) -> tuple[str, ...]:
     ours, n, difference = listing.ours_beside(line)
     source = f"{line.row.source}, {line.row.table}"
     label = METRICS[line.metric].label
-    words = (line.benchmark, protocol, source, line.method, label, str(line.number), ours, n, difference, line.verdict)
-    return words
+    where = line.row.stream.label, line.scenario, protocol
+    return *where, source, line.method, label, str(line.number), ours, n, difference, line.verdict

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from bench.analysis import stats
-from bench.analysis.columns import METRICS, percent
+from bench.analysis.columns import METRICS, curve, percent
 from bench.analysis.compare import FEWEST_BENCHMARKS, common_differences, ranked_rows
 from bench.analysis.figures import plots
 from bench.analysis.figures.figure import Runs, sd
+from bench.analysis.figures.matrices import mean_confusion, mean_matrix
 from bench.analysis.figures.reported import reported
 from bench.analysis.table import Entry, Table
 from bench.core import Result
@@ -46,14 +47,21 @@ def _row(runs: Runs, row: str, table: Table) -> dict[str, Any]:
         "n": len(results),
         "style": table.rows.index(row),
         "upper": row in table.upper,
-        "average": _curve(np.array([plots.mean_of_seen(R) for R in matrices])),
+        "average": _curve(percent(np.array([curve(result) for result in results]))),
         "first": _curve(matrices[:, :, 0]),
         "acc": _mean_and_sd(METRICS["acc"].shown(METRICS["acc"].of(result)) for result in results),
         "prices": {name: _price(name, results) for name in PRICES},
-        "matrix": rounded(plots.mean_matrix(results)),
+        "matrix": rounded(mean_matrix(results)),
+        "confusion": _confusion(results),
         "ranks": {layer: rounded(values.mean(axis=0)) for layer, values in reported(runs, row, "rank").items()},
         "bounds": _bounds(runs, row),
     }
+
+
+def _confusion(results: Sequence[Result]) -> Numbers:
+    """Return the confusion between tasks, lines of percentages, mean over runs; no line where it was not counted."""
+    shares = mean_confusion(results)
+    return [] if shares is None else rounded(shares)
 
 
 def _curve(values: np.ndarray) -> Numbers:

@@ -7,73 +7,32 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from bench.analysis.columns import METRICS, peak_bytes, percent
-from bench.analysis.figures.figure import INK, STYLE, WIDTH, Plot, Runs, canvas, heat_map, legend, sd, stretch
+from bench.analysis.columns import METRICS, curve, peak_bytes, percent
+from bench.analysis.figures.figure import INK, STYLE, WIDTH, Plot, Runs, canvas, legend, sd
+from bench.analysis.figures.matrices import confusions, matrices
 from bench.analysis.figures.reported import bounds, ranks
 from bench.core import Result
-
-CHANGE = LinearSegmentedColormap.from_list("change", ["#b35806", "#f1a340", "#f7f7f7", "#67a9cf", "#2166ac"])
-
-
-def mean_matrix(results: Sequence[Result]) -> np.ndarray:
-    """Return the accuracy matrix (T, T) in percent, mean over runs; NaN above the diagonal and where not measured."""
-    mean = percent(np.mean([result.R for result in results], axis=0))
-    return np.where(np.tril(np.ones_like(mean)) > 0, mean, np.nan)
-
-
-def matrices(runs: Runs) -> list[Plot]:
-    """Draw the accuracy matrix of every method, coloured on one scale."""
-    means = {row: mean_matrix(results) for row, results in runs.present().items()}
-    changes = [np.ravel(R - np.diag(R)) for R in means.values()]  # NaN above the diagonal
-    limit = float(np.nanmax(np.abs(np.concatenate([[1.0], *changes]))))
-    return [_matrix(runs, row, R, limit) for row, R in means.items()]
-
-
-@rc_context(STYLE)
-def _matrix(runs: Runs, row: str, R: np.ndarray, limit: float) -> Plot:
-    """Draw a matrix in the manner of the papers' heat maps, which are green and red around a blue diagonal."""
-    scale = stretch(len(R))
-    figure, axes = canvas(3.9 * scale, WIDTH * scale)
-    image = heat_map(axes, R - np.diag(R), R, CHANGE, (-limit, limit), 1 if len(R) <= 10 else 0)
-    for t in np.flatnonzero(np.isfinite(np.diag(R))).tolist():
-        axes.add_patch(Rectangle((t, t), 1, 1, facecolor="#c9c9c9", edgecolor="black", linewidth=1.4))
-    axes.set(title=runs.label(row), xlabel="accuracy (%) on task", ylabel="after learning task", aspect="equal")
-    figure.colorbar(image, ax=axes, label="change since learnt (points)", shrink=0.85).outline.set_visible(False)
-    spread = "mean over seeds" if len(runs.results[row]) > 1 else "one seed"
-    caption = (
-        f"Accuracy matrix of {row}, {spread}: accuracy in percent on a task (column) after learning a task (row). "
-        "Framed: just learnt. Blue: a task is better than when it was learnt; orange: worse, that is, forgotten "
-        "(colours that the colour-blind can tell apart, on one scale for all methods)."
-    )
-    return runs.plot(f"matrix-{row}", figure, caption, [row])
 
 
 def first_task(runs: Runs) -> Plot:
     """Draw how the first task fares while others are learnt."""
-    return _over_time(runs, "first-task", "accuracy (%) on task 1", "Accuracy on the first task", lambda R: R[:, 0])
+    return _over_time(runs, "first-task", "accuracy (%) on task 1", "Accuracy on the first task", lambda r: r.R[:, 0])
 
 
 def average(runs: Runs) -> Plot:
     """Draw how the tasks seen so far fare, on average."""
     label, text = "mean accuracy (%) on tasks learnt", "Mean accuracy on the tasks learnt so far"
-    return _over_time(runs, "average", label, text, mean_of_seen)
-
-
-def mean_of_seen(R: np.ndarray) -> np.ndarray:
-    """Return the mean accuracy on the tasks learnt so far, after each task, (T,)."""
-    return np.array([R[i, : i + 1].mean() for i in range(len(R))])
+    return _over_time(runs, "average", label, text, curve)
 
 
 @rc_context(STYLE)
-def _over_time(runs: Runs, what: str, label: str, text: str, series: Callable[[np.ndarray], np.ndarray]) -> Plot:
-    """Draw a series of each accuracy matrix, (T, T) -> (T,), mean and spread over runs."""
+def _over_time(runs: Runs, what: str, label: str, text: str, series: Callable[[Result], np.ndarray]) -> Plot:
+    """Draw a series of each result, fractions (T,), mean and spread over runs."""
     figure, axes = canvas(3.1)
     for row, results in runs.present().items():
-        values = percent(np.array([series(result.R) for result in results]))  # (n, T)
+        values = percent(np.array([series(result) for result in results]))  # (n, T)
         mean, spread = values.mean(axis=0), sd(values)
         time = 1 + np.arange(len(mean))
         style = runs.style(row)
@@ -167,4 +126,4 @@ def all_of(runs: Runs) -> list[Plot]:
     if not runs.present():
         return []
     overview = [average(runs), first_task(runs), trade_off(runs)]
-    return [*overview, *matrices(runs), *ranks(runs), *bounds(runs), costs(runs)]
+    return [*overview, *matrices(runs), *confusions(runs), *ranks(runs), *bounds(runs), costs(runs)]

@@ -45,7 +45,7 @@ def _listing(lines: Sequence[Line], shared: str) -> Listing:
 
     left = ["metric", "method", *(["setting"] if varied else [])]
     header = [*left, "paper", "ours", "n", "difference", "verdict"]
-    by_metric = sorted(lines, key=lambda line: list(PRINTED).index(line.metric))
+    by_metric = sorted(lines, key=lambda line: PRINTED.index(line.metric))
     rows = [texts(line) for line in by_metric]
     caption = "\n".join(filter(None, [*about_lines(lines), shared]))
     return Listing(header, rows, caption, left=len(left))
@@ -81,14 +81,14 @@ def _about(lines: Sequence[Line], setting: str, named: bool) -> str:
     rows = [line.row for line in lines]
     facts = [_listed(row.source for row in rows), _listed(row.table for row in rows)] if named else []
     facts.append(f"{_listed(row.benchmark for row in rows)} ({_listed(row.backbone for row in rows)})")
-    about = f"{', '.join(facts)}; {setting}; {_our_runs(lines)}."
+    about = f"{'; '.join(filter(None, [', '.join(facts), setting, _our_runs(lines)]))}."
     known = {str(line.row.n or "unknown") for line in lines if not line.row.copied}
     return f"{about} n of the paper: {_listed(sorted(known))}." if known else about
 
 
 def _our_runs(lines: Sequence[Line]) -> str:
     """Return the benchmark and the seeds of our runs beside these lines, or what is missing."""
-    here = next((line.benchmark for line in lines if line.benchmark), "")
+    here = next((line.row.stream.label for line in lines if line.benchmark), "")
     if not here:
         return "no such one here"
     seeds: set[int] = set()
@@ -151,8 +151,9 @@ def _record(line: Line, protocol: str) -> dict[str, object]:
         "setting": row.setting, "method": row.method, "remark": row.remark, "confidence": row.confidence,
         "metric": line.metric, "mean": number.mean, "sd": number.sd, "n": row.n, "seeds_mean": own[0],
         "seeds_sd": own[1], "contradicted": number.contradicted if number.values else None, "protocol": protocol,
-        "our_benchmark": line.benchmark, "our_method": line.method, "our_mean": ours.mean, "our_sd": ours.sd,
-        "our_n": ours.n, "our_epochs": line.epochs, "difference": line.difference, "verdict": line.verdict,
+        "our_benchmark": line.benchmark and line.row.stream.label, "our_scenario": line.scenario,
+        "our_method": line.method, "our_mean": ours.mean, "our_sd": ours.sd, "our_n": ours.n,
+        "our_epochs": line.epochs, "difference": line.difference, "verdict": line.verdict,
     }  # fmt: skip
 
 

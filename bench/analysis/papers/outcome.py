@@ -15,7 +15,6 @@ from bench.analysis.table import Table
 from bench.catalog.catalog import Catalog
 from bench.core import Cell, Result
 
-METRICS = ("acc", "bwt")
 ALPHA = 0.05  # of the ranks' critical difference
 
 
@@ -40,14 +39,15 @@ class Reproduced:
         benchmarks = {benchmark for benchmark, _ in self.unprinted.columns} if self.unprinted else set()
         if self.unprinted is None or len(benchmarks) < 2:
             return []
-        return compare.compare_and_rank(self.unprinted, None, METRICS[:1], ALPHA)[1]
+        return compare.compare_and_rank(self.unprinted, None, ("acc",), ALPHA)[1]
 
     @property
     def tally(self) -> str:
         """Return the line that the table ends with."""
         text = f"{self.table.key}: {reproduction.tally(self.lines)}."
         if self.aside:
-            text += f" {self.aside} stored results of another budget, protocol, precision or seed were left aside."
+            other = "another budget, protocol, scenario, precision or seed"
+            text += f" {self.aside} stored results of {other} were left aside."
         if self.table.about.spreads:
             quoting = published.paper_of(self.table.about.spreads).source
             text += f" The paper prints means; their spreads are those that {quoting} prints beside them."
@@ -78,7 +78,7 @@ def reproduced(
     own = reproduction.as_one(results.values(), table.about)
     benchmarks = {result.cell.benchmark for result in own} | {name for item in items for name in item.here[:1]}
     methods = {name for item in items for name in item.here[1:]}
-    lines = paper.beside_results(rows, own, PROTOCOL, METRICS, benchmarks, methods) if rows else []
+    lines = paper.beside_results(rows, own, PROTOCOL, table.metrics, benchmarks, methods) if rows else []
     unprinted = _unprinted(table, items, {**{r.cell.key: r for r in stored}, **results}, part, catalog)
     return Reproduced(table, lines, unprinted, reproduction.others(stored, items))
 
@@ -87,21 +87,22 @@ def _unprinted(
     table: Reproduction, items: Sequence[Wanted], found: Mapping[str, Result], part: Part, catalog: Catalog
 ) -> Table | None:
     """Return the table of what no row of the paper is about; None where there is nothing."""
-    printed = {row.here for row in table.rows}
     pairs: list[tuple[Cell, Result]] = []
     for cell in _beside(table, part, catalog):
         result = found.get(cell.key)
-        if (cell.benchmark, cell.method) not in printed and result is not None:
+        if result is not None:
             [plain] = reproduction.as_one([result], table.about)
             pairs.append((plain.cell, plain))
     if not pairs:
         return None
     seeds = part.seeds or table.about.seeds
-    return tables.summarize(pairs, METRICS, seeds)
+    return tables.summarize(pairs, table.metrics, seeds)
 
 
 def _beside(table: Reproduction, part: Part, catalog: Catalog) -> Iterator[Cell]:
-    """Yield the cells that every method would have under the table's seeds and budget."""
-    for benchmark in table.benchmarks:
+    """Yield the cells that every method would have that the table does not print, under its seeds and budget."""
+    printed = [(row.stream, row.here[1]) for row in table.rows]
+    for stream in table.streams:
         for method in [*catalog.available("Method"), *catalog.variants()]:
-            yield from reproduction.cells_of((benchmark, method), table.about, part, catalog)[0]
+            if (stream, method) not in printed:
+                yield from reproduction.cells_of(stream, method, table, part, catalog)[0]

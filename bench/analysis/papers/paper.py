@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.papers.published import PRINTED, Number, Row, half_unit
+from bench.analysis.papers.published import PRINTED, Number, Row, Stream, half_unit
 from bench.analysis.table import Entry, summarize
 from bench.config import require
 from bench.core import Cell, Result
@@ -20,6 +20,7 @@ class Line:
     row: Row
     metric: str
     benchmark: str  # ours; '' if there is none here
+    scenario: str  # of our runs; '' without one
     method: str
     ours: Entry
     seeds: tuple[int, ...]
@@ -82,37 +83,45 @@ def beside_results(
     A table that has none of the metrics is a `UserError`.
     """
     require(bool(metrics), f"a paper's table has the metrics {', '.join(PRINTED)} only")
-    usable = [result for result in results if _comparable(result.cell, protocol)]
+    places: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if _comparable(result.cell, protocol):
+            places.setdefault((result.cell.benchmark, result.cell.method), []).append(result)
     lines: list[Line] = []
     for row in rows:
-        lines += _lines(row, usable, metrics, benchmarks, methods)
+        lines += _lines(row, places.get(row.here, []), metrics, benchmarks, methods)
     require(bool(lines), f"that table does not print {', '.join(metrics)}")
     return lines
 
 
 def _comparable(cell: Cell, protocol: str) -> bool:
-    """Return whether a cell was run here, in fp32 as the papers' own runs, and under the recipe's settings."""
-    if cell.traits.get("imported"):
-        return False
-    usual = cell.precision == "fp32" and not set(cell.overrides) - {"epochs"}
-    return usual and cell.protocol == protocol
+    """Return whether a cell was run here under the protocol, in fp32 as the papers' own runs."""
+    return not cell.traits.get("imported") and cell.precision == "fp32" and cell.protocol == protocol
+
+
+def _belongs(cell: Cell, stream: Stream) -> bool:
+    """Return whether a cell is of a printed benchmark, and but for what makes it that under the recipe's settings."""
+    allowed = {"epochs", *(f"{stream.benchmark}.{name}" for name in stream.options)}
+    return stream.holds(cell) and not set(cell.overrides) - allowed
 
 
 def _lines(
     row: Row, results: Sequence[Result], metrics: Sequence[str], benchmarks: Collection[str], methods: Collection[str]
 ) -> Iterator[Line]:
-    """Yield a line for each of the metrics that the row prints, beside our results under one budget."""
+    """Yield a line for each of the metrics that the row prints, beside those of our `results` of its benchmark and
+    method that belong there, under one budget."""
     benchmark, method = row.here
     benchmark = benchmark if benchmark in benchmarks else ""
     method = method if method in methods else ""
-    found = [result for result in results if (result.cell.benchmark, result.cell.method) == (benchmark, method)]
+    found = [result for result in results if benchmark and method and _belongs(result.cell, row.stream)]
     found, epochs, budget = _one_budget(found, row.epochs)
     table = summarize([(result.cell, result) for result in found], metrics)  # of one row and one column
     ours = {metric: entry for (_, (_, metric)), entry in table.entries.items()}
     seeds = tuple(sorted(result.cell.seed for result in found if result.error is None))
+    scenario = found[0].cell.scenario if found else ""
     for metric in metrics:
         if metric in row.numbers:
-            yield Line(row, metric, benchmark, method, ours.get(metric, Entry()), seeds, epochs, budget)
+            yield Line(row, metric, benchmark, scenario, method, ours.get(metric, Entry()), seeds, epochs, budget)
 
 
 def _one_budget(results: Sequence[Result], wanted: int | None) -> tuple[list[Result], int | None, bool]:

@@ -20,10 +20,16 @@ import msgspec
 import numpy as np
 
 from bench.config import known_as, nearest
-from bench.core import UserError
+from bench.core import ONLY_SCENARIOS, Cell, UserError
 
 FOLDER = Path(__file__).resolve().parent / "printed"
-PRINTED = {"acc": ("acc_mean", "acc_std"), "bwt": ("bwt_mean", "bwt_std")}  # columns of results.csv
+COLUMNS = {"acc": ("acc_mean", "acc_std"), "bwt": ("bwt_mean", "bwt_std")}  # of results.csv
+TOLD_AS = {  # what a setting there says of the first of these columns, where it is not ACC
+    "metric: final ACC": "acc",
+    "metric: ACC averaged over steps": "aia",
+    "metric: ACC averaged over steps (AAA)": "aia",
+}
+PRINTED = ("acc", "aia", "bwt")  # metrics
 TOLD = ("benchmark", "setting", "method", "source_paper", "source_table", "acc_mean")  # of every line
 RUN_BY = re.compile(r" \(([^()]*(?:re-run|copied from|quoted in)[^()]*)\)$")  # the remark behind a method's name
 
@@ -40,6 +46,7 @@ class PrintedTable:
     note: str = ""
     front_page: bool = False  # whether the README shows it, made from the committed results
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a method, where not the recipe's
+    on: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # the same of one benchmark, as printed
     by_seed: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)  # options of a benchmark, one a seed
 
 
@@ -92,6 +99,28 @@ def half_unit(text: str) -> float:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A printed benchmark as it is asked for here."""
+
+    benchmark: str = ""  # none here
+    scenario: str = ""  # the benchmark's own, which no other can take the place of
+    options: dict[str, Any] = field(default_factory=dict)  # of the benchmark
+
+    def holds(self, cell: Cell) -> bool:
+        """Return whether a cell is of this benchmark, in its scenario and under its options."""
+        alike = cell.scenario == self.scenario if self.scenario else cell.scenario in ONLY_SCENARIOS
+        options = all(cell.options.get(name) == value for name, value in self.options.items())
+        return cell.benchmark == self.benchmark and alike and options
+
+    @property
+    def label(self) -> str:
+        """Return what a column of this benchmark is called."""
+        facts = [self.scenario] if self.scenario else []
+        facts += [f"{name}={value}" for name, value in self.options.items()]
+        return f"{self.benchmark} ({', '.join(facts)})" if facts else self.benchmark
+
+
+@dataclass(frozen=True)
 class Row:
     """A line of a paper's table."""
 
@@ -112,9 +141,15 @@ class Row:
         return "copied" in self.remark or "quoted" in self.remark
 
     @property
+    def stream(self) -> Stream:
+        """Return what the benchmark is here."""
+        told = known_names()["benchmarks"].get(self.benchmark, "")
+        return Stream(told) if isinstance(told, str) else msgspec.convert(told, Stream)
+
+    @property
     def here(self) -> tuple[str, str]:
         """Return what the benchmark and the method are called here; '' if they are not mapped."""
-        return known_names()["benchmarks"].get(self.benchmark, ""), known_names()["methods"].get(self.method, "")
+        return self.stream.benchmark, known_names()["methods"].get(self.method, "")
 
     @property
     def n(self) -> int | None:
@@ -193,7 +228,7 @@ def _complaint(record: Mapping[str, str | None]) -> str:
     for name in TOLD:
         if not record.get(name):
             return f"it names no {name}"
-    for mean, sd in PRINTED.values():
+    for mean, sd in COLUMNS.values():
         if record[sd] and not record[mean]:
             return f"{sd} without {mean}"
         for name in (mean, sd):
@@ -230,17 +265,20 @@ def _row(record: Mapping[str, str], aliases: Mapping[str, Sequence[str]]) -> Row
     method = known_names()["labels"].get(method, method)
     on_benchmark = [seed for seed in _seeds() if seed["benchmark"] == record["benchmark"]]
     seeds = [seed for seed in on_benchmark if seed["method"] in aliases.get(method, ())]
+    parts = record["setting"].split("; ")
+    first = next((TOLD_AS[part] for part in parts if part in TOLD_AS), "acc")
     numbers = {}
-    for metric, (mean, sd) in PRINTED.items():
+    for column, (mean, sd) in COLUMNS.items():
+        metric = first if column == "acc" else column
         if record[mean]:
-            values = tuple(float(seed[metric]) for seed in seeds)
+            values = tuple(float(seed[column]) for seed in seeds)
             numbers[metric] = Number(record[mean], record[sd], values)
     return Row(
         source=record["source_paper"],
         table=record["source_table"],
         benchmark=record["benchmark"],
         backbone=record["backbone"],
-        setting=record["setting"],
+        setting="; ".join(part for part in parts if part not in TOLD_AS),
         method=method,
         remark=remark[1] if remark else "",
         confidence=record["confidence"],

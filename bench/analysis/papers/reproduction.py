@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.analysis.papers import published
 from bench.analysis.papers.paper import Line
-from bench.analysis.papers.published import Number, PrintedTable, Row, half_unit
+from bench.analysis.papers.published import Number, PrintedTable, Row, Stream, half_unit
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.config import known_as, nearest
@@ -33,20 +33,44 @@ class Reproduction:
         return published.paper_of(self.key.partition(":")[0]).source
 
     @property
+    def streams(self) -> list[Stream]:
+        """Return what the benchmarks of the rows are here, those that are here."""
+        found = {row.benchmark: row.stream for row in self.rows if row.stream.benchmark}
+        return list(found.values())
+
+    @property
     def benchmarks(self) -> list[str]:
         """Return the benchmarks of the rows as they are called here, those that are here."""
-        return list(dict.fromkeys(row.here[0] for row in self.rows if row.here[0]))
+        return list(dict.fromkeys(stream.benchmark for stream in self.streams))
+
+    def settings(self, stream: Stream, method: str) -> dict[str, Any]:
+        """Return the settings of a method on a benchmark that are not the recipe's."""
+        found = dict(self.about.settings.get(method, {}))
+        for name in dict.fromkeys(row.benchmark for row in self.rows if row.stream == stream):
+            found |= self.about.on.get(name, {}).get(method, {})
+        return found
+
+    @property
+    def metrics(self) -> list[str]:
+        """Return the metrics that the rows print."""
+        return [name for name in published.PRINTED if any(name in row.numbers for row in self.rows)]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A method on a benchmark of a table, as named there, and the cells that stand for it here."""
+    """A method on a benchmark of a table, as named there, what they are here, and the cells that stand for it."""
 
     benchmark: str
     method: str
-    here: tuple[str, str]
+    stream: Stream
+    method_here: str  # '' if there is none
     cells: tuple[Cell, ...] = ()
     reason: str = ""  # why there are no cells
+
+    @property
+    def here(self) -> tuple[str, str]:
+        """Return what benchmark and method are called here; '' if they are not mapped."""
+        return self.stream.benchmark, self.method_here
 
 
 @dataclass(frozen=True)
@@ -112,26 +136,26 @@ def wanted(table: Reproduction, part: Part, catalog: Catalog) -> list[Wanted]:
         own = row.here[1] in part.methods or not part.methods
         asked = own and (not part.benchmark or row.here[0] == part.benchmark)
         if asked and (row.benchmark, row.method) not in found:
-            found[row.benchmark, row.method] = _wanted(row.benchmark, row.method, row.here, table, part, catalog)
-    printed = {item.here for item in found.values()}
-    for benchmark in table.benchmarks:
+            item = Wanted(row.benchmark, row.method, row.stream, row.here[1])
+            found[row.benchmark, row.method] = _with_cells(item, table, part, catalog)
+    printed = [(item.stream, item.method_here) for item in found.values()]
+    for stream in table.streams:
         for method in part.methods:
-            if (benchmark, method) not in printed and part.benchmark in ("", benchmark):
-                here = (benchmark, method)
-                found[benchmark, method] = _wanted(benchmark, method, here, table, part, catalog)
+            if (stream, method) not in printed and part.benchmark in ("", stream.benchmark):
+                item = Wanted(stream.label, method, stream, method)
+                found[stream.label, method] = _with_cells(item, table, part, catalog)
     return list(found.values())
 
 
-def _wanted(
-    benchmark: str, method: str, here: tuple[str, str], table: Reproduction, part: Part, catalog: Catalog
-) -> Wanted:
-    if not here[0]:
-        return Wanted(benchmark, method, here, reason="no such benchmark here")
-    if not here[1]:
-        return Wanted(benchmark, method, here, reason="no such method here")
-    _demand_known(here, catalog)
-    cells, reasons = cells_of(here, table.about, part, catalog)
-    return Wanted(benchmark, method, here, tuple(cells), "; ".join(reasons))
+def _with_cells(item: Wanted, table: Reproduction, part: Part, catalog: Catalog) -> Wanted:
+    """Return a row with its cells, or with the reason why there are none."""
+    if not item.stream.benchmark:
+        return replace(item, reason="no such benchmark here")
+    if not item.method_here:
+        return replace(item, reason="no such method here")
+    _demand_known(item.here, catalog)
+    cells, reasons = cells_of(item.stream, item.method_here, table, part, catalog)
+    return replace(item, cells=tuple(cells), reason="; ".join(reasons))
 
 
 def _demand_known(here: tuple[str, str], catalog: Catalog) -> None:
@@ -142,18 +166,19 @@ def _demand_known(here: tuple[str, str], catalog: Catalog) -> None:
 
 
 def cells_of(
-    here: tuple[str, str], about: PrintedTable, part: Part, catalog: Catalog
+    stream: Stream, method: str, table: Reproduction, part: Part, catalog: Catalog
 ) -> tuple[list[Cell], dict[str, None]]:
     """Return a cell for each seed, and the reasons why there are none."""
-    benchmark, method = here
+    benchmark = stream.benchmark
     cells: list[Cell] = []
     reasons: dict[str, None] = {}
-    settings: dict[str, dict[str, Any]] = {}
-    if method in about.settings:
-        settings[method] = about.settings[method]
-    for seeds, options in _options_of(benchmark, part.seeds or about.seeds, about):
+    changed = table.settings(stream, method)
+    settings = {method: changed} if changed else {}
+    for seeds, by_seed in _options_of(benchmark, part.seeds or table.about.seeds, table.about):
+        options = {**stream.options, **by_seed}
         own = {**settings, benchmark: options} if options else settings
-        planned = catalog.plan(Request([method], [benchmark], seeds, part.epochs, own, [PROTOCOL]))
+        request = Request([method], [benchmark], seeds, part.epochs, own, [PROTOCOL], scenario=stream.scenario)
+        planned = catalog.plan(request)
         cells += planned.cells
         reasons |= dict.fromkeys(planned.not_applicable.values())
     return cells, reasons
@@ -190,6 +215,8 @@ def _as_recipe(result: Result, about: PrintedTable) -> Result:
     cell = result.cell
     by_seed = about.by_seed.get(cell.benchmark, {})
     own = {f"{cell.benchmark}.{name}" for name in by_seed} | set(about.settings.get(cell.method, {}))
+    for settings in about.on.values():
+        own |= set(settings.get(cell.method, {}))
     options = {name: value for name, value in cell.options.items() if name not in by_seed}
     overrides = {name: value for name, value in cell.overrides.items() if name not in own}
     return replace(result, cell=replace(cell, options=options, overrides=overrides))
@@ -231,7 +258,8 @@ def between_papers() -> Iterator[Spread]:
     for key, paper in published.papers().items():
         for table in paper.tables:
             for row in published.rows_of(key, table):
-                if all(row.here) and not row.copied and "log" not in row.setting:
+                plain = not row.copied and "log" not in row.setting
+                if all(row.here) and plain and "acc" in row.numbers:
                     who = f"{key}, {row.remark}" if row.remark else key
                     printed.setdefault((row.benchmark, row.method), {})[who] = row.numbers["acc"].mean
     for (benchmark, method), means in printed.items():
@@ -249,7 +277,8 @@ def _differ(means: Sequence[str]) -> bool:
 
 
 def others(results: Iterable[Result], items: Collection[Wanted]) -> int:
-    """Return how many results of the same methods and benchmarks were left aside: of another budget, protocol, seed."""
+    """Return how many results of the same methods and benchmarks were left aside: of another budget or protocol, in
+    another scenario, of other seeds or options."""
     keys = {cell.key for item in items for cell in item.cells}
     places = {item.here for item in items if item.cells}
     aside = [r for r in results if (r.cell.benchmark, r.cell.method) in places and r.cell.key not in keys]

@@ -265,6 +265,17 @@ function drawMatrix(svg, row, rows) {
   drawGrid(svg, {cells, across: lines.length, lines, row: row.name, names, square: true});
 }
 
+function drawConfusion(svg, row) {
+  const cells = row.confusion.flatMap((line, i) =>
+    line.map((value, j) => {
+      const text = `${row.name}: ${shown(value)} % of the images of task ${i + 1} taken for a class of task ${j + 1}`;
+      return {i, j, value, text, frame: i === j, ...blend(WHITE, DARK, value / 100)};
+    }));
+  const lines = row.confusion.map((_, i) => String(i + 1));
+  const names = ["taken for a class of task (%)", "images of task"];
+  drawGrid(svg, {cells, across: lines.length, lines, row: row.name, names, square: true});
+}
+
 function drawRanks(svg, row) {
   const layers = Object.entries(row.ranks);
   const cells = layers.flatMap(([layer, values], i) => {

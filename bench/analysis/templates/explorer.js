@@ -77,7 +77,8 @@ function offer(section) {
   const competing = rows.filter((row) => !row.upper && row.acc[0] !== null).sort((a, b) => b.acc[0] - a.acc[0]);
   const best = (competing[0] ?? rows[0]).name;
   const reporting = (what) => rows.filter((row) => Object.keys(row[what]).length).map((row) => row.name);
-  const offers = {difference: names, matrix: names, rank: reporting("ranks"), bound: reporting("bounds")};
+  const offers = {difference: names, matrix: names, rank: reporting("ranks"), bound: reporting("bounds"),
+    confusion: reporting("confusion")};
   for (const [chart, found] of Object.entries(offers)) {
     const figure = figureOf(section, chart), select = options(figure, found);
     figure.hidden = found.length < (chart === "difference" ? 2 : 1);
@@ -130,6 +131,7 @@ function drawSection(section) {
   drawTrade(svg("trade"), visible, choice("trade"), drawn.better.includes(choice("trade")));
   drawDifferences(svg("difference"), visible, differences, choice("difference"));
   drawMatrix(svg("matrix"), one("matrix"), rows);
+  if (one("confusion")) drawConfusion(svg("confusion"), one("confusion"));
   if (one("rank")) drawRanks(svg("rank"), one("rank"));
   if (one("bound")) drawBounds(svg("bound"), one("bound"));
   for (const figure of all("figure", section)) links(figure);
@@ -142,6 +144,7 @@ const FILES = {
   first: () => "first-task",
   trade: (price) => (drawn.better.includes(price) ? "acc-bwt" : "costs"),
   matrix: (row) => `matrix-${row}`,
+  confusion: (row) => `confusion-${row}`,
   rank: (row) => `rank-${row}`,
   bound: (row) => `bound-${row}`,
 };

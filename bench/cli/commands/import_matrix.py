@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from bench.catalog.catalog import RESERVED
 from bench.cli import options
 from bench.cli.arguments import add_out
-from bench.config import known_as, require
+from bench.config import known_as, parse_value, require
 from bench.core import SCENARIOS
 from bench.files import path_of
 
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bench", required=True, metavar="NAME", help="the benchmark it was computed on")
     add("--seed", required=True, metavar="N", help="its seed")
     add("--scenario", default="", metavar="S", help="what it was computed in (default: what the benchmark is made for)")
+    add("--set", action="append", default=[], metavar="OPTION=V", help="of the benchmark, such as tasks=20")
     add("--percent", action="store_true", help="accuracies are in percent")
     zeros = "what zeros above the diagonal are: measured, or unmeasured, and lines of zeros before the last too"
     add("--zeros", default="", metavar="WHAT", help=zeros)
@@ -37,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     seeds = options.parse_seeds(args.seed, "--seed")
     require(len(seeds) == 1, f"--seed takes one seed, not '{args.seed}'")
     scenario = known_as("scenario", args.scenario, SCENARIOS) if args.scenario else ""
-    benchmark = args.catalog.benchmark(args.bench, scenario=scenario)
+    benchmark = args.catalog.benchmark(args.bench, options_in(args.set, args.bench), scenario)
     from bench.execution import imported as foreign
 
     taken = [*args.catalog.available("Method"), *RESERVED]
@@ -45,3 +48,14 @@ def main(args: argparse.Namespace) -> int:
     path = foreign.import_matrix(args.matrix, args.method, benchmark, seeds[0], args.out, reading, taken)
     print(f"imported: {path}")
     return 0
+
+
+def options_in(texts: Sequence[str], benchmark: str) -> dict[str, Any]:
+    """Return the options of a benchmark in texts such as "tasks=20" or "benchmark.tasks=20"."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.removeprefix(f"{benchmark}.")
+        require(bool(name and equals), f"--set takes OPTION=VALUE, not '{text}'")
+        found[name] = parse_value(value)
+    return found

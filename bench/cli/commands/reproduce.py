@@ -15,7 +15,7 @@ from bench.cli import options
 from bench.cli.arguments import add_execution, add_out, add_resources, name_list
 from bench.cli.commands import announce, tell, warn
 from bench.cli.commands.run import learn, report_failures
-from bench.cli.grid import Grid, look_up
+from bench.cli.grid import Grid, demand_weights_of, look_up
 from bench.config import known_as, require
 from bench.core import Cell, Result
 from bench.installation import program
@@ -96,6 +96,8 @@ def run_missing(
         if args.dry_run:
             show_plan(args, items, grid)
             return 0
+        if not resources.address:
+            demand_weights_of(grid, resources)
         learn(grid, resources, args.executor, args.out, succeeded)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on", file=sys.stderr)
@@ -127,6 +129,9 @@ def show_plan(args: argparse.Namespace, items: Sequence[Wanted], grid: Grid) -> 
             state = source.state(args.data)
             if state != "ready":
                 print(f"data of {name}: {source.name} is {state}: {source.wanted(args.data)}")
+        weights = args.catalog.benchmark(name).weights()
+        if weights is not None and weights.place(args.data) is None:
+            print(f"weights of {name}: {weights.name} is missing: {weights.wanted(args.data)}")
 
 
 def show_reproduction(

@@ -40,7 +40,7 @@ class Logger(ABC):
 def run_of(cell: Cell, folder: Path, continued: bool) -> Run:
     """Return a cell as a logger knows it, with settings as in "training.lr" and "config.energy"."""
     facts = {"method": cell.method, "benchmark": cell.benchmark, "seed": cell.seed, "key": cell.key}
-    facts |= {"protocol": cell.protocol, "scenario": cell.scenario, "precision": cell.precision}
+    facts |= {"scenario": cell.scenario, "protocol": cell.protocol, "precision": cell.precision}
     for group in ("training", "config", "options"):
         facts |= {f"{group}.{name}": value for name, value in getattr(cell, group).items()}
     return Run(folder, cell.path.with_suffix("").as_posix(), facts, continued)
