@@ -91,8 +91,8 @@ class Method:
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """Return the logits (n, num_classes) of the head of a task, or of each sample's own task (n,).
 
-        Training and every evaluation go through here. Where a benchmark does not tell the task of a test image,
-        evaluation gives 0.
+        Training and every evaluation go through here. In class-il the network may give the logits of all tasks so far,
+        (n, tasks * num_classes). Where the task of a test image is not told, evaluation gives 0.
         """
         return self.network(x, task)
 

@@ -32,6 +32,13 @@ def test_a_run_is_that_of_the_command_line_and_is_not_run_twice(command: Callabl
     assert str(bench.table(results)) in answer.out
 
 
+def test_a_scenario_is_asked_for_by_name(tmp_path: Path) -> None:
+    [result] = bench.run("er", "toy", [0], epochs=1, scenario="class-il", out=tmp_path)
+    assert result.cell.scenario == "class-il" and len(result.seen) == 3
+    with pytest.raises(bench.UserError, match="toy has no scenario domain-il: it is run in task-il or class-il"):
+        bench.run("er", "toy", [0], scenario="domain-il", out=tmp_path)
+
+
 def test_what_a_notebook_shows(tmp_path: Path) -> None:
     results = bench.run(["finetune", "joint"], "toy", seeds=1, epochs=1, out=tmp_path)
     shown = results._repr_html_()
