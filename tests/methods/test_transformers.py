@@ -59,8 +59,11 @@ def test_the_bound_of_ness_holds_on_every_projection():
         assert report["interference"][name] <= bound * (1 + 1e-4) + 1e-6, name
 
 
+LARGE = [name for name in METHODS if name != "fsdgpm"]  # whose second derivatives would take too much memory here
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LARGE)
 def test_a_method_steps_on_the_transformer_of_the_papers(method):
     session, records, changed = learn(method, "vit_base_patch16_224", 224, 4)
     demand_only_projections(session, changed)
