@@ -107,9 +107,23 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.update(METRICS=METRICS, CHANGED=CHANGED)
-    shown = (mean_and_spread, why_empty, column_spans, downloads, kinds)
+    shown = (mean_and_spread, why_empty, column_spans, confusion, downloads, kinds)
     environment.filters.update({function.__name__: function for function in shown})
     return environment
+
+
+def confusion(section: Section) -> Listing | None:
+    """Return the confusion between tasks of a section, a row a method and task; None where it was not counted."""
+    counted = [row for row in section.charts["rows"] if row["confusion"]]
+    if not counted:
+        return None
+    tasks = range(1, 1 + max(len(row["confusion"]) for row in counted))
+    rows = []
+    for row in counted:
+        for t, shares in enumerate(row["confusion"], 1):
+            rows.append([row["name"], str(t), *(f"{share:.1f}" for share in shares)])
+    caption = "Of the test images of a task, the percentage taken for a class of each task, after the last one."
+    return Listing(["method", "images of task", *(f"taken for {t}" for t in tasks)], rows, caption)
 
 
 def mean_and_spread(entry: Entry, metric: str) -> str:

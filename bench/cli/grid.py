@@ -106,6 +106,18 @@ def demand_work(plan: Plan, request: Request, catalog: Catalog) -> None:
     raise UserError(f"nothing to do: {'; '.join(lines)}")
 
 
+def tell_inapplicable(plan: Plan) -> None:
+    """Tell, a line a reason, which methods are left out on which benchmarks."""
+    methods: dict[tuple[str, str], list[str]] = {}
+    for (method, name), why in plan.not_applicable.items():
+        methods.setdefault((name, why), []).append(method)
+    places: dict[tuple[str, str], list[str]] = {}
+    for (name, why), own in methods.items():
+        places.setdefault((", ".join(own), why), []).append(name)
+    for (listed, why), names in places.items():
+        tell(f"left out: {listed} on {', '.join(names)}: {why}")
+
+
 def by_benchmark(grid: Grid, forecast: Forecast, resources: Resources) -> Iterator[str]:
     """Yield a line for each benchmark: the state of its data, its cells, and how long those to run may take."""
     from bench.execution.forecast.budget import describe_part

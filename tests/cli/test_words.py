@@ -155,6 +155,15 @@ def test_nothing_to_do_of_many_is_still_a_line(command: Command, tmp_path: Path)
     assert gone.err.splitlines()[-1].startswith("run_bench.py: nothing to do: ness+sam does not apply to cifar100")
 
 
+def test_what_does_not_apply_is_told_before_anything_runs(command: Callable[..., Any], tmp_path: Path) -> None:
+    words = ("--methods", "finetune,hat,trgp", "--bench", "toy,digits", "--seeds", "0", "--out", tmp_path, "--dry-run")
+    answer = command(*words, "--scenario", "class-il")
+    assert answer.code == 0 and answer.out.startswith("2 cells")
+    why = "it needs the task of every test image, which class-il does not tell"
+    assert answer.err == f"left out: hat, trgp on toy, digits: {why}\n"
+    assert command(*words).err == ""
+
+
 PROBE = """
 import sys
 from bench.catalog.catalog import Catalog

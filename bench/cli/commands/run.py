@@ -24,6 +24,7 @@ from bench.cli.grid import (
     demand_work,
     look_up,
     skip_without_data,
+    tell_inapplicable,
     without_benchmarks,
 )
 from bench.config import nearest
@@ -77,6 +78,7 @@ def main(args: argparse.Namespace) -> int:
             gone = skip_without_data(grid, resources, fetch=not args.dry_run)
             request, plan = without_benchmarks(request, plan, gone)
             demand_work(plan, request, args.catalog)
+        tell_inapplicable(plan)
         changed = tell_changes(grid, today)
         if grid.pending:
             warn_if_slower(request.precision, resources)
