@@ -114,14 +114,23 @@ def interrupted(words: list[str], out: Path) -> Path:
 def stopped(out: Path) -> None:
     """A worker is stopped, as by Ctrl-Z, and nobody lets it go on: it is killed, and its cell runs again."""
     driver = start([*SMALL, *ON_RAY, "--out", str(out)], "stopped")
-    wait_for(driver, lambda: workers("stopped"))
-    [worker] = workers("stopped")
-    os.kill(worker, signal.SIGSTOP)
+    stop_within_a_cell(driver, out)
     began = time.monotonic()
     before = len(results(out))
     wait_for(driver, lambda: len(results(out)) > before)
     print(f"  the next result came {time.monotonic() - began:.0f} s after the stop", flush=True)
     finish(driver)
+
+
+def stop_within_a_cell(driver: subprocess.Popen[str], out: Path) -> None:
+    """Stop the worker of a grid between two tasks of a cell, of which there is a checkpoint then."""
+    while True:
+        wait_for(driver, lambda: workers("stopped") and list((out / ".checkpoints").glob("*.npz")))
+        for worker in workers("stopped"):
+            os.kill(worker, signal.SIGSTOP)
+            if list((out / ".checkpoints").glob("*.npz")):
+                return
+            os.kill(worker, signal.SIGCONT)  # its cell has ended in the meantime
 
 
 HEAD, NODE, PORT = "10.213.77.1", "10.213.77.2", 6391

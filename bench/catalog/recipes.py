@@ -62,7 +62,7 @@ def _put_below(recipe: dict[str, Any], name: str, table: dict[str, Any]) -> None
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of its TOML, its text, or a number of thousands of digits
         raise UserError(f"{path}: {error}") from error
     except RecursionError as error:
         raise UserError(f"{path} is nested too deep to be read") from error

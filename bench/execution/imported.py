@@ -33,6 +33,17 @@ class Reading:
             raise nearest("--zeros", self.zeros, ZEROS)
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What a matrix was computed under, as far as it is told."""
+
+    protocol: str = "published"  # in whose column it stands
+    epochs: int | None = None  # of a task, at most
+
+    def __post_init__(self) -> None:
+        require(self.epochs is None or 1 <= self.epochs < 2**31, f"--epochs must be at least 1, not {self.epochs}")
+
+
 def read_matrix(path: Path, reading: Reading = Reading()) -> Matrix:
     """R from a text file: line i, column j is the accuracy on task j after task i, in [0, 1], or in percent.
 
@@ -136,7 +147,9 @@ def _demand_meaning_of_zeros(matrix: Matrix, reading: Reading, path: Path) -> No
         )
 
 
-def as_result(matrix: Matrix, method: str, benchmark: Benchmark, seed: int, origin: str) -> Result:
+def as_result(
+    matrix: Matrix, method: str, benchmark: Benchmark, seed: int, origin: str, conditions: Conditions = Conditions()
+) -> Result:
     """The result of an imported matrix, in the scenario and under the options of the benchmark; its key is that of the
     content. `origin` is the file's name."""
     require(
@@ -148,17 +161,25 @@ def as_result(matrix: Matrix, method: str, benchmark: Benchmark, seed: int, orig
     options = {name: value for name, value in own.items() if value != usual[name]}
     overrides = {f"{benchmark.name}.{name}": [usual[name], value] for name, value in options.items()}
     how: dict[str, Any] = {"options": options, "overrides": overrides, "scenario": benchmark.scenario}
-    how["traits"] = {"imported": True}
-    cell = Cell(benchmark.name, method, seed, {}, {"matrix": digest}, **how)
+    how |= {"traits": {"imported": True}, "protocol": conditions.protocol}
+    training = {} if conditions.epochs is None else {"epochs": conditions.epochs}
+    cell = Cell(benchmark.name, method, seed, training, {"matrix": digest}, **how)
     return Result(cell, matrix, environment={"imported_from": origin})
 
 
 def import_matrix(
-    path: Path, method: str, benchmark: Benchmark, seed: int, out: Path, reading: Reading, taken: Iterable[str]
+    path: Path,
+    method: str,
+    benchmark: Benchmark,
+    seed: int,
+    out: Path,
+    reading: Reading,
+    taken: Iterable[str],
+    conditions: Conditions = Conditions(),
 ) -> Path:
     """Read, check and store under a name that is not `taken`. Returns the result's file.
 
-    Another matrix of the same method, benchmark, options, scenario and seed is never replaced.
+    Another matrix of the same method, benchmark, options, scenario, protocol and seed is never replaced.
     """
     legal = re.fullmatch(r"[A-Za-z0-9][\w.+-]*", method)
     require(legal is not None, f"--method '{method}': a name has letters, numbers and _ . + - and no space")
@@ -166,11 +187,10 @@ def import_matrix(
     base = method.partition("+")[0]
     wrong = f"--method {method}: {base} runs here or is a word of the command line; choose a name such as "
     require(base not in taken, f"{wrong}{base}-imported")
-    result = as_result(read_matrix(path, reading), method, benchmark, seed, path.name)
+    result = as_result(read_matrix(path, reading), method, benchmark, seed, path.name, conditions)
     place = out / result.cell.path
     for other in sorted(place.parent.glob(f"seed{seed}-*.json")):
-        stored = _cell_in(other)
-        alike = (stored.scenario, stored.options) == (result.cell.scenario, result.cell.options)
+        alike = _stands_at(_cell_in(other)) == _stands_at(result.cell)
         require(other == place or not alike, f"{result.cell} is there already: remove {other} first")
     files.check_writable(out)
     return store.save_result(result, out)
@@ -182,3 +202,8 @@ def _cell_in(path: Path) -> Cell:
         return store.load_result(path).cell
     except ValueError as error:
         raise UserError(f"{error}: remove it first") from error
+
+
+def _stands_at(cell: Cell) -> tuple[object, ...]:
+    """Return what tells apart, of one method, benchmark and seed, the places in a table."""
+    return cell.scenario, cell.protocol, cell.options

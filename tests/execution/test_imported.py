@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,29 @@ def test_zeros_above_the_diagonal_are_asked_about(tmp_path: Path) -> None:
     assert read_matrix(some, Reading(zeros="unmeasured"))[0] == [0.9, None, 0.2]
     with pytest.raises(UserError, match="did you mean 'unmeasured'"):
         Reading(zeros="unmesured")
+
+
+def test_protocol_and_epochs_are_told_by_whoever_imports(command: Any, tmp_path: Path) -> None:
+    """It stands in the column of that protocol, and another matrix under another protocol is not in its way."""
+    path, out = written(tmp_path, READ["triangle"]), ("--out", tmp_path / "out")
+    words = ("import", path, "--method", "theirs", "--bench", "toy", "--seed", "0", *out)
+    assert command(*words).code == 0
+    before = command("table", *out).out
+    assert "sound" not in before and "epochs" not in before
+    assert command(*words, "--protocol", "sound", "--epochs", "17").code == 0
+    after = command("table", *out).out
+    assert "toy (sound) ACC" in after and "at most 17 epochs a task" in after
+    [row] = [line for line in after.splitlines() if line.startswith("| theirs")]
+    assert row.count("84.33") == 2
+    again = command(*words, "--protocol", "sound")
+    assert again.code == 2 and "is there already" in again.err
+
+
+@pytest.mark.parametrize(("words", "said"), [(("--protocol", "sund"), "'sound'"), (("--epochs", "0"), "at least 1")])
+def test_conditions_that_are_none(command: Any, tmp_path: Path, words: tuple[str, str], said: str) -> None:
+    path = written(tmp_path, READ["triangle"])
+    answer = command("import", path, "--method", "theirs", "--bench", "toy", "--seed", "0", "--out", tmp_path, *words)
+    assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
 
 
 TRANSPOSED = {

@@ -212,8 +212,24 @@ def test_whoever_could_not_hear_calls_nobody_silent(clock: list[float]) -> None:
     assert watch.heard(set(), one) == set()
     for _ in range(720):
         clock[0] += 5
-        watch.deaf()
+        watch.unheard()
     assert watch.heard(set(), one) == set()
+
+
+def test_a_queue_that_often_answers_late_delays_little(clock: list[float]) -> None:
+    """As on a busy machine: a stopped process is missed all the same."""
+    watch, one = LifeWatch(), {("a", 1)}
+    watch.heard(one, one)
+    missed: set[Any] = set()
+    seconds = 0
+    while not missed:
+        clock[0] += 1
+        seconds += 1
+        if seconds % 4:
+            watch.unheard()
+        else:
+            missed = watch.heard(set(), one)
+    assert 100 <= seconds < 150
 
 
 def test_another_node_lives_is_not_the_faulty_one_and_has_room() -> None:

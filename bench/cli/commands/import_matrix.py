@@ -10,7 +10,7 @@ from bench.catalog.catalog import RESERVED
 from bench.cli import options
 from bench.cli.arguments import add_out
 from bench.config import known_as, parse_value, require
-from bench.core import SCENARIOS
+from bench.core import PROTOCOLS, SCENARIOS
 from bench.files import path_of
 
 
@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", required=True, metavar="N", help="its seed")
     add("--scenario", default="", metavar="S", help="what it was computed in (default: what the benchmark is made for)")
     add("--set", action="append", default=[], metavar="OPTION=V", help="of the benchmark, such as tasks=20")
+    column = f"in whose column it is to stand: {', '.join(PROTOCOLS)} (default: %(default)s)"
+    add("--protocol", default=options.PROTOCOL, metavar="P", help=column)
+    add("--epochs", type=int, metavar="N", help="of a task, at most, for the table's notes")
     add("--percent", action="store_true", help="accuracies are in percent")
     zeros = "what zeros above the diagonal are: measured, or unmeasured, and lines of zeros before the last too"
     add("--zeros", default="", metavar="WHAT", help=zeros)
@@ -45,7 +48,8 @@ def main(args: argparse.Namespace) -> int:
 
     taken = [*args.catalog.available("Method"), *RESERVED]
     reading = foreign.Reading(args.percent, args.zeros, args.transpose)
-    path = foreign.import_matrix(args.matrix, args.method, benchmark, seeds[0], args.out, reading, taken)
+    conditions = foreign.Conditions(known_as("protocol", args.protocol, PROTOCOLS), args.epochs)
+    path = foreign.import_matrix(args.matrix, args.method, benchmark, seeds[0], args.out, reading, taken, conditions)
     print(f"imported: {path}")
     return 0
 

@@ -243,7 +243,7 @@ class Pool:
             waiting = self.ray.get(self.queue.qsize.remote(), timeout=1)
             events = self.ray.get(self.queue.get_nowait_batch.remote(waiting), timeout=1)
         except self.ray.exceptions.RayError:  # one of them: that it took too long
-            self.lives.deaf()
+            self.lives.unheard()
             return
         signs = {event.name: event for event in events if isinstance(event, Alive)}
         self.heard += [event for event in events if not isinstance(event, Alive)]

@@ -16,6 +16,7 @@ from bench.execution.runner import Resources
 LOOK = 5.0  # seconds between two looks at which nodes of a cluster are alive
 FAREWELL = 20.0  # seconds after a node's death in which Ray may tell of its cells itself
 SILENCE = 100.0  # seconds without a sign of life after which a process counts as lost
+AGAIN = 12.0  # of these, seconds in which signs must have been able to come through
 Name = tuple[str, int]  # the key of a cell, and which attempt at it
 
 
@@ -52,8 +53,8 @@ def other_node(nodes: Iterable[dict[str, Any]], faulty: str, resources: Resource
 class LifeWatch:
     """Tells which processes give no sign of life any more, such as a stopped one, of which Ray says nothing.
 
-    Only the seconds in which they could be heard count: none while this process was stopped itself, or while the queue
-    that carries the signs did not answer.
+    Only the seconds in which they could be heard count: none while this process was stopped itself, and not all while
+    the queue that carries the signs did not answer.
     """
 
     def __init__(self) -> None:
@@ -67,9 +68,12 @@ class LifeWatch:
         self.silent = {name: self.silent[name] + passed for name in known} | dict.fromkeys(signs & running, 0.0)
         return {name for name, seconds in self.silent.items() if seconds > SILENCE}
 
-    def deaf(self) -> None:
-        """Let the time since the last look not count."""
-        self._passed()
+    def unheard(self) -> None:
+        """The queue has not answered in time: what was said may come later, or is lost. So nobody is called silent
+        before signs have come through for another while."""
+        passed = self._passed()
+        most = SILENCE - AGAIN
+        self.silent = {name: max(was, min(was + passed, most)) for name, was in self.silent.items()}
 
     def _passed(self) -> float:
         """Return the seconds since the last look, which are many only where this process was stopped."""
