@@ -15,8 +15,12 @@ from bench.execution.runner import Resources
 
 Command = Callable[..., Any]
 QUICK = ("--methods", "finetune", "--seeds", "0", "--epochs", "1", "--device", "cpu")
-DOWNLOADED = {"cifar100_superclass", "five_datasets", "permuted_mnist", "split_cifar100"}
-WITHOUT_DATA = DOWNLOADED | {"mini_imagenet"}  # on a machine without a network
+DOWNLOADED = {
+    *("cifar100_superclass", "five_datasets", "permuted_mnist"),
+    *("split_cifar100", "split_cifar100_tiny_vit", "split_cifar100_vit"),
+}
+WITHOUT_DATA = DOWNLOADED | {"mini_imagenet", "split_imagenet_r"}  # on a machine without a network
+WITHOUT_WEIGHTS = {"split_cifar100_vit", "split_imagenet_r"}
 
 
 def skipped(err: str) -> dict[str, str]:
@@ -52,11 +56,15 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_download")
 def test_everything_insists(command: Command, tmp_path: Path) -> None:
-    answer = command(*QUICK, "--bench", "everything", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    where = "--data", tmp_path / "data", "--out", tmp_path / "out"
+    refused = command(*QUICK, "--bench", "everything", *where)
+    assert refused.code == 2 and "weights of the network are missing" in refused.err and skipped(refused.err) == {}
+    named = sorted({"digits", *WITHOUT_DATA} - WITHOUT_WEIGHTS)
+    answer = command(*QUICK, "--bench", ",".join(named), *where)
     assert answer.code == 1 and skipped(answer.err) == {}
     stored = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*/finetune/*.json")]
-    assert {result["cell"]["benchmark"] for result in stored if result["error"]} == WITHOUT_DATA
-    assert len(stored) > len(WITHOUT_DATA)
+    assert {result["cell"]["benchmark"] for result in stored if result["error"]} == {*named} - {"digits"}
+    assert len(stored) == len(named)
 
 
 @pytest.mark.usefixtures("no_download")
@@ -65,7 +73,7 @@ def test_a_download_that_begins_and_fails_is_skipped_too(
 ) -> None:
     monkeypatch.setattr("bench.data.availability.trouble_at", lambda address: "")
     words = (*QUICK, "--bench", "all", "--data", tmp_path / "data", "--out", tmp_path / "out")
-    assert skipped(command(*words, "--dry-run").err).keys() == {"mini_imagenet"}
+    assert skipped(command(*words, "--dry-run").err).keys() == {"mini_imagenet", *WITHOUT_WEIGHTS}
     answer = command(*words)
     assert answer.code == 0 and skipped(answer.err).keys() == WITHOUT_DATA
     assert "cannot download cifar100: no route to host" in skipped(answer.err)["split_cifar100"]
