@@ -82,11 +82,11 @@ def main(args: argparse.Namespace) -> int:
         changed = tell_changes(grid, today)
         if grid.pending:
             warn_if_slower(request.precision, resources)
+        if not (args.dry_run or resources.address):
+            demand_weights_of(grid, resources)
         show_outlook(args, grid, resources)
         if args.dry_run:
             return 0
-        if not resources.address:
-            demand_weights_of(grid, resources)
         learn(grid, resources, args.executor, args.out, answers)
     except KeyboardInterrupt as stop:
         found = [store.stored_result(cell, args.out) for cell in grid.cells]
