@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import first_quick
 from sklearn.datasets import load_digits
 
 from bench.catalog.catalog import Catalog
@@ -110,7 +111,7 @@ def enlarged_digits() -> list[Task]:
     return tasks
 
 
-@pytest.mark.parametrize("method", AT_HOME)
+@pytest.mark.parametrize("method", first_quick(AT_HOME))
 def test_a_method_learns_enlarged_digits(method):
     torch.manual_seed(0)
     network = architectures.build(Enlarged(), weights=module().WEIGHTS.bundled)

@@ -23,8 +23,8 @@ from bench.config import make_settings
 from bench.core import Cell, Result, Training, UserError
 from bench.execution import decoding
 
-LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "5000"))  # tries of each test
-SHORT_AND_LONG = pytest.mark.parametrize("tries", [150, pytest.param(LONG_FORM, marks=pytest.mark.slow)])
+LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "1000"))  # tries of each test
+SHORT_AND_LONG = pytest.mark.parametrize("tries", [75, pytest.param(LONG_FORM, marks=pytest.mark.slow)])
 CATALOG = Catalog()
 METHODS = [*CATALOG.available("Method")]
 BENCHMARKS = [*CATALOG.available("Benchmark")]
