@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -79,8 +80,14 @@ def succeeded(path: Path) -> bool:
     except FileNotFoundError:
         return False
     if error is not None:
-        print(f"{path.name} failed: {error[:120]}", flush=True)
+        say_once(f"{path.name} failed: {error[:120]}")
     return error is None
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a line, the first time that it is to be said."""
+    print(line, flush=True)
 
 
 def compare(undisturbed: Path, disturbed: Path) -> int:
