@@ -203,7 +203,7 @@ def test_a_setting_of_a_recipe_is_as_meant_or_refused(
     for _ in range(tries):
         draw = drawn(generator)
         text = some_toml(generator, draw.usual)
-        path.write_bytes(f'["{draw.whose}"]\n{draw.field} = {text}\n'.encode(errors="surrogateescape"))
+        path.write_bytes(f'["{draw.whose}"]\n"{draw.field}" = {text}\n'.encode(errors="surrogateescape"))
         counts[outcome(partial(asked, draw, "--recipe", str(path)), draw, in_toml(path, draw))] += 1
     tell("--recipe", counts, capsys)
 
