@@ -520,13 +520,19 @@ def test_a_printed_command_can_be_pasted() -> None:
     assert shlex.split(line)[-1] == "gpm.layer_samples=(10, 10)"
 
 
+def join(cluster: Any, name: str) -> None:
+    """Add a node with two invented GPUs. The code that comes with the cells lies in a folder of its own, as on machines
+    apart: in one folder, a node that joins unpacks it anew under the feet of the other's cells."""
+    cluster.add_node(num_cpus=8, num_gpus=2, runtime_env_dir_name=f"runtime_resources_{name}")
+
+
 @pytest.fixture
 def nodes() -> Iterator[Any]:
-    """A Ray cluster of two nodes on this machine, with two invented GPUs on the second."""
+    """A Ray cluster of two nodes on this machine; the first holds no cell."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.add_node(num_cpus=8, num_gpus=2)
+    join(made, "first")
     made.wait_for_nodes()
     try:
         yield made
@@ -579,7 +585,7 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
         if not isinstance(event, CellFinished):
             continue
         if not later:  # the others are waiting on the node that goes
-            nodes.add_node(num_cpus=8, num_gpus=2)
+            join(nodes, "second")
             nodes.remove_node(lost, allow_graceful=False)
             for process in tmp_path.glob("*.pid"):  # a node that is lost takes its processes along
                 with suppress(ProcessLookupError):
