@@ -300,6 +300,12 @@ class Result:
         return [task["seen"] for task in self.tasks if "seen" in task]
 
     @property
+    def within(self) -> np.ndarray | None:
+        """In class-il, the last row of R had the task of every image been told, (T,): task-il on the same network."""
+        found = [task["within"] for task in self.tasks if "within" in task]
+        return np.array(found[-1], dtype=float) if found else None
+
+    @property
     def confusion(self) -> np.ndarray | None:
         """In class-il, the share of the images of task i that are taken for a class of task j at the end, (T, T)."""
         found = [task["confusion"] for task in self.tasks if "confusion" in task]

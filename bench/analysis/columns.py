@@ -97,6 +97,10 @@ def _aia(result: Result) -> float:
     return metrics.mean_seen_accuracy(curve(result).tolist())
 
 
+def _within(result: Result) -> float:
+    return math.nan if result.within is None else float(result.within.mean())
+
+
 def _fwt(result: Result) -> float:
     """Return forward transfer, where a shared head has an answer for tasks to come; else NaN."""
     untrained = result.tasks[0].get("untrained") if result.tasks else None
@@ -119,6 +123,9 @@ METRICS = {
     ),
     "la": Metric("LA", "mean accuracy on each task when just learnt, %", lambda r: metrics.learning_accuracy(r.R)),
     "aia": Metric("AIA", "mean over time of the accuracy on tasks seen, %", _aia),
+    "within": Metric(
+        "within", "in class-il, ACC of the same network had the task of every image been told, %", _within
+    ),
     "fwt": Metric("FWT", "mean gain on a task just before it is learnt over the untrained network, points", _fwt),
     "intransigence": Metric(
         "I", "mean shortfall against joint training when each task was learnt, points",

@@ -39,6 +39,7 @@ class TaskForm(TypedDict, total=False):
     report: Object
     untrained: list[float | None]
     seen: float
+    within: list[float]
     confusion: list[list[float]]
     drift: dict[str, dict[str, float]]
 
@@ -146,19 +147,34 @@ def _demand_sense(result: Result) -> None:
 
 def _demand_of_classes(record: Object, result: Result) -> None:
     """Raise ValueError unless what a record says of all classes together is of a test over all of them."""
-    seen, confusion = record.get("seen"), record.get("confusion")
-    if seen is None and confusion is None:
+    seen, within, confusion = (record.get(name) for name in ("seen", "within", "confusion"))
+    if seen is within is confusion is None:
         return
     if result.cell.scenario != "class-il":
         raise ValueError(f"a test over all classes is none of {result.cell.scenario}")
     if seen is not None and not 0 <= seen <= 1:
         raise ValueError(f"{seen!r} is no accuracy between 0 and 1")
     size = len(result.matrix)
+    _demand_within(within, record, result)
     for row in confusion or ():
         if len(row) != size or min(row) < 0 or abs(sum(row) - 1) > 1e-6:
             raise ValueError(f"a row of the confusion between tasks is no {size} shares of 1")
     if confusion is not None and len(confusion) != size:
         raise ValueError(f"the confusion between tasks has {len(confusion)} rows, not {size}")
+
+
+def _demand_within(within: list[float] | None, record: Object, result: Result) -> None:
+    """Raise ValueError unless accuracies within tasks are some, and none below that of the same task over all classes:
+    whoever finds a class among all finds it among those of its task."""
+    if within is None or not result.matrix:
+        return
+    t = record.get("task", -1)
+    row = result.matrix[t][: t + 1] if 0 <= t < len(result.matrix) else []
+    if len(within) != len(row):
+        raise ValueError(f"there are {len(within)} accuracies within tasks after task {t}")
+    for told, untold in zip(within, row, strict=True):
+        if not (untold or 0) - 1e-9 <= told <= 1:
+            raise ValueError(f"an accuracy within a task is {told!r}, where that over all classes is {untold!r}")
 
 
 def _demand_row(row: list[float | None], index: int, size: int) -> None:

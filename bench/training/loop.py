@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -65,12 +65,14 @@ class TaskRecord:
     report: dict[str, Any]  # the method's own
     untrained: Row | None = None  # accuracies before any training, where a shared head has an answer
     seen: float | None = None  # in class-il: the accuracy over the test images of all tasks learnt so far
+    within: list[float] | None = None  # in class-il: the row of R, had the task of every image been told
     confusion: list[list[float]] | None = None  # in class-il, after the last: see `metrics.confusion_of_tasks`
     drift: Moved | None = None  # of a pre-trained network, after later tasks: see `evaluation.drift`
 
     def plain(self) -> dict[str, Any]:
         """Return the record as it is stored."""
-        absent = [name for name in ("untrained", "seen", "confusion", "drift") if getattr(self, name) is None]
+        optional = [own.name for own in fields(self) if own.default is None]
+        absent = [name for name in optional if getattr(self, name) is None]
         return {name: value for name, value in asdict(self).items() if name not in absent}
 
 
@@ -156,7 +158,7 @@ class Session:
                 record = yield from self.stage.learn(untrained)
                 untrained = None
                 measured = tests.after(method, t)
-                record = replace(record, seen=measured.seen, confusion=measured.confusion)
+                record = replace(record, seen=measured.seen, within=measured.within, confusion=measured.confusion)
                 yield TaskDone(measured.row, replace(record, drift=drift.measured() if drift else None))
             if reads_old:
                 seen.append(data)

@@ -41,9 +41,10 @@ def test_over_classes_acc_and_aia_count_every_test_image_alike() -> None:
     result = over_classes()
     assert METRICS["acc"].of(result) == pytest.approx((3 * 0.5 + 0.8) / 4)
     assert METRICS["aia"].of(result) == pytest.approx((0.9 + 0.575) / 2)
+    assert METRICS["within"].of(result) == pytest.approx(0.8)
     result.tasks = []  # as of a matrix computed elsewhere: every task counts alike
     assert METRICS["acc"].of(result) == pytest.approx((0.5 + 0.8) / 2)
-    assert METRICS["aia"].of(result) == pytest.approx((0.9 + 0.65) / 2)
+    assert METRICS["aia"].of(result) == pytest.approx((0.9 + 0.65) / 2) and np.isnan(METRICS["within"].of(result))
 
 
 def test_joint_training_has_no_average_over_time() -> None:

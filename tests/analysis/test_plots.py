@@ -41,6 +41,7 @@ def over_classes(seed: int = 0, method: str = "own") -> Result:
     result.matrix = [[0.9, None], [0.5, 0.8]]
     for t, seen in enumerate((0.9, (3 * 0.5 + 0.8) / 4)):
         result.tasks[t]["seen"] = seen
+    result.tasks[1]["within"] = [0.7, 0.9]
     result.tasks[1]["confusion"] = [[0.6 + seed / 10, 0.4 - seed / 10], [0.125, 0.875]]
     return result
 

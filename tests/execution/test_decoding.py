@@ -203,13 +203,21 @@ def test_tests_over_all_classes_are_of_class_il_and_make_sense(raw: dict[str, An
     raw["cell"]["scenario"] = "class-il"
     raw["tasks"][0]["seen"] = 0.5
     raw["tasks"][-1]["confusion"] = [[1 / size] * size for _ in range(size)]
+    raw["tasks"][-1]["within"] = list(raw["matrix"][-1])
     result = decoding.decode(sealed(raw))
     assert result.seen == [0.5]
+    assert result.within is not None and result.within.tolist() == raw["matrix"][-1]
+    below = raw["matrix"][-1][0] - 0.01
+    assert below >= 0
     assert result.confusion is not None and result.confusion.shape == (size, size)
     wrong = [
         (("cell", "scenario"), "task-il", "is none of task-il"),
         (("tasks", 0, "seen"), 1.5, "no accuracy between 0 and 1"),
         (("tasks", 0, "seen"), None, "seen"),
+        (("tasks", -1, "within"), [1.0] * (size - 1), f"{size - 1} accuracies within tasks after task {size - 1}"),
+        (("tasks", -1, "within", 0), 1.5, "accuracy within a task is 1.5"),
+        (("tasks", -1, "within", 0), below, "accuracy within a task is"),
+        (("tasks", -1, "within"), 1.0, "within"),
         (("tasks", -1, "confusion"), [[1.0]], "shares of 1"),
         (("tasks", -1, "confusion"), raw["tasks"][-1]["confusion"][:-1], f"{size - 1} rows, not {size}"),
         (("tasks", -1, "confusion", 0), [1.0] * size, "shares of 1"),

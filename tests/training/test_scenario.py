@@ -54,13 +54,19 @@ def test_training_on_the_current_logits_is_that_of_task_il_and_its_test_is_harde
 
 
 def test_accuracy_over_all_classes_is_at_most_that_within_a_task() -> None:
-    """On the weights of one run that is trained over all classes."""
+    """On the weights of one run that is trained over all classes; and what it says of its tasks is what task-il is."""
     run = seen("er")
     R = run.learn()
+    over_classes, at_home = (
+        StreamTests(run.tasks, Scenario(name, logits, run.network), run.training, 0, torch.device("cpu"))
+        for name, logits in (("class-il", "seen"), ("task-il", "current"))
+    )
+    measured = over_classes.after(run.method, TASKS - 1)
     run.network.together = 0
-    at_home = StreamTests(run.tasks, Scenario("task-il", "current", run.network), run.training, 0, torch.device("cpu"))
     own = at_home.after(run.method, TASKS - 1).row
-    assert len(own) == TASKS
+    assert measured.row == R[-1] and len(own) == TASKS
+    assert measured.within == pytest.approx(own)
+    assert at_home.after(run.method, TASKS - 1).within is None
     assert all(float(there) <= float(here) for there, here in zip(R[-1], own, strict=True))  # type: ignore[arg-type]
 
 

@@ -24,6 +24,7 @@ class Measured(NamedTuple):
 
     row: Row
     seen: float | None = None  # in class-il: the accuracy over the test images of all tasks learnt so far
+    within: list[float] | None = None  # in class-il: the row, had the task of every image been told
     confusion: list[list[float]] | None = None  # in class-il, after the last task: see `metrics.confusion_of_tasks`
 
 
@@ -65,30 +66,37 @@ class StreamTests:
         count = int((tasks <= t).sum())  # those of the first tasks come first
         words = ("evaluation",) if self.training.eval_order == "fixed" else ("evaluation", t)
         orders = torch.Generator().manual_seed(derive(self.seed, *words))
-        guesses = [
-            self._guesses(method, torch.randperm(count, generator=orders), t) for _ in range(self.training.n_eval)
+        owners = tasks[:count]
+        passes = [
+            self._guesses(method, owners, torch.randperm(count, generator=orders), t)
+            for _ in range(self.training.n_eval)
         ]
-        guessed, owners = torch.stack(guesses), tasks[:count]
-        right = (guessed == y[:count]).double().mean(0)  # (count,)
+        guessed, told = torch.stack(passes).unbind(1)  # (n_eval, count) each
+        right, within = ((found == y[:count]).double().mean(0) for found in (guessed, told))  # (count,) each
         row: Row = [float(right[owners == j].mean()) for j in range(t + 1)]
+        row_within = [float(within[owners == j].mean()) for j in range(t + 1)]
         confusion = None
         if t == self.count - 1:
             taken = guessed // self.scenario.num_classes
             confusion = confusion_of_tasks(owners.expand_as(taken).cpu().numpy(), taken.cpu().numpy(), self.count)
-        return Measured(row + [None] * (self.count - len(row)), float(right.mean()), confusion)
+        return Measured(row + [None] * (self.count - len(row)), float(right.mean()), row_within, confusion)
 
     @torch.no_grad()
-    def _guesses(self, method: Method, order: torch.Tensor, t: int) -> torch.Tensor:
-        """Return the class of the largest logit for each of the first images (n,), passed in an order (n,)."""
+    def _guesses(self, method: Method, owners: torch.Tensor, order: torch.Tensor, t: int) -> torch.Tensor:
+        """Return the class of the largest logit, and that of the largest among the classes of an image's own task (n,),
+        for each of the first images, (2, n), passed in an order (n,)."""
         _, x, y = self.all
-        order = order.to(y.device)
-        guesses = torch.empty_like(order)
+        order, size = order.to(y.device), self.scenario.num_classes
+        guesses = torch.empty(2, len(order), dtype=order.dtype, device=order.device)
         odd = torch.zeros((), dtype=torch.bool, device=y.device)
         with evaluating(method.network):
             for part in slices(len(order), self.training.eval_batch_size):
                 chosen = order[part]
                 logits = method.logits(method.network.test_images(x[chosen]), 0)  # no task is told
                 odd |= logits.isnan().any()
-                guesses[chosen] = logits.argmax(1)
+                own = owners[chosen]
+                by_task = logits.unflatten(1, (-1, size))  # (images, tasks, classes of a task)
+                guesses[0, chosen] = logits.argmax(1)
+                guesses[1, chosen] = own * size + by_task[torch.arange(len(own), device=own.device), own].argmax(1)
         demand_numbers(method.network, bool(odd), [(t, x[: len(order)], y[: len(order)])], t)
         return guesses
