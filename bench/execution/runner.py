@@ -78,7 +78,7 @@ def cell_events(
         yield CellFinished(_not_begun(cell, resources, error))
         return
     from bench.execution.loggers.live import Live
-    from bench.training.loop import EpochBegun
+    from bench.training.stage import EpochBegun
 
     with Live(cell, resources.log, resources.logs) as live:
         try:

@@ -12,7 +12,7 @@ from bench.config import make_settings
 from bench.core import Cell, Task, Training
 from bench.nn import architectures
 from bench.seeding import derive
-from bench.training.contract import demand_network, demand_splits, demand_stream
+from bench.training.demands.contract import demand_network, demand_splits, demand_stream
 from bench.training.loop import Session
 
 View = Callable[[list[Task]], list[Task]]  # what of a stream is learnt

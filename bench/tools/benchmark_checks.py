@@ -17,7 +17,7 @@ from bench.catalog import recipes
 from bench.catalog.catalog import Catalog
 from bench.core import PROTOCOLS, Benchmark, Split, Task
 from bench.nn import architectures
-from bench.training.contract import demand_network, demand_splits, demand_stream, stored_form
+from bench.training.demands.contract import demand_network, demand_splits, demand_stream, stored_form
 from bench.training.loop import Session
 from bench.training.method import Method
 from bench.training.scenario import CLASSES

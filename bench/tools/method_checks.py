@@ -28,10 +28,10 @@ from bench.execution.checkpoint import Checkpoint
 from bench.nn.activations import evaluating
 from bench.tools.trial import BUILT_IN, CLASSES, PLAIN, SHARED, Ground, Run, difference, request_for
 from bench.training.data import TrainingData
-from bench.training.loop import ForeignHeadError
 from bench.training.method import SAMPLES, SEPARATOR, Method
 from bench.training.needs import unmet
 from bench.training.scenario import Scenario
+from bench.training.stage import ForeignHeadError
 
 
 def config_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:

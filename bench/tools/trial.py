@@ -13,7 +13,7 @@ from bench.catalog.plan import Request
 from bench.core import UserError
 from bench.execution.session import session_of
 from bench.nn.network import Network
-from bench.training.loop import TaskRecord
+from bench.training.stage import TaskRecord
 
 BUILT_IN = Catalog()
 

@@ -7,7 +7,8 @@ from bench.catalog.catalog import Catalog
 from bench.core import Benchmark, Training
 from bench.data.generated import random_task
 from bench.nn import architectures
-from bench.training.loop import Session, TaskRecord
+from bench.training.loop import Session
+from bench.training.stage import TaskRecord
 
 BUILT_IN = Catalog()
 METHODS = [name for name in BUILT_IN.available("Method") if name != "hat"]  # which has no gate for attention

@@ -13,8 +13,8 @@ from bench.core import Training
 from bench.nn import adapters, architectures
 from bench.tools.trial import Run
 from bench.training.data import Batch
-from bench.training.loop import EpochBegun
 from bench.training.method import Method
+from bench.training.stage import EpochBegun
 from bench.training.step import make_optimizer, training_step
 
 BASES = {  # of the AlexNet's five layers: the width of what may not be touched

@@ -13,8 +13,8 @@ from bench.data.generated import random_task
 from bench.execution.runner import Resources, run_cell, set_arithmetic
 from bench.execution.session import session_of
 from bench.training import step
-from bench.training.loop import EpochBegun
 from bench.training.method import Method
+from bench.training.stage import EpochBegun
 
 ROOT = __file__.rpartition("/tests/")[0]
 CATALOG = Catalog()

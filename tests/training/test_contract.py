@@ -13,7 +13,7 @@ from test_loop import small, tasks_of, trained
 
 from bench.catalog.catalog import Catalog
 from bench.core import Split, Task, UserError, fingerprint
-from bench.training.contract import demand_splits
+from bench.training.demands.contract import demand_splits
 from bench.training.method import Method
 
 

@@ -19,7 +19,7 @@ from bench.nn.activations import input_grams
 from bench.nn.network import Network
 from bench.nn.subspace import null_basis, spectrum
 from bench.tools.trial import Run
-from bench.training import finite
+from bench.training.demands import finite
 from bench.training.method import Method
 
 NAN, INFINITY = float("nan"), float("inf")

@@ -10,7 +10,7 @@ from torch import nn
 from bench.core import Split, Task, Training, slices
 from bench.nn.network import Network
 from bench.tools.trial import Run
-from bench.training import batches, loop, schedule, step
+from bench.training import batches, loop, schedule, stage, step
 from bench.training.data import TrainingData
 from bench.training.method import Method
 
@@ -218,7 +218,7 @@ def test_best_weights_come_back(monkeypatch):
         seen.append({k: v.clone() for k, v in network.state_dict().items()})
         return next(losses)
 
-    monkeypatch.setattr(loop, "validation_loss", fake)
+    monkeypatch.setattr(stage, "validation_loss", fake)
     method = Spy(network)
     _, records = trained(method, tasks_of(32, 8)[:1], epochs=4, patience=9)
     assert records[0].epochs == 4
@@ -229,7 +229,7 @@ def test_best_weights_come_back(monkeypatch):
 
 def test_last_weights_stay_without_restore(monkeypatch):
     losses = iter([0.5, 0.9])
-    monkeypatch.setattr(loop, "validation_loss", lambda *_: next(losses))
+    monkeypatch.setattr(stage, "validation_loss", lambda *_: next(losses))
     network, kept = small(), small()
     losses = iter([0.5, 0.9, 0.5, 0.9])
     trained(Spy(network), tasks_of(32, 8)[:1], epochs=2, patience=9)
@@ -309,7 +309,7 @@ def test_old_samples_and_their_bytes_are_counted():
 def test_all_methods_meet_the_same_batches(monkeypatch):
     """Data order and dropout depend on the seed and the task, not on the method."""
     seen = {}
-    train = loop.training_step
+    train = stage.training_step
 
     def noted(method, optimizer, batch, *rest, name):
         seen[name].append(batch.x)
@@ -317,7 +317,7 @@ def test_all_methods_meet_the_same_batches(monkeypatch):
 
     for name in ("finetune", "olora"):
         seen[name] = []
-        monkeypatch.setattr(loop, "training_step", partial(noted, name=name))
+        monkeypatch.setattr(stage, "training_step", partial(noted, name=name))
         Run(name, epochs=2).learn(2)
     assert len(seen["finetune"]) == len(seen["olora"]) > 0
     assert all(torch.equal(a, b) for a, b in zip(seen["finetune"], seen["olora"], strict=True))

@@ -21,9 +21,10 @@ from bench.nn.network import Network
 from bench.tools.method_checks import CLASSES, PLAIN, Run, difference
 from bench.training.data import Batch, tasks_of
 from bench.training.evaluation import StreamTests
-from bench.training.loop import ForeignHeadError, Session, TaskDone
+from bench.training.loop import Session, TaskDone
 from bench.training.method import Method
 from bench.training.scenario import Scenario
+from bench.training.stage import ForeignHeadError
 
 TASKS = 3
 NO_REPLAY = ["ewc", "si", "mas", "ness", "inflora", "olora", "sgp", "dfgp", "adamnscl", "owm"]

@@ -12,8 +12,9 @@ from bench.execution.runner import Resources
 from bench.nn import architectures
 from bench.training import schedule
 from bench.training.data import Batch, TrainingData
-from bench.training.loop import EpochDone, Session, TaskDone
+from bench.training.loop import Session, TaskDone
 from bench.training.method import Method
+from bench.training.stage import EpochDone
 
 K20 = {0: 5e-4, 1: 4.98326e-4, 10: 3.4167e-4, 19: 7.854e-6}
 K50 = {0: 5e-4, 25: 3.50709e-4, 49: 7.854e-6}

@@ -10,7 +10,8 @@ from bench.core import Cell
 from bench.execution.events import Trouble
 from bench.execution.loggers import LOGGERS
 from bench.execution.loggers.logger import Logger, accuracies, run_of
-from bench.training.loop import EpochDone, Event, TaskDone
+from bench.training.loop import Event, TaskDone
+from bench.training.stage import EpochDone
 
 
 class Live:

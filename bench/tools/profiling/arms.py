@@ -26,7 +26,8 @@ from bench.nn import architectures
 from bench.nn.layers import Dropout, LocalResponseNorm
 from bench.training.batches import on_device
 from bench.training.data import Batch
-from bench.training.loop import Session, TaskDone, TaskRecord
+from bench.training.loop import Session, TaskDone
+from bench.training.stage import TaskRecord
 from bench.training.step import tensors_of, training_step
 from bench.training.surroundings import now
 

@@ -14,7 +14,7 @@ from bench.nn.activations import evaluating
 from bench.nn.network import Network
 from bench.seeding import derive
 from bench.training.data import Data
-from bench.training.finite import likely_cause
+from bench.training.demands.finite import likely_cause
 from bench.training.method import Method
 
 
