@@ -1,7 +1,8 @@
 """What a cell has reached after a task, on disk, so that a killed one goes on with its next task.
 
 It holds the weights, what the method carries, the rows of R and the records, as arrays and JSON, no pickle. No random
-state is among it, for none outlives a task: every task's seeds come from the cell.
+state is among it, for none outlives a task: every task's seeds come from the cell. Behind the archive stands the digest
+of its bytes, which is looked at before anything is read out of them: a damaged header raises what it likes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import hashlib
 import io
 import json
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -25,8 +25,7 @@ from bench.execution import store
 from bench.execution.decoding import Object, TaskForm
 from bench.training.loop import Row, Session
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, RecursionError)
-UNZIPPABLE = (zipfile.BadZipFile, zlib.error, msgspec.ValidationError)
+UNFIT = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, msgspec.ValidationError)
 Arrays = dict[str, np.ndarray]
 
 
@@ -39,7 +38,6 @@ class About(TypedDict):
     seconds: float
     devices: dict[str, str]  # where each tensor of the method was
     bfloat16: list[str]  # the arrays that are the bits of such numbers, for which numpy has no type
-    arrays: str  # digest
 
 
 class Reached(NamedTuple):
@@ -71,11 +69,8 @@ class Checkpoint:
         about = {"facts": self.facts, "rows": rows, "records": records, "seconds": seconds}
         about["devices"] = {name: tensor.device.type for name, tensor in state.items()}
         about["bfloat16"] = [name for name, tensor in tensors.items() if tensor.dtype == torch.bfloat16]
-        about["arrays"] = digest(arrays)
-        file = io.BytesIO()
-        np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
         try:
-            files.write_bytes(self.path, file.getvalue())
+            files.write_bytes(self.path, packed(about, arrays))
         except OSError as error:
             self.trouble = f"no checkpoint: {error.strerror}"
 
@@ -83,11 +78,11 @@ class Checkpoint:
         """Bring a session to the state that was saved. Return what it had reached; nothing, and the session as it was,
         where there is no checkpoint, or none that fits."""
         try:
-            about, arrays = self._read()
+            about, arrays = unpacked(self.path.read_bytes())
             _demand_fit(about, arrays, session)
         except FileNotFoundError:
             return Reached([], [], 0.0)
-        except (*UNREADABLE, *UNZIPPABLE):
+        except UNFIT:
             self.trouble = "a damaged checkpoint was not used"
             return Reached([], [], 0.0)
         if about["facts"] != self.facts:
@@ -101,15 +96,6 @@ class Checkpoint:
         kinds = about["devices"]
         session.method.load_state({n: tensor.to(places.get(kinds[n], kinds[n])) for n, tensor in state.items()})
         return Reached(about["rows"], about["records"], about["seconds"])  # type: ignore[arg-type]
-
-    def _read(self) -> tuple[About, Arrays]:
-        with np.load(self.path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(arrays.pop("about").tobytes())
-        msgspec.convert(about, About, strict=True)
-        if about["arrays"] != digest(arrays):
-            raise ValueError("the arrays are not those that were saved")
-        return about, arrays
 
     def remove(self) -> None:
         """Delete it, if the folder lets it go: the cell is done."""
@@ -136,13 +122,24 @@ def _demand_fit(about: About, arrays: Arrays, session: Session) -> None:
         raise ValueError("another number of rows than of records, or too many")
 
 
-def digest(arrays: Arrays) -> str:
-    """Return 16 hex digits over names, types, shapes and numbers."""
-    found = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()[:16]
+def packed(about: Object, arrays: Arrays) -> bytes:
+    """Return the content of a checkpoint: an archive, and the digest of its bytes."""
+    file = io.BytesIO()
+    np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    file.write(hashlib.sha256(file.getvalue()).digest())
+    return file.getvalue()
+
+
+def unpacked(content: bytes) -> tuple[About, Arrays]:
+    """Return what was `packed`. Raises one of UNFIT where it is something else."""
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(content[:-size]).digest() != content[-size:]:
+        raise ValueError("these are not the bytes that were saved")
+    with np.load(io.BytesIO(content[:-size]), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    about = json.loads(arrays.pop("about").tobytes())
+    msgspec.convert(about, About, strict=True)
+    return about, arrays
 
 
 def _array(tensor: Tensor) -> np.ndarray:
