@@ -15,8 +15,8 @@ import numpy as np
 
 from bench.core import Benchmark, Split, Task
 from bench.data.cifar import CIFAR10
+from bench.data.formats.readers import read_mat, read_zip
 from bench.data.mnist import FASHION_MNIST, MNIST
-from bench.data.readers import read_mat, read_zip
 from bench.data.source import Archive, Labelled, Source, legacy_shuffle, normalise
 from bench.settings import setting
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.core import Benchmark, DataError, Split, Task
-from bench.data.readers import class_folders, read_folders, read_images, reading
+from bench.data.formats.readers import class_folders, read_folders, read_images, reading
 from bench.data.source import Archive, Labelled, Source, normalise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

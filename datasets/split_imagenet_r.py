@@ -1,9 +1,8 @@
 """Split ImageNet-R for a pre-trained ViT-B/16: 200 classes of renditions in 5, 10 or 20 tasks (Hendrycks et al. 2021).
 
-As in the code of InfLoRA (Liang & Li, CVPR 2024): classes in the order of their folders' names, so that seeds change
-weights and batches alone; no validation images; a linear classifier with bias for every task; pixels in [0, 1] and no
-further normalized, though the backbone was trained on [-1, 1]; test images resized to 256 and their middle 224 x 224
-cut out. The backbone is frozen but for projections of its attention, keys and values unless asked otherwise.
+As in the code of InfLoRA (Liang & Li, CVPR 2024), see `bench.data.transformer_stream`: classes in the order of their
+folders' names; pixels in [0, 1] and no further normalized, though the backbone was trained on [-1, 1]; test images
+resized to 256 and their middle 224 x 224 cut out.
 
 The authors draw 24,000 of the 30,000 images for training once, by a random state that nobody knows, and move them into
 folders `train` and `test`. Such folders are taken as they are. Where there is one folder a class, as published, images
@@ -15,17 +14,17 @@ seen, and no part is sharper. Views are made of a batch at once and not rounded 
 takes 5.9 GB of memory, and as much on the disk.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from bench.core import Benchmark, DataError, Split, Task, Views
-from bench.data.readers import read_middles, reading
+from bench.core import Benchmark, DataError, Views
+from bench.data.formats.readers import read_middles, reading
 from bench.data.source import Archive, Labelled, Source, legacy_shuffle
-from bench.data.weights import AUGREG_IN21K, Weights
+from bench.data.transformer_stream import TransformerStream
 from bench.settings import setting
 
 SIDE, TRAIN, TEST = 256, 24_000, 6_000  # pixels; images
@@ -126,53 +125,12 @@ SOURCE = Source(
 )
 
 
-class SplitImageNetR(Benchmark):
+class SplitImageNetR(TransformerStream, Benchmark):
     @dataclass(frozen=True)
-    class Config(Benchmark.Config):
+    class Config(TransformerStream.Config):
         tasks: Literal[5, 10, 20] = setting(10, "of 40, 20 or 10 classes each")
-        adapted: Literal["kv", "qv", "qkv"] = setting("kv", "projections of the attention that may learn")
 
-    scenarios = ("class-il", "task-il")
-    input_shape = (3, 224, 224)
+    config: Config
+    source = SOURCE
+    classes = CLASSES
     views = Views(stored=(3, SIDE, SIDE), side=224, resized=SIDE)
-    backbone = "vit_base_patch16_224"
-    head_bias = True
-    offers = ("pretrained", "attention")
-    same_for_every_seed = True
-
-    @property
-    def num_tasks(self) -> int:  # type: ignore[override]  # an option decides
-        return int(self.config.tasks)
-
-    @property
-    def num_classes(self) -> int:  # type: ignore[override]
-        return len(CLASSES) // self.num_tasks
-
-    def sources(self) -> list[Source]:
-        return [SOURCE]
-
-    def weights(self) -> Weights:
-        return AUGREG_IN21K
-
-    def backbone_options(self) -> Mapping[str, Any]:
-        return {"adapted": self.config.adapted}
-
-    def stream(self, seed: int, data: Path) -> list[Task]:
-        train, test = SOURCE.load_prepared(data)
-        return [make_task(t, self.num_classes, train, test) for t in range(self.num_tasks)]
-
-
-def make_task(t: int, size: int, train: Split, test: Split) -> Task:
-    """Return the t-th `size` classes as task t; a label counts from the first of them."""
-    first = t * size
-    none = Split(train.x[:0].transpose(0, 3, 1, 2), train.y[:0])
-    classes = CLASSES[first : first + size]
-    return Task(t, classes, take(train, first, size), none, take(test, first, size))
-
-
-def take(split: Split, first: int, size: int) -> Split:
-    """Return the images of `size` classes from the `first` on: where they follow one another, without a copy."""
-    places = np.flatnonzero((split.y >= first) & (split.y < first + size))
-    start, end = int(places[0]), int(places[-1]) + 1
-    own = slice(start, end) if end - start == len(places) else places
-    return Split(split.x[own].transpose(0, 3, 1, 2), split.y[own] - first)

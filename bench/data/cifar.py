@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.data.readers import read_batches
+from bench.data.formats.readers import read_batches
 from bench.data.source import Archive, Labelled, Source
 
 TORONTO = "https://www.cs.toronto.edu/~kriz/"

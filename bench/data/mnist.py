@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.core import DataError
-from bench.data.readers import Bounded, reading
+from bench.data.formats.readers import Bounded, reading
 from bench.data.source import Archive, Labelled, Source
 
 MOST = 4 + 4 * 3 + 60_000 * 28 * 28  # bytes of the largest of the files, unpacked

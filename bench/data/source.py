@@ -14,7 +14,7 @@ import numpy as np
 
 from bench import files, locks
 from bench.core import DataError, Split
-from bench.data.arrays import Head, read_content, read_head
+from bench.data.formats.arrays import Head, read_content, read_head
 
 Labelled = tuple[np.ndarray, np.ndarray]  # images, uint8 (n, height, width[, channels]), and labels, int64 (n,)
 CHUNK = 2**20  # bytes of a download at a time

@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from bench.core import DataError
-from bench.data import readers
+from bench.data.formats import readers
 
 RNG = np.random.default_rng(0)
 Reader = Callable[[Path], readers.Labelled]

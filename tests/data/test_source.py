@@ -24,8 +24,8 @@ from sklearn.utils import shuffle
 from bench.catalog.catalog import Catalog
 from bench.core import DataError, Split, Task, slices
 from bench.data.cifar import read_cifar100
+from bench.data.formats.readers import read_pickle
 from bench.data.mnist import read_idx
-from bench.data.readers import read_pickle
 from bench.data.source import Archive, Source, legacy_shuffle
 
 ARCHIVE = Archive("https://x.invalid/tiny.tar.gz", "tiny.tar.gz", "0" * 32, 169)

@@ -19,7 +19,7 @@ from torchvision.transforms import functional as vision
 from bench.catalog import recipes
 from bench.catalog.catalog import Catalog
 from bench.core import DataError, Split, Task, Training
-from bench.data.cifar import CIFAR100
+from bench.data.transformer_stream import TransformerStream, take
 from bench.execution import store
 from bench.tools import benchmark_checks
 
@@ -29,6 +29,13 @@ CLASSES = 200
 
 def module_of(name: str) -> ModuleType:
     return sys.modules[type(Catalog().benchmark(name)).__module__]
+
+
+def shrink(name: str, train: int, test: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the source of a benchmark have so many images."""
+    cls = type(Catalog().benchmark(name))
+    assert issubclass(cls, TransformerStream)
+    monkeypatch.setattr(cls, "source", replace(cls.source, num_train=train, num_test=test))
 
 
 @pytest.fixture
@@ -50,8 +57,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         arrays[f"x_{part}"] = rng.integers(0, 256, (n, 32, 32, 3), np.uint8)
         arrays[f"y_{part}"] = np.arange(n) % 100
     np.savez(tmp_path / "cifar100.npz", **arrays)
-    few = replace(CIFAR100, num_train=600, num_test=200)
-    monkeypatch.setattr(module_of("split_cifar100_vit"), "CIFAR100", few)
+    shrink("split_cifar100_vit", 600, 200, monkeypatch)
     return tmp_path
 
 
@@ -127,7 +133,7 @@ def imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     module = module_of("split_imagenet_r")
     monkeypatch.setattr(module, "TRAIN", 600)
     monkeypatch.setattr(module, "TEST", 200)
-    monkeypatch.setattr(module, "SOURCE", replace(module.SOURCE, num_train=600, num_test=200))
+    shrink("split_imagenet_r", 600, 200, monkeypatch)
 
     def make(part: str = "", count: int = 4) -> Path:
         rng = np.random.default_rng(len(part))
@@ -168,7 +174,6 @@ def test_images_in_folders_become_tasks_of_classes(tasks, size, imagenet, monkey
 
 
 def test_a_task_is_a_view_where_its_images_follow_one_another():
-    take = module_of("split_imagenet_r").take
     images = np.arange(6 * 12, dtype=np.uint8).reshape(6, 2, 2, 3)
     for labels, shared in (([0, 0, 1, 1, 2, 2], True), ([0, 2, 1, 0, 2, 1], False)):
         split = Split(images, np.array(labels))
@@ -226,7 +231,7 @@ def test_folders_of_train_and_test_are_taken_as_they_are(imagenet, monkeypatch):
     module = module_of("split_imagenet_r")
     monkeypatch.setattr(module, "TRAIN", 400)
     monkeypatch.setattr(module, "TEST", 200)
-    monkeypatch.setattr(module, "SOURCE", replace(module.SOURCE, num_train=400, num_test=200))
+    shrink("split_imagenet_r", 400, 200, monkeypatch)
     imagenet("train", 2)
     data = imagenet("test", 1)
     benchmark = Catalog().benchmark("split_imagenet_r")
@@ -238,7 +243,7 @@ def test_folders_of_train_and_test_are_taken_as_they_are(imagenet, monkeypatch):
 
 @pytest.mark.parametrize("size", [(300, 500), (256, 256), (120, 90), (255, 1000)])
 def test_the_middle_of_an_image_is_that_of_torchvision(size, tmp_path):
-    from bench.data.readers import read_middles
+    from bench.data.formats.readers import read_middles
 
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")

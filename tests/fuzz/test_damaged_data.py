@@ -16,8 +16,8 @@ import pytest
 from test_damage import LONG_FORM, damaged, tell
 
 from bench.core import DataError
+from bench.data.formats.readers import read_batches, read_images, read_zip
 from bench.data.mnist import read_idx
-from bench.data.readers import read_batches, read_images, read_zip
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), np.uint8)
 LABELS = [3, 1, 4, 1, 5, 9]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core import DataError
-from bench.data.readers import reading
+from bench.data.formats.readers import reading
 from bench.nn.architectures.vit import fused, separated
 
 HEAD = "head."  # what a file may hold beside the backbone: the classifier that it was trained with

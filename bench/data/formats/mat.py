@@ -1,7 +1,7 @@
 """A script: read a `.mat` with scipy, and write its arrays to standard output as a `.npz`.
 
-A damaged file can end the process that reads it, by a segmentation fault. So this is run by `bench.data.readers` as a
-process of its own, which imports nothing of the suite.
+A damaged file can end the process that reads it, by a segmentation fault. So `readers` beside it runs this as a process
+of its own, which imports nothing of the suite.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from bench.core import DataError
-from bench.data.pickles import read_pickle
+from bench.data.formats.pickles import read_pickle
 from bench.data.source import Labelled, one_line
 
 IMAGES = (".jpg", ".jpeg", ".png")
