@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,6 +42,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8 whole or not at all, see `replacing`."""
     write_bytes(path, text.encode())
+
+
+def demand_file(path: Path) -> None:
+    """Raise OSError unless a file, or a link to one, stands at `path`: a pipe or a device may have no end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def remove(path: Path) -> None:

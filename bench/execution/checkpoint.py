@@ -78,6 +78,7 @@ class Checkpoint:
         """Bring a session to the state that was saved. Return what it had reached; nothing, and the session as it was,
         where there is no checkpoint, or none that fits."""
         try:
+            files.demand_file(self.path)
             about, arrays = unpacked(self.path.read_bytes())
             _demand_fit(about, arrays, session)
         except FileNotFoundError:

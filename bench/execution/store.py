@@ -32,6 +32,7 @@ def checkpoint(folder: Path, cell: Cell) -> Path:
 def load_result(path: Path) -> Result:
     """Read a result, and make sure that it is what its name says. Raises ValueError, in words, where it is not."""
     try:
+        files.demand_file(path)
         result = decoding.decode(path.read_bytes())
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error

@@ -171,6 +171,7 @@ def stored_outcome(trial: Trial, folder: Path) -> Outcome | str | None:
 
 def _read(path: Path) -> list[Result]:
     """Return the results that a file of a trial holds. Raises OSError and ValueError."""
+    files.demand_file(path)
     record = decoding.unseal(path.read_bytes())
     stored = record.get("results")
     if not isinstance(stored, list):

@@ -3,6 +3,9 @@
 import dataclasses
 import errno
 import json
+import os
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,6 +182,39 @@ def test_swapped_arrays_are_noticed(tmp_path: Path) -> None:
     np.savez(path, **{**arrays, name: arrays[name] + 1})
     result, trained = resumed(cell, tmp_path)
     assert min(trained) == 0 and "damaged" in result.environment["checkpoint"]
+
+
+def with_head(head: str) -> Callable[[Path], None]:
+    """Return what puts an archive in a place, whose array says of itself what need not be true."""
+
+    def write(place: Path) -> None:
+        text = head.encode() + b" " * (-(len(head) + 11) % 64) + b"\n"
+        with zipfile.ZipFile(place, "w") as archive:
+            archive.writestr("about.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+
+    return write
+
+
+ELSE: dict[str, Callable[[Path], None]] = {
+    "folder": Path.mkdir,
+    "dangling link": lambda place: place.symlink_to("nowhere"),
+    "pipe that nobody writes to": os.mkfifo,
+    "more bytes than there are": with_head("{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000000,), }"),
+    "a string that is opened": with_head("{'descr': '|u1', 'fortran_order': False, 'shape': (3,), } " + '"""'),
+    "brackets that are opened": with_head("(" * 3000),
+}
+
+
+@pytest.mark.parametrize("put", ELSE.values(), ids=ELSE)
+def test_something_else_in_the_place_of_a_checkpoint(put: Callable[[Path], None], tmp_path: Path) -> None:
+    """The cell starts anew, and says so where there is something."""
+    cell = cell_of("finetune")
+    place = tmp_path / f"{cell.key}.npz"
+    put(place)
+    there = place.exists()
+    result, trained = resumed(cell, tmp_path)
+    assert result.error is None and min(trained) == 0
+    assert ("checkpoint" in result.environment) == there
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """A stored result is read as it was written, or not at all."""
 
 import copy
+import errno
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from bench.analysis import render
 from bench.analysis import table as tables
 from bench.analysis.columns import METRICS
+from bench.catalog.catalog import Catalog
+from bench.catalog.plan import Request
 from bench.core import Result
 from bench.execution import decoding, store
 
@@ -160,18 +164,44 @@ def test_a_copy_under_another_name_is_not_taken(
     assert "joint" in answer.out and "finetune" not in answer.out
 
 
-@pytest.mark.parametrize("kind", ["folder", "dangling link", "link to itself"])
+ELSE: dict[str, Callable[[Path], None]] = {
+    "folder": Path.mkdir,
+    "dangling link": lambda place: place.symlink_to("nowhere"),
+    "link to itself": lambda place: place.symlink_to(place),
+    "pipe that nobody writes to": os.mkfifo,
+    "device without an end": lambda place: place.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("kind", ELSE)
 def test_something_else_in_the_place_of_a_result(kind: str, make_result: Callable[..., Result], tmp_path: Path) -> None:
     good, other = (make_result(seed=seed) for seed in (0, 1))
     store.save_result(good, tmp_path)
     place = tmp_path / other.cell.path
-    if kind == "folder":
-        place.mkdir()
-    else:
-        place.symlink_to(place if kind == "link to itself" else tmp_path / "nowhere")
+    ELSE[kind](place)
     found = list(store.load_all(tmp_path))
     assert found[0] == good and isinstance(found[1], str) and f"{place} cannot be read" in found[1]
     assert isinstance(store.stored_result(other.cell, tmp_path), str)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_result_that_may_not_be_read(
+    number: int, make_result: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated, for root may read everything; so too on a broken disk and where a server has forgotten the file."""
+    good, other = (make_result(seed=seed) for seed in (0, 1))
+    _, place = (store.save_result(result, tmp_path) for result in (good, other))
+    read = Path.read_bytes
+
+    def guarded(path: Path) -> bytes:
+        if path == place:
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", guarded)
+    said = f"{place} cannot be read: {os.strerror(number)}"
+    assert list(store.load_all(tmp_path)) == [good, said]
+    assert store.stored_result(other.cell, tmp_path) == f"{said}; the cell runs again"
 
 
 def test_damaged_files_end_no_command(command: Any, make_result: Callable[..., Result], tmp_path: Path) -> None:
@@ -185,6 +215,17 @@ def test_damaged_files_end_no_command(command: Any, make_result: Callable[..., R
         lines = [line for line in answer.err.splitlines() if "seed" in line and "toy/gpm" in line]
         assert answer.code == 0 and len(lines) == len(contents), answer.err
         assert "Traceback" not in answer.err
+
+
+def test_damaged_files_end_no_run(command: Any, tmp_path: Path) -> None:
+    """Those of its own cells: each is told, and its cell is to be run."""
+    cells = Catalog().plan(Request(["gpm"], ["toy"], range(4))).cells
+    for cell, content in zip(cells, [b"[" * 100_000, b"\xff", b'{"schema": 3}', b'{"a": NaN}'], strict=True):
+        (tmp_path / cell.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / cell.path).write_bytes(content)
+    answer = command("--methods", "gpm", "--bench", "toy", "--seeds", "0-3", "--out", tmp_path, "--dry-run")
+    assert (answer.code, answer.err.count("the cell runs again")) == (0, 4)
+    assert answer.out.startswith("4 cells: 0 done, 4 to run")
 
 
 def test_a_scenario_is_one_that_is_known(raw: dict[str, Any]) -> None:

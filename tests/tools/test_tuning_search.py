@@ -1,5 +1,6 @@
 """The search: equal budgets, validation data alone, resumable, and a winner that is a recipe."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from bench import installation
 from bench.catalog import plan
 from bench.catalog.catalog import Catalog
-from bench.core import Training
+from bench.core import Result, Training
 from bench.execution import runner
 from bench.execution.executors import ray_cluster as cluster
 from bench.nn import precision
@@ -324,6 +325,40 @@ def test_a_damaged_trial_runs_again(command: Command, ran: list[str], tmp_path: 
     again = command(*words)
     assert again.code == 0 and str(path) in again.err and "runs again" in again.err and len(ran) == 4
     assert again.out.split("\n", 1)[1] == first.out.split("\n", 1)[1]
+
+
+def changed_score(place: Path, other: Path) -> None:
+    record = json.loads(place.read_text())
+    record["results"][0]["matrix"][-1][0] = 1.0
+    place.write_text(json.dumps(record))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str]] = {  # of a trial's file, beside that of another trial
+    "another trial's": (lambda place, other: place.write_bytes(other.read_bytes()), "holds other cells than the trial"),
+    "another score": (changed_score, "checksum"),
+    "no number": (lambda place, other: place.write_text('{"results": NaN}'), "NaN is no number"),
+    "nested": (lambda place, other: place.write_text("[" * 100_000), "nested too deep"),
+    "a folder": (lambda place, other: (place.unlink(), place.mkdir()), "cannot be read"),
+    "a pipe": (lambda place, other: (place.unlink(), os.mkfifo(place)), "cannot be read"),
+    "a dangling link": (lambda place, other: (place.unlink(), place.symlink_to("nowhere")), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("harm", "said"), DAMAGE.values(), ids=DAMAGE)
+def test_what_is_not_the_outcome_of_a_trial_is_not_used(
+    tmp_path: Path, harm: Callable[[Path, Path], object], said: str
+) -> None:
+    trials, _ = tuning_search.plan(request("finetune"), Search(trials=2), Catalog())
+    for trial, accuracy in zip(trials, (0.25, 0.75), strict=True):
+        results = [Result(cell, [[accuracy]]) for cell in trial.cells]
+        assert tuning_search._save(trial, results, tmp_path).score == accuracy
+    places = [tmp_path / trial.path for trial in trials]
+    harm(*places)
+    found = tuning_search.stored_outcome(trials[0], tmp_path)
+    assert isinstance(found, str) and str(places[0]) in found and said in found
+    assert found.endswith("the trial runs again") and "\n" not in found
+    other = tuning_search.stored_outcome(trials[1], tmp_path)
+    assert isinstance(other, Outcome) and other.score == 0.75
 
 
 def test_a_dry_run_of_a_search(command: Command, ran: list[str], tmp_path: Path) -> None:
