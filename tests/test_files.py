@@ -38,13 +38,20 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-def test_a_new_file_has_the_permissions_of_any(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+@pytest.mark.parametrize(("umask", "mode"), [(0o027, 0o640), (0o002, 0o664), (0o077, 0o600)])
+def test_a_new_file_has_the_permissions_of_any(tmp_path: Path, umask: int, mode: int) -> None:
+    """Also in the place of an old one, and where it is written by pieces."""
+    places = [tmp_path / name for name in ("new", "old", "pieces")]
+    places[1].touch(0o444)
+    before = os.umask(umask)
     try:
-        files.write_text(tmp_path / "deep" / "file", "content")
+        for place in places[:2]:
+            files.write_text(place, "content")
+        with files.replacing(places[2]) as file:
+            file.write(b"content")
     finally:
         os.umask(before)
-    assert (tmp_path / "deep" / "file").stat().st_mode & 0o777 == 0o640
+    assert [place.stat().st_mode & 0o777 for place in places] == [mode] * 3
 
 
 def test_what_is_written_by_pieces_takes_its_place_at_the_end(tmp_path: Path) -> None:

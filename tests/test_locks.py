@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from bench import locks
-from bench.core import Result
 from bench.execution.events import Trouble
 from bench.execution.grid import run_grid
 from bench.execution.queue import Claims
@@ -98,9 +97,19 @@ def test_a_file_system_without_locks(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_locks")
-def test_a_grid_says_so_once_and_goes_on(make_result: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_grid_says_so_once_and_goes_on(tmp_path: Path) -> None:
     [event] = run_grid([], [], Resources(), "serial", tmp_path)
     assert isinstance(event, Trouble) and str(tmp_path) in event.text
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_a_command_says_so_once_and_ends_well(command: Callable[..., Any], tmp_path: Path) -> None:
+    """And another command is told of no grid that runs."""
+    words = ("--bench", "toy", "--methods", "finetune", "--seeds", "0,1", "--epochs", 1, "--out", tmp_path)
+    answer = command(*words)
+    assert answer.code == 0 and "| finetune" in answer.out
+    assert answer.err.count("this file system has no locks") == 1
+    assert f"{tmp_path}: 2 results, " in command("status", "--out", tmp_path).out
 
 
 def test_another_error_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

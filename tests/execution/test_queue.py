@@ -43,6 +43,17 @@ def test_a_claim_keeps_other_processes_away_and_dies_with_its_owner(tmp_path: Pa
         assert claims.claim(KEY)
 
 
+def test_a_claim_rests_on_no_number_of_a_process(tmp_path: Path) -> None:
+    """As in two containers on one shared folder: the other process has this one's number, and a start of its own."""
+    owner = other(tmp_path, f"import os\nos.getpid = lambda: {os.getpid()}\nassert c.claim({KEY!r})")
+    with Claims(tmp_path) as claims, Journal(tmp_path, 3, 0, 1, Estimate()):
+        assert not claims.claim(KEY)
+        assert [process for process, _ in status.grids(tmp_path)] == [os.getpid()]
+        owner.kill()
+        owner.wait()
+        assert claims.claim(KEY), "what the dead one had is free at once"
+
+
 def test_a_released_cell_is_free(tmp_path: Path) -> None:
     owner = other(tmp_path, f"assert c.claim({KEY!r})\nc.release({KEY!r})")
     with Claims(tmp_path) as claims:

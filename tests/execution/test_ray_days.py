@@ -374,6 +374,20 @@ def test_a_gpu_that_is_not_there_is_one_line_before_training(monkeypatch: pytest
         demand_here(toy_cell(), Resources(device="cuda"))
 
 
+def test_what_a_node_lacks_is_a_line_before_the_cell_begins(plugin: Callable[..., Path], tmp_path: Path) -> None:
+    """A plugin that is not there, or data that are not and cannot be fetched: another node may have them."""
+    path = plugin("mine")
+    catalog = Catalog.of([path])
+    [cell] = catalog.plan(plan.Request(["mine"], ["toy"], (0,), 1)).cells
+    demand_here(cell, Resources(catalog=catalog))
+    path.unlink()
+    with pytest.raises(UserError, match=f"no plugin at {path}"):
+        demand_here(cell, Resources(catalog=Catalog.of([path])))
+    [cell] = Catalog().plan(plan.Request(["finetune"], ["mini_imagenet"], (0,), 1)).cells
+    with pytest.raises(UserError, match="mini"):
+        demand_here(cell, Resources(data=tmp_path))
+
+
 @pytest.mark.parametrize("place", ["set_arithmetic", "reset_peak", "measure_peak_bytes", "demand_device"])
 def test_no_part_of_a_cell_raises_out_of_it(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """Neither what comes before the training nor what comes after it."""

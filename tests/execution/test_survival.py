@@ -221,6 +221,39 @@ def test_a_checkpoint_does_not_keep_its_own_result_out(
     assert store.load_result(tmp_path / cell.path).matrix == watch.results["gpm"].matrix
 
 
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_small_disk_holds_the_results_of_cells_that_end_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, make_result: Callable[..., Result]
+) -> None:
+    """Checkpoints of the cells that are running fill what results leave, to the last byte."""
+    write, limit, tries = files.write_bytes, 400_000, []
+
+    def held(pattern: str) -> int:
+        return sum(there.stat().st_size for there in tmp_path.rglob(pattern))
+
+    def on_a_small_disk(path: Path, content: bytes) -> None:
+        old = path.stat().st_size if path.exists() else 0
+        tries.append(held("*.json") + held("*.npz") - old + len(content) <= limit)
+        if not tries[-1]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", on_a_small_disk)
+    results = [make_result("gpm", seed) for seed in range(2 * workers)]
+    with Claims(tmp_path) as claims:
+        keeper = grid.Keeper(tmp_path, claims)
+        for n, result in enumerate(results):
+            running = results[n : n + workers]
+            for one in running:
+                size = (limit - held("*.json")) // len(running)
+                with suppress(OSError):
+                    files.write_bytes(store.checkpoint(store.checkpoints(tmp_path), one.cell), bytes(size))
+            assert keeper.keep(result) == []
+    assert tries.count(False) >= len(results), "no result had room beside its checkpoint"
+    assert not keeper.unsaved and len(list(store.load_all(tmp_path))) == len(results)
+    assert not list(store.checkpoints(tmp_path).glob("*"))
+
+
 def test_the_checkpoint_of_a_failed_cell_is_not_given_for_its_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
