@@ -29,7 +29,7 @@ from bench.execution.executors import ray_address, ray_watch
 from bench.execution.executors import ray_cluster as cluster
 from bench.execution.executors.ray import Attempt
 from bench.execution.executors.ray_watch import LifeWatch, NodeWatch, other_node
-from bench.execution.executors.ray_worker import NodeFault, demand_here
+from bench.execution.executors.ray_worker import NodeFault, demand_here, remote_cell
 from bench.execution.runner import Resources
 
 HERE = {"ray_version": metadata.version("ray"), "python_version": platform.python_version()}
@@ -190,6 +190,53 @@ def test_a_stopped_process_is_missed_within_two_minutes(clock: list[float]) -> N
         for name in watch.heard(signs, {a, b, d} | ({c} if second < 90 else set())):
             told.setdefault(name, second)
     assert list(told) == [a] and 50 < told[a] <= 50 + 120
+
+
+def test_a_cell_of_which_nothing_is_heard_is_told_from_a_silent_one(clock: list[float]) -> None:
+    """And is told again and again, a while apart, until it gives a sign or is not there any more."""
+    heard, mute = names = [("a", 1), ("b", 1)]
+    watch, told = LifeWatch(), []
+    for second in range(500):
+        clock[0] = 1000.0 + second
+        signs = {heard} if second % 10 == 0 else set()
+        assert watch.heard(signs | ({mute} if second == 350 else set()), set(names)) <= {mute}
+        told += [(second, name) for name in watch.mute()]
+    assert [name for _, name in told] == [mute] * 3
+    assert all(100 <= second < 350 for second, _ in told), "once it has given a sign, it is silent and not mute"
+    assert watch.heard({heard}, {heard}) == watch.mute() == set()
+
+
+FAMILY = """
+import subprocess, sys, time
+sleep = [sys.executable, '-c', 'import time; print(flush=True); time.sleep(60)']
+if sys.argv[1:]:
+    workers = [subprocess.Popen(sleep, stdout=-1) for _ in range(2)]
+    for worker in workers:
+        worker.stdout.readline()
+    print(*(worker.pid for worker in workers), flush=True)
+time.sleep(60)
+"""
+
+
+def test_stopped_workers_are_found_and_others_are_not() -> None:
+    """Not one that goes on, nor one of a Ray that another process has started."""
+    raylet = subprocess.Popen([sys.executable, "-c", FAMILY, "raylet"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert raylet.stdout is not None
+        one, two = map(int, raylet.stdout.readline().split())
+        assert ray_watch.stopped_workers(os.getpid()) == set()
+        os.kill(one, signal.SIGSTOP)
+        while not ray_watch.stopped_workers(os.getpid()):
+            time.sleep(0.01)
+        assert ray_watch.stopped_workers(os.getpid()) == {one}
+        assert ray_watch.stopped_workers(os.getppid()) == set()
+        os.kill(one, signal.SIGCONT)
+        while ray_watch.stopped_workers(os.getpid()):
+            time.sleep(0.01)
+    finally:
+        for process in (one, two, raylet.pid):
+            os.kill(process, signal.SIGKILL)
+        raylet.communicate()
 
 
 def test_another_attempt_at_a_silent_cell_has_its_own_time(clock: list[float]) -> None:
@@ -491,6 +538,27 @@ def test_a_stopped_worker_is_killed_and_its_cell_runs_again(
     results = executed("ray", cells, Resources(workers=2, catalog=catalog))
     assert [result.error for result in results] == [None, None]
     assert time.monotonic() - start > 25
+    assert not Path("/proc", flag.read_text()).exists(), "the stopped one is gone"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_before_its_first_sign_is_killed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number is not known, for it has told nothing; Ray alone would wait for it for ever."""
+    flag = tmp_path / "process"
+
+    def drowsy(*words: Any) -> Any:
+        if not flag.exists():
+            flag.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return remote_cell(*words)
+
+    monkeypatch.setattr(ray_watch, "SILENCE", 15.0)
+    monkeypatch.setattr(executor, "remote_cell", drowsy)
+    results = executed("ray", [toy_cell()], Resources(workers=1))
+    assert [result.error for result in results] == [None]
     assert not Path("/proc", flag.read_text()).exists(), "the stopped one is gone"
 
 

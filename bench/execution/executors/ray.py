@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,15 @@ from typing import Any
 from bench.core import Cell, Result, UserError
 from bench.execution.events import CellEvent, CellFinished, Idle
 from bench.execution.executors.ray_cluster import connected
-from bench.execution.executors.ray_watch import FAREWELL, SILENCE, LifeWatch, NodeWatch, end_process, other_node
+from bench.execution.executors.ray_watch import (
+    FAREWELL,
+    SILENCE,
+    LifeWatch,
+    NodeWatch,
+    end_process,
+    other_node,
+    stopped_workers,
+)
 from bench.execution.executors.ray_worker import Alive, NodeFault, remote_cell
 from bench.execution.machine.versions import commit
 from bench.execution.runner import Resources, environment, time_limit_reached
@@ -251,6 +260,15 @@ class Pool:
         for name in signs.keys() & running.keys():
             running[name].seen(signs[name])
         self.silent = self.lives.heard(set(signs), set(running))
+        if not self.resources.address and self.lives.mute():
+            self._end_stopped()
+
+    def _end_stopped(self) -> None:
+        """Kill the workers of a Ray of our own that are stopped and have never told their number, as one that was
+        stopped before its cell began; Ray then tells of their death."""
+        known = {attempt.process for attempt in self.running.values()}
+        for process in stopped_workers(os.getpid()) - known:
+            end_process(process)
 
     def _get(self, reference: Any) -> Result | NodeFault | str:
         try:

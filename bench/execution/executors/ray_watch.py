@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from bench.execution.executors.ray_cluster import room_of
@@ -59,13 +60,25 @@ class LifeWatch:
 
     def __init__(self) -> None:
         self.looked = time.monotonic()
-        self.silent: dict[Name, float] = {}  # seconds, of each process that has been heard once
+        self.silent: dict[Name, float] = {}  # seconds, of each cell that was handed to Ray
+        self.known: set[Name] = set()  # those whose process has been heard once
 
     def heard(self, signs: set[Name], running: set[Name]) -> set[Name]:
         """Note the signs that came since the last look. Return those of the running ones that were silent too long."""
         passed = self._passed()
-        known = self.silent.keys() & running
-        self.silent = {name: self.silent[name] + passed for name in known} | dict.fromkeys(signs & running, 0.0)
+        self.known = (self.known | signs) & running
+        before = self.silent.keys() & running
+        self.silent = dict.fromkeys(running, 0.0) | {name: self.silent[name] + passed for name in before - signs}
+        return self._too_long() & self.known
+
+    def mute(self) -> set[Name]:
+        """Return those of which nothing was ever heard for as long; each again only after another while. Their cells
+        may wait for a node, or their processes may be stopped."""
+        found = self._too_long() - self.known
+        self.silent |= dict.fromkeys(found, 0.0)
+        return found
+
+    def _too_long(self) -> set[Name]:
         return {name for name, seconds in self.silent.items() if seconds > SILENCE}
 
     def unheard(self) -> None:
@@ -80,6 +93,20 @@ class LifeWatch:
         now = time.monotonic()
         passed, self.looked = now - self.looked, now
         return min(passed, LOOK)
+
+
+def stopped_workers(driver: int) -> set[int]:
+    """Return the processes that are stopped among the workers of a Ray that the process `driver` has started: what was
+    started by what it has started. Where there is no /proc, none are seen."""
+    parents, stopped = {}, set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended in the meantime
+            state, parent = path.read_bytes().rpartition(b")")[2].split()[:2]
+            process = int(path.parent.name)
+            parents[process] = int(parent)
+            if state == b"T":
+                stopped.add(process)
+    return {process for process in stopped if parents.get(parents[process]) == driver}
 
 
 def end_process(process: int) -> None:
