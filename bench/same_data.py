@@ -11,11 +11,19 @@ from bench.core import Cell, Result
 Print = tuple[str, int, str]  # stream, seed, fingerprint
 
 
-def print_of(result: Result) -> Print | None:
-    """Return on which data a result was run; None where that is not known, as of an imported matrix."""
-    cell, found = result.cell, result.environment.get("data")
-    stream = json.dumps([cell.benchmark, cell.versions.get("benchmark"), cell.options], sort_keys=True)
-    return (stream, cell.seed, found) if found and result.error is None else None
+def stream_of(cell: Cell) -> str:
+    """Return what decides a cell's data but for its seed, and files that may change."""
+    return json.dumps([cell.benchmark, cell.versions.get("benchmark"), cell.options], sort_keys=True)
+
+
+def prints_of(result: Result) -> list[Print]:
+    """Return on which data a result was run, and after it what the data of other seeds were then, as far as it tells;
+    nothing where that is not known, as of an imported matrix."""
+    found = result.environment.get("data")
+    if not found or result.error is not None:
+        return []
+    stream, others = stream_of(result.cell), result.environment.get("data_of", {})
+    return [(stream, result.cell.seed, found), *((stream, int(seed), other) for seed, other in others.items())]
 
 
 def differing(results: Iterable[Result]) -> list[tuple[str, int]]:
@@ -23,7 +31,7 @@ def differing(results: Iterable[Result]) -> list[tuple[str, int]]:
     prints: dict[tuple[str, int], set[str]] = defaultdict(set)
     names: dict[str, str] = {}
     for result in results:
-        if found := print_of(result):
+        for found in prints_of(result):
             names[found[0]] = result.cell.benchmark
             prints[found[:2]].add(found[2])
     return sorted({(names[stream], seed) for (stream, seed), different in prints.items() if len(different) > 1})
@@ -38,7 +46,7 @@ def mixed(results: Sequence[Result], row: Callable[[Cell], Hashable]) -> set[Pri
     counts: Counter[Print] = Counter()
     rows: dict[Hashable, set[Print]] = defaultdict(set)
     for result in results:
-        if found := print_of(result):
+        for found in set(prints_of(result)):
             counts[found] += 1
             rows[found[0], row(result.cell)].add(found)
     apart: set[Print] = set()

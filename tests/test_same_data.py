@@ -1,6 +1,8 @@
 """Results on different data are not averaged, and it is said."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,3 +80,80 @@ def test_different_data_are_said_below_the_table() -> None:
     assert not any("older version" in note for note in table.notes)
     alike = tables.summarize([(result.cell, result) for result in run_on({"gpm": "aa", "ewc": "aa"})], ["acc"])
     assert not any("data" in note for note in alike.notes)
+
+
+FIELD = '''"""A field whose images come from a file."""
+from pathlib import Path
+
+import numpy as np
+
+from bench.core import Benchmark, Split, Task
+
+
+class Field(Benchmark):
+    num_tasks, num_classes, input_shape, backbone = 2, 2, (1, 6, 6), "convnet"
+
+    def stream(self, seed, data):
+        scale = float(Path(__file__).with_suffix(".txt").read_text())
+        generator = np.random.default_rng(seed)
+
+        def split(n):
+            y = np.arange(n) % 2
+            x = scale * y.reshape(n, 1, 1, 1) + generator.normal(size=(n, 1, 6, 6))
+            return Split(x.astype(np.float32), y)
+
+        return [Task(t, ("a", "b"), split(24), split(8), split(16)) for t in range(2)]
+'''
+
+
+@pytest.fixture
+def field(command: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """`field(scale, seeds)` runs fine-tuning on the field after its file was corrected to this scale."""
+    path = tmp_path / "field.py"
+    path.write_text(FIELD)
+
+    def run(scale: float, seeds: str, methods: str = "finetune") -> Any:
+        path.with_suffix(".txt").write_text(str(scale))
+        words = ("--plugin", path, "--bench", "field", "--methods", methods, "--seeds", seeds, "--executor", "serial")
+        return command(*words, "--epochs", 1, "--metric", "acc", "--out", tmp_path / "out")
+
+    return run
+
+
+def rows_in(out: str) -> dict[str, str]:
+    """Return what a table shows of each row."""
+    rows = [line.strip("|").split("|") for line in out.splitlines() if line.startswith("| finetune")]
+    return {name.strip(): shown.strip() for name, shown in rows}
+
+
+SAID = "the data of field have changed since its results were run, as of seed 0"
+
+
+@pytest.mark.parametrize("asked", ["0-2", "2"])
+def test_a_third_seed_on_a_corrected_file_is_not_averaged_with_two_old_ones(
+    field: Callable[..., Any], command: Callable[..., Any], tmp_path: Path, asked: str
+) -> None:
+    """Not even where the old ones are not asked for: a table of the folder has all of them."""
+    assert SAID not in field(0.1, "0,1").err
+    answer = field(3.0, asked)
+    assert answer.code == 0 and answer.err.count(SAID) == 1
+    shown = command("table", "--out", tmp_path / "out", "--plugin", tmp_path / "field.py", "--metric", "acc").out
+    assert len(rows_in(shown)) == 3 and all("±" not in row for row in rows_in(shown).values())
+    assert "not all rows rest on the same data: field, seeds 0, 1" in shown
+    if asked == "0-2":
+        assert rows_in(answer.out) == rows_in(shown)
+
+
+def test_most_seeds_on_a_corrected_file_keep_the_row_of_their_name(field: Callable[..., Any]) -> None:
+    field(0.1, "0")
+    answer = field(3.0, "0-3")
+    assert SAID in answer.err
+    rows = rows_in(answer.out)
+    assert len(rows) == 2 and "(n=3)" in rows["finetune"] and "±" in rows["finetune"]
+
+
+def test_data_that_have_not_changed_are_said_nothing_of(field: Callable[..., Any]) -> None:
+    field(0.1, "0,1")
+    answer = field(0.1, "0-2")
+    assert "have changed" not in answer.err and list(rows_in(answer.out)) == ["finetune"]
+    assert "(n=" not in rows_in(answer.out)["finetune"]

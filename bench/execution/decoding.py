@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, fields
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -59,6 +59,7 @@ class EnvironmentForm(TypedDict, total=False):
     tf32: bool
     precision: str
     data: str
+    data_of: dict[Annotated[str, msgspec.Meta(pattern="^[0-9]{1,10}$")], str]
     seconds: float
     process_peak_bytes: int
     resumed_after: int

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import chain
+from functools import partial
+from itertools import chain, starmap
 from pathlib import Path
 
-from bench import files
-from bench.core import Cell, DataError, Result
+from bench import files, same_data
+from bench.core import Cell, DataError, Result, fingerprint
 from bench.execution import store
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
 from bench.execution.executors import EXECUTORS
 from bench.execution.queue import Agenda, Claims, Estimate
 from bench.execution.runner import Resources, environment
 from bench.execution.status import Journal
+from bench.same_data import Print
 from bench.text import counted
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -99,6 +102,8 @@ def run_grid(
             yield Trouble(claims.trouble)
         keeper = Keeper(folder, claims, done)
         ready, failed = (list(pending), []) if resources.address else prepare(pending, resources)
+        changed = {} if resources.address else changed_data(ready, resources, folder)
+        yield from starmap(_on_changed_data, changed.items())
         agenda = Agenda(estimate.longest_first(ready), folder, claims, answers)
         journal.agenda = agenda
         told: set[str] = set()
@@ -112,6 +117,8 @@ def run_grid(
                 if isinstance(event, EpochStarted):
                     journal.progress(*event)
                 if isinstance(event, CellFinished):
+                    if others := changed.get(same_data.stream_of(event.result.cell)):
+                        event.result.environment["data_of"] = others
                     yield from keeper.keep(event.result)
                     journal.finished(event.result)
                     event = CellFinished(event.result, journal.left())
@@ -146,6 +153,49 @@ def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], li
         for cell in lost
     ]
     return [cell for cell in cells if _stream_of(cell) not in failures], failed
+
+
+def changed_data(cells: Iterable[Cell], resources: Resources, folder: Path) -> dict[str, dict[str, str]]:
+    """Return, by stream, the fingerprints that the data of results on disk have now, by seed, where they are others
+    than when those were run.
+
+    Fingerprints of two seeds differ in any case, so that a result of a new seed would not tell. One seed is looked at,
+    and all where it shows a change.
+    """
+    changed = {}
+    for stream, cell in {same_data.stream_of(cell): cell for cell in cells}.items():
+        known = _prints_on_disk(stream, cell.benchmark, folder)
+        first = next(known, None)
+        if first is None:
+            continue
+        fingerprint_of = partial(_fingerprint_now, cell, resources)
+        now = fingerprint_of(first[1])
+        if now not in (None, first[2]):
+            seeds = sorted({first[1], *(seed for _, seed, _ in known)})
+            changed[stream] = {str(seed): found for seed in seeds if (found := fingerprint_of(seed))}
+    return changed
+
+
+def _prints_on_disk(stream: str, benchmark: str, folder: Path) -> Iterator[Print]:
+    """Yield on which data of a stream the results in a folder were run."""
+    for result in store.load_all(folder, benchmark):
+        if isinstance(result, Result):
+            yield from (found for found in same_data.prints_of(result)[:1] if found[0] == stream)
+
+
+def _fingerprint_now(cell: Cell, resources: Resources, seed: int) -> str | None:
+    """Return the fingerprint of a cell's data under another seed; None where they cannot be had, which cells tell."""
+    try:
+        return fingerprint(resources.catalog.benchmark(cell.benchmark, cell.options).stream(seed, resources.data))
+    except Exception:  # of whoever wrote the benchmark; a cell on the same data fails with it, and keeps it
+        return None
+
+
+def _on_changed_data(stream: str, fingerprints: dict[str, str]) -> Trouble:
+    """Return the line that says so."""
+    benchmark, *_ = json.loads(stream)
+    what = f"the data of {benchmark} have changed since its results were run, as of seed {next(iter(fingerprints))}"
+    return Trouble(f"{what}: new ones are not averaged with them, and stand in rows of their own; remove the old ones")
 
 
 def _stream_of(cell: Cell) -> str:

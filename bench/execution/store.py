@@ -47,9 +47,10 @@ def load_result(path: Path) -> Result:
     return result
 
 
-def load_all(folder: Path) -> Iterator[Result | str]:
-    """Yield every result under `folder`, in order of path; in the place of one that cannot be read, a warning."""
-    for path in sorted(folder.glob("*/*/seed*-*.json")):
+def load_all(folder: Path, benchmark: str = "*") -> Iterator[Result | str]:
+    """Yield every result under `folder`, or those of one benchmark, in order of path; in the place of one that cannot
+    be read, a warning."""
+    for path in sorted(folder.glob(f"{benchmark}/*/seed*-*.json")):
         try:
             yield load_result(path)
         except ValueError as error:

@@ -150,6 +150,14 @@ def test_parts_that_contradict_one_another(raw: dict[str, Any]) -> None:
             decoding.decode(sealed(mutated(raw, path, value)))
 
 
+def test_fingerprints_of_other_seeds_are_under_their_numbers(raw: dict[str, Any]) -> None:
+    told = mutated(raw, ("environment", "data_of"), {"0": "ab", "4294967295": "cd"})
+    assert decoding.decode(sealed(told)).environment["data_of"]["0"] == "ab"
+    for wrong in ({"a": "ab"}, {"-1": "ab"}, {"9" * 5000: "ab"}, {"0": 1}, ["ab"]):
+        with pytest.raises(ValueError, match="data_of"):
+            decoding.decode(sealed(mutated(raw, ("environment", "data_of"), wrong)))
+
+
 def test_a_copy_under_another_name_is_not_taken(
     command: Any, make_result: Callable[..., Result], tmp_path: Path
 ) -> None:
