@@ -155,7 +155,7 @@ def sample_gradients(
     autograd finds another gradient of a sample: on the first batch that a network is given, two are compared.
     """
     if not network.samples_told_apart:
-        _demand_own_gradients(network, x[:2], task)
+        demand_own_gradients(network, x[:2], task)
         network.samples_told_apart = len(x) > 1
     with _observed(network) as seen:
         total = objective(network(x, task))
@@ -208,7 +208,7 @@ def _sums(
     return {name: own_size for name, own_size in sizes.items() if name in shared}
 
 
-def _demand_own_gradients(network: Network, x: Tensor, task: int) -> None:
+def demand_own_gradients(network: Network, x: Tensor, task: int) -> None:
     """Raise `UserError` where the squared gradients of samples x (n, ...), in a sum, are not those of autograd.
 
     So it is where the batch is not the first dimension of a layer's inputs, or parts of a sample or something that all

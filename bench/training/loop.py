@@ -9,13 +9,14 @@ from typing import NamedTuple
 import torch
 
 from bench.core import Task, Training
+from bench.nn.activations import demand_own_gradients
 from bench.nn.guards import SAMPLES, fault_of
 from bench.nn.network import Network
 from bench.training.data import TrainingData
 from bench.training.demands.contract import demand_learnable
 from bench.training.evaluation import Drift, Row, StreamTests
 from bench.training.method import Method
-from bench.training.needs import demand_float64, takes_layers_for_matrices
+from bench.training.needs import demand_float64, takes_layers_for_matrices, takes_samples_apart
 from bench.training.scenario import Scenario
 from bench.training.stage import EpochBegun, EpochDone, Stage, TaskRecord
 from bench.training.surroundings import Randomness
@@ -109,15 +110,19 @@ class Session:
                 seen.append(data)
 
     def _look_at_layers(self, tasks: Sequence[Task]) -> None:
-        """Raise `UserError` where the method takes layers for matrices that are something else. For another method
-        nothing is passed, and the network refuses later what can be seen without."""
+        """Raise `UserError` where the method takes layers for matrices that are something else, or for gradients of a
+        sample what is none. For another method nothing is passed, and the network refuses later what can be seen
+        without."""
         concerned = takes_layers_for_matrices(type(self.method))
+        apart = takes_samples_apart(type(self.method), self.method.config)
         for task in tasks[:1]:
-            x = torch.from_numpy(task.train.x[: SAMPLES if concerned else 0]).to(self.device)
+            x = torch.from_numpy(task.train.x[: SAMPLES if concerned or apart else 0]).to(self.device)
             x = self.network.test_images(x)
-            self.network.fault = fault_of(self.network, x, task.index)
+            self.network.fault = fault_of(self.network, x if concerned else x[:0], task.index)
             if concerned:
                 self.network.layers()
+            if apart:
+                demand_own_gradients(self.network, x, task.index)
 
 
 def square(rows: Sequence[Row], num_tasks: int) -> list[Row]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType
+from typing import Any, get_args, get_type_hints
 
 from bench.core import Benchmark, UserError
 
 TASK_ID = "task id at test"
+PER_SAMPLE = "per-sample"
 NEEDS = {  # what is said where it is missing
     TASK_ID: "it needs the task of every test image, which {scenario} does not tell",
     "pretrained": "it needs a pre-trained backbone",
@@ -30,6 +32,20 @@ def takes_layers_for_matrices(method: type) -> bool:
     Seen from the names in its code, so that nobody has to declare it and it is known before training. Where a call
     escapes this, `Network.layers` still refuses what is to be refused, when it is called.
     """
+    return _asks_for(method, {"layers", "blocks"})
+
+
+def takes_samples_apart(method: type, config: Any) -> bool:
+    """Return whether a method asks for the gradients of single samples, seen as above: not where a setting of it that
+    may be "per-sample" is something else."""
+    hints = get_type_hints(type(config)) if config else {}
+    choices = {name for name, hint in hints.items() if PER_SAMPLE in get_args(hint)}
+    otherwise = any(getattr(config, name) != PER_SAMPLE for name in choices)
+    return not otherwise and _asks_for(method, {"sample_gradients", "squared_gradients"})
+
+
+def _asks_for(method: type, wanted: set[str]) -> bool:
+    """Return whether the code of a method, or of a function of the suite that it calls, has one of some names."""
     members = [member for cls in method.__mro__ for member in vars(cls).values()]
     waiting = [getattr(member, "__func__", member) for member in members]
     seen: set[FunctionType] = set()
@@ -39,7 +55,7 @@ def takes_layers_for_matrices(method: type) -> bool:
             continue
         seen.add(function)
         names = set(_names(function.__code__))
-        if names & {"layers", "blocks"}:
+        if names & wanted:
             return True
         near = ("bench.", function.__module__)
         called = [function.__globals__.get(name) for name in names]

@@ -1,5 +1,7 @@
 """Which methods take layers for matrices, and that they are refused before training where a layer is something else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from bench.nn.network import Network
 from bench.tools.trial import Run
 from bench.training.loop import Session
 from bench.training.method import Method
-from bench.training.needs import demand_float64, takes_layers_for_matrices
+from bench.training.needs import demand_float64, takes_layers_for_matrices, takes_samples_apart
 
 ON_MATRICES = {"adamnscl", "codecl", "dfgp", "fsdgpm", "gpm", "inflora", "ness", "olora", "owm", "sgp", "trgp"}
 
@@ -86,6 +88,39 @@ def test_an_odd_layer_is_refused_before_training(name):
     with pytest.raises(UserError, match=r"backbone\.1 \(ParametrizedLinear\) computes its weight"):
         odd.run()
     assert all(torch.equal(value, before[key]) for key, value in odd.network.state_dict().items())
+
+
+class Swapped(nn.Module):
+    """Passes the second dimension of its inputs (n, 6, 6) for the batch, and one layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.view(-1, 6, 6).transpose(0, 1)).mean(0)
+
+
+def test_methods_that_take_samples_apart_are_told_by_what_they_ask_for():
+    runs = {name: Run(name, epochs=1).method for name in Catalog().available("Method")}
+    assert {name for name, own in runs.items() if takes_samples_apart(type(own), own.config)} == {"ewc", "mas"}
+    by_batch = replace(runs["ewc"].config, fisher="batch")
+    assert not takes_samples_apart(type(runs["ewc"]), by_batch)
+
+
+@pytest.mark.parametrize("name", ["ewc", "mas"])
+def test_samples_that_are_not_told_apart_are_refused_before_training(name):
+    odd = session(name, Swapped())
+    before = {key: value.clone() for key, value in odd.network.state_dict().items()}
+    with pytest.raises(UserError, match=r"no per-sample gradients for backbone\.1\.layer"):
+        odd.run()
+    assert all(torch.equal(value, before[key]) for key, value in odd.network.state_dict().items())
+
+
+def test_the_gradient_of_a_batch_needs_no_samples_apart():
+    odd = session("ewc", Swapped())
+    odd.method = type(odd.method)(odd.network, replace(odd.method.config, fisher="batch"), torch.Generator())
+    assert odd.run()[0][-1][0] is not None
 
 
 @pytest.mark.parametrize("name", ["finetune", "er", "lwf", "si", "joint"])
