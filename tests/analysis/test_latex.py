@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,10 @@ def test_hostile_names_compile(make_result: Make, tmp_path: Path) -> None:
     names = [r"\input{x}", "${}$ % # & _ ^ ~", "a\n\nb", "[x]", "*x", "α ≤ β", "数据", "x" * 60]
     results = [make_result(name, seed, acc=50 + seed, benchmark=other) for name in names for seed in (0, 1)
                for other in ("b", names[1])]  # fmt: skip
+    setting = {"α ≤ β": ["数据", "$x$ & %"]}
+    results += [make_result("gpm", config={"α ≤ β": "数据"}, overrides=setting, benchmark="b")]
     table = summarize([(r.cell, r) for r in results], ["acc"], unsupported={(names[0], "b"): names[2]})
+    table = replace(table, title=" ".join(names))
     assert [line for line in troubles(to_latex(table), "", tmp_path) if "ndefined" in line] == []
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,19 @@ IN_LATEX = re.compile(r"[\x20-\x7eæøåœłßıÆØÅŒŁ–—‘’“”…�
 @pytest.mark.parametrize(("text", "wanted"), FOREIGN.items())
 def test_foreign_scripts_in_latex(text: str, wanted: str) -> None:
     assert escape(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["ε ≤ Δ", "数据", "ﬁt ½ é", "a & 50 % of $x_1$"])
+def test_foreign_scripts_in_settings_captions_and_notes(make_result: Make, text: str) -> None:
+    """A setting is named beside its row, by a word of whoever wrote the method."""
+    results = [make_result("gpm", config={text: text}, overrides={text: [text, "0"]}), make_result("other")]
+    table = table_of(*results, unsupported={("more", "bench"): text})
+    assert text in table.rows[0] and text in table.notes[0]
+    latex = render.to_latex(replace(table, title=f"Of {text}"))
+    assert latex.count(escape(text)) >= 3
+    rest = latex.replace(escape(text), "")
+    assert not re.search(r"[^\x00-\x7f±–—‘’“”]", rest)
+    assert all(IN_LATEX.fullmatch(line) for line in latex.replace("±", "").splitlines())
 
 
 def test_whatever_is_printable_is_something_latex_knows() -> None:
