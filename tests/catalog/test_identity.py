@@ -194,6 +194,25 @@ def test_an_edited_helper_is_a_change_of_the_method(made_of_parts: Path, file: s
     assert Catalog.of(plugins).method("pull").strength == pytest.approx(strength * wanted)
 
 
+@pytest.mark.parametrize("kind", ["method", "benchmark"])
+def test_a_grid_after_a_helper_was_edited_says_so(made_of_parts: Path, command: Any, tmp_path: Path, kind: str) -> None:
+    """It was "1 done, 0 to run", and the old number."""
+    if kind == "benchmark":
+        toy = (installation.ROOT / "datasets" / "toy.py").read_text(encoding="utf-8")
+        (made_of_parts / "toys.py").write_text(f"{toy}\nfrom . import _tool\n")
+    plugin, method, benchmark = {"method": ("pull", "pull", "toy"), "benchmark": ("toys", "finetune", "toys")}[kind]
+    words = ("--plugin", made_of_parts / f"{plugin}.py", "--methods", method, "--bench", benchmark, "--seeds", "0")
+    words += ("--epochs", 1, "--out", tmp_path / "out", "--executor", "serial")
+    assert "°" not in command(*words).out
+    (made_of_parts / "_tool.py").write_text("STRENGTH = 7.0\n")
+    again = command(*words)
+    assert again.out.startswith("1 cell: 1 done, 0 to run")
+    assert "changed since 1 of the results: --rerun changed" in again.err
+    assert f"° changed since it was run: the {kind}'s code." in again.out
+    assert command(*words, "--rerun", "changed").out.startswith("1 cell: 0 done, 1 to run")
+    assert "°" not in command(*words).out
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
