@@ -13,12 +13,12 @@ Print = tuple[str, int, str]  # stream, seed, fingerprint
 
 def stream_of(cell: Cell) -> str:
     """Return what decides a cell's data but for its seed, and files that may change."""
-    return json.dumps([cell.benchmark, cell.versions.get("benchmark"), cell.options], sort_keys=True)
+    return json.dumps([cell.benchmark, cell.versions.get("benchmark"), cell.options, cell.scenario], sort_keys=True)
 
 
 def prints_of(result: Result) -> list[Print]:
-    """Return on which data a result was run, and after it what the data of other seeds were then, as far as it tells;
-    nothing where that is not known, as of an imported matrix."""
+    """Return on which data a result was run, and after it those that others on disk should have been run on by then,
+    where data were corrected; nothing where that is not known, as of an imported matrix."""
     found = result.environment.get("data")
     if not found or result.error is not None:
         return []
@@ -37,25 +37,44 @@ def differing(results: Iterable[Result]) -> list[tuple[str, int]]:
     return sorted({(names[stream], seed) for (stream, seed), different in prints.items() if len(different) > 1})
 
 
-def mixed(results: Sequence[Result], row: Callable[[Cell], Hashable]) -> set[Print]:
-    """Return the data whose results may not be averaged with those of their `row`.
+def mixed(results: Sequence[Result], row: Callable[[Cell], Hashable]) -> dict[Print, Print]:
+    """Return the data whose results may not be averaged with those of their `row`, each with the one that it stands
+    with, by which the two are named.
 
-    The data of a row belong together, and so do those of rows that share some. Where data that belong together have
-    one seed twice, some row is a mixture. Of that seed only the data with the most results are kept, if there are most.
+    Data that were corrected are known by what later results tell, see `_corrected`. Of the rest, the data of a row
+    belong together, and so do those of rows that share some. Where data that belong together have one seed twice, some
+    row is a mixture. Of that seed only the data with the most results are kept, if there are most.
     """
-    counts: Counter[Print] = Counter()
+    counts = Counter(own for result in results for own in prints_of(result)[:1])
+    apart = _corrected(results, counts)
     rows: dict[Hashable, set[Print]] = defaultdict(set)
     for result in results:
-        for found in set(prints_of(result)):
-            counts[found] += 1
-            rows[found[0], row(result.cell)].add(found)
-    apart: set[Print] = set()
+        for own in prints_of(result)[:1]:
+            rows[own[0], row(result.cell), apart.get(own)].add(own)
     for together in _joined(rows.values()):
         seeds: dict[int, list[Print]] = defaultdict(list)
         for found in together:
             seeds[found[1]].append(found)
         for different in seeds.values():
-            apart |= _minority(different, counts)
+            apart |= {found: found for found in _minority(different, counts)}
+    return apart
+
+
+def _corrected(results: Iterable[Result], counts: Counter[Print]) -> dict[Print, Print]:
+    """Return the data on the smaller side of a correction, each with the first of that side; the new ones, where as
+    many results were run on either.
+
+    Old are those that a result tells to be others by now. New are its own, and those that are as it tells.
+    """
+    prints = [found for found in map(prints_of, results) if len(found) > 1]
+    tellers = {own: set(told) for own, *told in prints}
+    apart: dict[Print, Print] = {}
+    for told in _joined(tellers.values()):
+        now = {found[:2]: found for found in told}
+        old = {found for found in counts if now.get(found[:2], found) != found}
+        new = {own for own, tells in tellers.items() if tells <= told} | (told & counts.keys())
+        fewer = min(new, old, key=lambda side: sum(counts[found] for found in side))
+        apart |= {found: min(fewer) for found in fewer}
     return apart
 
 

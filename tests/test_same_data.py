@@ -120,9 +120,9 @@ def field(command: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-def rows_in(out: str) -> dict[str, str]:
-    """Return what a table shows of each row."""
-    rows = [line.strip("|").split("|") for line in out.splitlines() if line.startswith("| finetune")]
+def rows_in(out: str, method: str = "finetune") -> dict[str, str]:
+    """Return what a table shows of each row of a method."""
+    rows = [line.strip("|").split("|") for line in out.splitlines() if line.startswith(f"| {method}")]
     return {name.strip(): shown.strip() for name, shown in rows}
 
 
@@ -138,10 +138,46 @@ def test_a_third_seed_on_a_corrected_file_is_not_averaged_with_two_old_ones(
     answer = field(3.0, asked)
     assert answer.code == 0 and answer.err.count(SAID) == 1
     shown = command("table", "--out", tmp_path / "out", "--plugin", tmp_path / "field.py", "--metric", "acc").out
-    assert len(rows_in(shown)) == 3 and all("±" not in row for row in rows_in(shown).values())
+    name, apart = rows_in(shown).items()
+    assert name[0] == "finetune" and "± " in name[1] and "(n=2)" in name[1]
+    assert "±" not in apart[1] and "(n=1)" in apart[1], "the new one"
     assert "not all rows rest on the same data: field, seeds 0, 1" in shown
     if asked == "0-2":
         assert rows_in(answer.out) == rows_in(shown)
+
+
+def test_another_method_on_the_corrected_file_does_not_hide_the_change(field: Callable[..., Any]) -> None:
+    """Its results come first in the folder, and the data of their seeds are what they are now."""
+    field(0.1, "0-2", "ness")
+    assert SAID in field(3.0, "0-2", "finetune").err
+    answer = field(3.0, "0-3", "ness")
+    assert SAID in answer.err
+    rows = rows_in(answer.out, "ness")
+    assert len(rows) == 2 and sorted("(n=3)" in row for row in rows.values()) == [False, True]
+
+
+def corrected(old: int, new: int) -> list[Result]:
+    """Results of seeds on data `a`, and after them of seeds on data `b`, which tell what those of the old ones are."""
+    told = {str(seed): f"b{seed}00" for seed in range(old)}
+    results = run_on({"gpm": "a" * old + "b" * new})
+    return [*results[:old], *(replace(r, environment={**r.environment, "data_of": told}) for r in results[old:])]
+
+
+@pytest.mark.parametrize(("old", "new"), [(7, 2), (3, 3), (5, 1)])
+def test_old_data_that_are_no_fewer_keep_the_row_of_their_name(old: int, new: int) -> None:
+    rows = rows_of(corrected(old, new))
+    assert rows == {"gpm": [f"a{i}" for i in range(old)], f"gpm b{old}00": [f"b{old + i}" for i in range(new)]}
+
+
+def test_old_data_that_are_fewer_stand_apart_together() -> None:
+    assert rows_of(corrected(2, 3)) == {"gpm a000": ["a0", "a1"], "gpm": ["b2", "b3", "b4"]}
+
+
+def test_a_file_that_was_corrected_twice_makes_three_rows() -> None:
+    [last] = run_on({"gpm": "---c"})
+    told = {"0": "c000", "1": "c100", "2": "c200"}
+    results = [*corrected(2, 1), replace(last, environment={**last.environment, "data_of": told})]
+    assert rows_of(results) == {"gpm": ["a0", "a1"], "gpm b200": ["b2"], "gpm c300": ["c3"]}
 
 
 def test_most_seeds_on_a_corrected_file_keep_the_row_of_their_name(field: Callable[..., Any]) -> None:

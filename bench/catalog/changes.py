@@ -85,9 +85,9 @@ def data_apart(results: Iterable[Result], label: Callable[[Cell], object]) -> li
     apart = same_data.mixed(kept, lambda cell: (label(cell), cell.group))
     found = []
     for result in kept:
-        data = same_data.prints_of(result)
-        alike = apart.isdisjoint(data)
-        found.append(result if alike else _marked(result, other=data[0][2][:4], other_data=True))
+        own = same_data.prints_of(result)[:1]
+        first = apart.get(own[0]) if own else None
+        found.append(_marked(result, other=first[2][:4], other_data=True) if first else result)
     return found
 
 

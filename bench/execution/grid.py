@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import chain, starmap
+from itertools import chain
 from pathlib import Path
 
 from bench import files, same_data
@@ -18,7 +18,6 @@ from bench.execution.executors import EXECUTORS
 from bench.execution.queue import Agenda, Claims, Estimate
 from bench.execution.runner import Resources, environment
 from bench.execution.status import Journal
-from bench.same_data import Print
 from bench.text import counted
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -103,7 +102,7 @@ def run_grid(
         keeper = Keeper(folder, claims, done)
         ready, failed = (list(pending), []) if resources.address else prepare(pending, resources)
         changed = {} if resources.address else changed_data(ready, resources, folder)
-        yield from starmap(_on_changed_data, changed.items())
+        yield from (_on_changed_data(json.loads(stream)[0], seeds) for stream, seeds in changed.items())
         agenda = Agenda(estimate.longest_first(ready), folder, claims, answers)
         journal.agenda = agenda
         told: set[str] = set()
@@ -159,43 +158,46 @@ def changed_data(cells: Iterable[Cell], resources: Resources, folder: Path) -> d
     """Return, by stream, the fingerprints that the data of results on disk have now, by seed, where they are others
     than when those were run.
 
-    Fingerprints of two seeds differ in any case, so that a result of a new seed would not tell. One seed is looked at,
-    and all where it shows a change.
+    Fingerprints of two seeds differ, so that a result of a new seed would not tell. One seed is looked at, and all
+    where it shows a change, or where results of one seed are not all on the same data.
     """
-    changed = {}
-    for stream, cell in {same_data.stream_of(cell): cell for cell in cells}.items():
-        known = _prints_on_disk(stream, cell.benchmark, folder)
-        first = next(known, None)
-        if first is None:
-            continue
-        fingerprint_of = partial(_fingerprint_now, cell, resources)
-        now = fingerprint_of(first[1])
-        if now not in (None, first[2]):
-            seeds = sorted({first[1], *(seed for _, seed, _ in known)})
-            changed[stream] = {str(seed): found for seed in seeds if (found := fingerprint_of(seed))}
+    streams = {same_data.stream_of(cell): cell for cell in cells}
+    known: dict[str, dict[int, set[str]]] = {stream: defaultdict(set) for stream in streams}
+    for benchmark in {cell.benchmark for cell in streams.values()}:
+        for result in store.load_all(folder, benchmark):
+            for stream, seed, found in same_data.prints_of(result)[:1] if isinstance(result, Result) else ():
+                if stream in known:
+                    known[stream][seed].add(found)
+    changed = {stream: _changed(streams[stream], resources, on_disk) for stream, on_disk in known.items()}
+    return {stream: others for stream, others in changed.items() if others}
+
+
+def _changed(cell: Cell, resources: Resources, on_disk: dict[int, set[str]]) -> dict[str, str]:
+    """Return the fingerprints of a cell's data under those seeds of which a result on disk has another one."""
+    alike = all(len(found) == 1 for found in on_disk.values())
+    changed: dict[str, str] = {}
+    for seed, found in sorted(on_disk.items()):
+        now = _fingerprint_now(cell, resources, seed)
+        if now is not None and found != {now}:
+            changed[str(seed)] = now
+        elif alike and not changed:
+            break
     return changed
-
-
-def _prints_on_disk(stream: str, benchmark: str, folder: Path) -> Iterator[Print]:
-    """Yield on which data of a stream the results in a folder were run."""
-    for result in store.load_all(folder, benchmark):
-        if isinstance(result, Result):
-            yield from (found for found in same_data.prints_of(result)[:1] if found[0] == stream)
 
 
 def _fingerprint_now(cell: Cell, resources: Resources, seed: int) -> str | None:
     """Return the fingerprint of a cell's data under another seed; None where they cannot be had, which cells tell."""
     try:
-        return fingerprint(resources.catalog.benchmark(cell.benchmark, cell.options).stream(seed, resources.data))
+        benchmark = resources.catalog.benchmark(cell.benchmark, cell.options, cell.scenario)
+        return fingerprint(benchmark.stream(seed, resources.data))
     except Exception:  # of whoever wrote the benchmark; a cell on the same data fails with it, and keeps it
         return None
 
 
-def _on_changed_data(stream: str, fingerprints: dict[str, str]) -> Trouble:
+def _on_changed_data(benchmark: str, seeds: Iterable[str]) -> Trouble:
     """Return the line that says so."""
-    benchmark, *_ = json.loads(stream)
-    what = f"the data of {benchmark} have changed since its results were run, as of seed {next(iter(fingerprints))}"
-    return Trouble(f"{what}: new ones are not averaged with them, and stand in rows of their own; remove the old ones")
+    what = f"the data of {benchmark} have changed since its results were run, as of seed {next(iter(seeds))}"
+    return Trouble(f"{what}: results on either are not averaged with one another; remove the old ones")
 
 
 def _stream_of(cell: Cell) -> str:
