@@ -124,7 +124,7 @@ METRICS = {
     "la": Metric("LA", "mean accuracy on each task when just learnt, %", lambda r: metrics.learning_accuracy(r.R)),
     "aia": Metric("AIA", "mean over time of the accuracy on tasks seen, %", _aia),
     "within": Metric(
-        "within", "in class-il, ACC of the same network had the task of every image been told, %", _within
+        "within", "in class-il, mean accuracy over all tasks had the task of every image been told, %", _within
     ),
     "fwt": Metric("FWT", "mean gain on a task just before it is learnt over the untrained network, points", _fwt),
     "intransigence": Metric(

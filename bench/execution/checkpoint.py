@@ -25,7 +25,7 @@ from bench.execution import store
 from bench.execution.decoding import Object, TaskForm
 from bench.training.loop import Row, Session
 
-UNFIT = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, msgspec.ValidationError)
+UNFIT = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, msgspec.ValidationError)
 Arrays = dict[str, np.ndarray]
 
 
@@ -84,7 +84,7 @@ class Checkpoint:
         except FileNotFoundError:
             return Reached([], [], 0.0)
         except UNFIT:
-            self.trouble = "a damaged checkpoint was not used"
+            self.trouble = "a checkpoint that is damaged, or of an older version, was not used"
             return Reached([], [], 0.0)
         if about["facts"] != self.facts:
             self.trouble = "a checkpoint of other code, or from another machine or cell, was not used"
@@ -134,9 +134,9 @@ def packed(about: Object, arrays: Arrays) -> bytes:
 def unpacked(content: bytes) -> tuple[About, Arrays]:
     """Return what was `packed`. Raises one of UNFIT where it is something else."""
     size = hashlib.sha256().digest_size
-    if hashlib.sha256(content[:-size]).digest() != content[-size:]:
+    if hashlib.sha256(memoryview(content)[:-size]).digest() != content[-size:]:
         raise ValueError("these are not the bytes that were saved")
-    with np.load(io.BytesIO(content[:-size]), allow_pickle=False) as file:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:  # what stands behind an archive is passed over
         arrays = {name: file[name] for name in file.files}
     about = json.loads(arrays.pop("about").tobytes())
     msgspec.convert(about, About, strict=True)

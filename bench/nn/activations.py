@@ -156,7 +156,6 @@ def sample_gradients(
     """
     if not network.samples_told_apart:
         demand_own_gradients(network, x[:2], task)
-        network.samples_told_apart = len(x) > 1
     with _observed(network) as seen:
         total = objective(network(x, task))
         return _sums(network, seen, total, size)
@@ -233,6 +232,7 @@ def demand_own_gradients(network: Network, x: Tensor, task: int) -> None:
             raise UserError(
                 f"no per-sample gradients for {name}: from its layer's inputs and outputs follow others than autograd's"
             )
+    network.samples_told_apart = len(x) > 1
 
 
 def sum_of_sizes(grads: Tensor, rows: Tensor, size: Size, samples: int = 8) -> Tensor:

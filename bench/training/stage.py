@@ -86,7 +86,7 @@ class Stage:
         captured: bool,
     ) -> None:
         self.network, self.method, self.training = scenario.network, method, training
-        self.device, self.session_seed = next(scenario.network.parameters()).device, seed
+        self.device, self.seed = next(scenario.network.parameters()).device, seed
         self.data, self.scenario = data, scenario
         self.task = data.task
         self.first = tasks[0].index
@@ -104,10 +104,10 @@ class Stage:
         old = self.data.earlier if self.method.old_data(self.method.config) == "all" else []
         read_before = sum(part.samples_read for part in old)
         foreign = self._open()
-        self.method.generator.manual_seed(derive(self.session_seed, "method", self.task))
+        self.method.generator.manual_seed(derive(self.seed, "method", self.task))
         self._hook("begin_task")
         start = now(self.device)
-        yield from self._optimize(derive(self.session_seed, "train", self.task))
+        yield from self._optimize(derive(self.seed, "train", self.task))
         self.seconds["train"] = now(self.device) - start
         finite.demand_weights(self.network, f"after the training of task {self.task}")
         self.scenario.end(self.task)

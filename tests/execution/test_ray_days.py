@@ -208,9 +208,10 @@ def test_a_cell_of_which_nothing_is_heard_is_told_from_a_silent_one(clock: list[
 
 FAMILY = """
 import subprocess, sys, time
-sleep = [sys.executable, '-c', 'import time; print(flush=True); time.sleep(60)']
+code = "open('/proc/self/comm', 'w').write({!r}); import time; print(flush=True); time.sleep(60)"
 if sys.argv[1:]:
-    workers = [subprocess.Popen(sleep, stdout=-1) for _ in range(2)]
+    names = ('ray::one', 'ray::two', 'other')
+    workers = [subprocess.Popen([sys.executable, '-c', code.format(name)], stdout=-1) for name in names]
     for worker in workers:
         worker.stdout.readline()
     print(*(worker.pid for worker in workers), flush=True)
@@ -219,12 +220,13 @@ time.sleep(60)
 
 
 def test_stopped_workers_are_found_and_others_are_not() -> None:
-    """Not one that goes on, nor one of a Ray that another process has started."""
+    """Not one that goes on, nor what is no worker, nor one of a Ray that another process has started."""
     raylet = subprocess.Popen([sys.executable, "-c", FAMILY, "raylet"], stdout=subprocess.PIPE, text=True)
     try:
         assert raylet.stdout is not None
-        one, two = map(int, raylet.stdout.readline().split())
+        one, two, other = map(int, raylet.stdout.readline().split())
         assert ray_watch.stopped_workers(os.getpid()) == set()
+        os.kill(other, signal.SIGSTOP)
         os.kill(one, signal.SIGSTOP)
         while not ray_watch.stopped_workers(os.getpid()):
             time.sleep(0.01)
@@ -234,7 +236,7 @@ def test_stopped_workers_are_found_and_others_are_not() -> None:
         while ray_watch.stopped_workers(os.getpid()):
             time.sleep(0.01)
     finally:
-        for process in (one, two, raylet.pid):
+        for process in (one, two, other, raylet.pid):
             os.kill(process, signal.SIGKILL)
         raylet.communicate()
 

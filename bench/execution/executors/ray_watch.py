@@ -96,15 +96,16 @@ class LifeWatch:
 
 
 def stopped_workers(driver: int) -> set[int]:
-    """Return the processes that are stopped among the workers of a Ray that the process `driver` has started: what was
-    started by what it has started. Where there is no /proc, none are seen."""
+    """Return the processes that are stopped among the workers of a Ray that the process `driver` has started: those
+    that call themselves `ray::` and were started by what it has started. Where there is no /proc, none are seen."""
     parents, stopped = {}, set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended in the meantime
-            state, parent = path.read_bytes().rpartition(b")")[2].split()[:2]
+            head, _, tail = path.read_bytes().rpartition(b")")
+            state, parent = tail.split()[:2]
             process = int(path.parent.name)
             parents[process] = int(parent)
-            if state == b"T":
+            if state == b"T" and head.partition(b"(")[2].startswith(b"ray::"):
                 stopped.add(process)
     return {process for process in stopped if parents.get(parents[process]) == driver}
 
