@@ -91,16 +91,6 @@ class Task:
     test: Split
 
 
-def fingerprint(tasks: Sequence[Task]) -> str:
-    """Of all images and labels of a stream, in order: 12 hex digits."""
-    digest = hashlib.sha256()
-    for task in tasks:
-        for split in (task.train, task.validation, task.test):
-            digest.update(split.x.tobytes())
-            digest.update(split.y.tobytes())
-    return digest.hexdigest()[:12]
-
-
 @dataclass(frozen=True)
 class Views:
     """What becomes of a benchmark's square images before its network gets them, float32 (n, c, side, side) in [0, 1].
@@ -302,11 +292,14 @@ class Result:
     @property
     def within(self) -> np.ndarray | None:
         """In class-il, the last row of R had the task of every image been told, (T,): task-il on the same network."""
-        found = [task["within"] for task in self.tasks if "within" in task]
-        return np.array(found[-1], dtype=float) if found else None
+        return self._last("within")
 
     @property
     def confusion(self) -> np.ndarray | None:
         """In class-il, the share of the images of task i that are taken for a class of task j at the end, (T, T)."""
-        found = [task["confusion"] for task in self.tasks if "confusion" in task]
+        return self._last("confusion")
+
+    def _last(self, name: str) -> np.ndarray | None:
+        """Return what the last record that has something says of it; None where none does."""
+        found = [task[name] for task in self.tasks if name in task]
         return np.array(found[-1], dtype=float) if found else None

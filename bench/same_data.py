@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from bench.core import Cell, Result
+from bench.core import Cell, Result, Task
 
 Print = tuple[str, int, str]  # stream, seed, fingerprint
+
+
+def fingerprint(tasks: Sequence[Task]) -> str:
+    """Of all images and labels of a stream, in order: 12 hex digits."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        for split in (task.train, task.validation, task.test):
+            digest.update(split.x.tobytes())
+            digest.update(split.y.tobytes())
+    return digest.hexdigest()[:12]
 
 
 def stream_of(cell: Cell) -> str:

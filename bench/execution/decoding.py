@@ -149,7 +149,7 @@ def _demand_sense(result: Result) -> None:
 def _demand_of_classes(record: Object, result: Result) -> None:
     """Raise ValueError unless what a record says of all classes together is of a test over all of them."""
     seen, within, confusion = (record.get(name) for name in ("seen", "within", "confusion"))
-    if seen is within is confusion is None:
+    if seen is None and within is None and confusion is None:
         return
     if result.cell.scenario != "class-il":
         raise ValueError(f"a test over all classes is none of {result.cell.scenario}")

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from bench import files, same_data
-from bench.core import Cell, DataError, Result, fingerprint
+from bench.core import Cell, DataError, Result
 from bench.execution import store
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event, Trouble, Unsaved
 from bench.execution.executors import EXECUTORS
@@ -140,18 +140,18 @@ def _found(agenda: Agenda, journal: Journal) -> Iterator[CellFound]:
 def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], list[Result]]:
     """Get the data of every benchmark ready, once. Returns the cells that can run, and failures for the others."""
     failures: dict[str, DataError] = {}
-    wanted = {_stream_of(cell): cell for cell in cells}
+    wanted = {same_data.stream_of(cell): cell for cell in cells}
     for stream, cell in wanted.items():
         try:
             resources.catalog.benchmark(cell.benchmark, cell.options).prepare(resources.data)
         except DataError as error:
             failures[stream] = error
-    lost = [cell for cell in cells if _stream_of(cell) in failures]
+    lost = [cell for cell in cells if same_data.stream_of(cell) in failures]
     failed = [
-        Result(cell, error=str(failures[_stream_of(cell)]), environment=environment(resources, cell.precision))
+        Result(cell, error=str(failures[same_data.stream_of(cell)]), environment=environment(resources, cell.precision))
         for cell in lost
     ]
-    return [cell for cell in cells if _stream_of(cell) not in failures], failed
+    return [cell for cell in cells if same_data.stream_of(cell) not in failures], failed
 
 
 def changed_data(cells: Iterable[Cell], resources: Resources, folder: Path) -> dict[str, dict[str, str]]:
@@ -189,7 +189,7 @@ def _fingerprint_now(cell: Cell, resources: Resources, seed: int) -> str | None:
     """Return the fingerprint of a cell's data under another seed; None where they cannot be had, which cells tell."""
     try:
         benchmark = resources.catalog.benchmark(cell.benchmark, cell.options, cell.scenario)
-        return fingerprint(benchmark.stream(seed, resources.data))
+        return same_data.fingerprint(benchmark.stream(seed, resources.data))
     except Exception:  # of whoever wrote the benchmark; a cell on the same data fails with it, and keeps it
         return None
 
@@ -198,8 +198,3 @@ def _on_changed_data(benchmark: str, seeds: Iterable[str]) -> Trouble:
     """Return the line that says so."""
     what = f"the data of {benchmark} have changed since its results were run, as of seed {next(iter(seeds))}"
     return Trouble(f"{what}: results on either are not averaged with one another; remove the old ones")
-
-
-def _stream_of(cell: Cell) -> str:
-    """A benchmark with its options: what its data depend on, the seed aside."""
-    return f"{cell.benchmark} {sorted(cell.options.items())}"

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.catalog.catalog import Catalog
 from bench.catalog.helpers import import_all_of
-from bench.core import Cell, Result, Task, UserError, fingerprint
+from bench.core import Cell, Result, Task, UserError
 from bench.execution import machine
 from bench.execution.events import CellEvent, CellFinished, CellStarted, EpochStarted
 from bench.execution.machine.versions import commit, library, packages
+from bench.same_data import fingerprint
 
 if TYPE_CHECKING:
     from bench.training.evaluation import Row

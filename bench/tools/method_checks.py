@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from bench.catalog.catalog import Catalog
 from bench.config import make_settings, names
-from bench.core import Result, Training, fingerprint
+from bench.core import Result, Training
 from bench.execution import decoding
 from bench.execution.checkpoint import Checkpoint
 from bench.nn.activations import evaluating
+from bench.same_data import fingerprint
 from bench.tools.trial import BUILT_IN, CLASSES, PLAIN, SHARED, Ground, Run, difference, request_for
 from bench.training.data import TrainingData
 from bench.training.method import SAMPLES, SEPARATOR, Method

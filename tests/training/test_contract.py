@@ -12,7 +12,8 @@ import pytest
 from test_loop import small, tasks_of, trained
 
 from bench.catalog.catalog import Catalog
-from bench.core import Split, Task, UserError, fingerprint
+from bench.core import Split, Task, UserError
+from bench.same_data import fingerprint
 from bench.training.demands.contract import demand_splits
 from bench.training.method import Method
 
