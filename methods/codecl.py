@@ -15,6 +15,7 @@ projected directions and are refused. Momentum adds up projected gradients, and 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from bench.core import Benchmark, Training
 from bench.nn.activations import input_rows
+from bench.nn.inputs import Scale, steered
 from bench.nn.network import blocks_of
 from bench.nn.subspace import spectrum
 from bench.search_space import Log
@@ -58,13 +60,16 @@ class CODECL(Method):
         return None
 
     def begin_task(self, task: int, data: TrainingData) -> None:
-        self.blocks, self.held = self.network.blocks(), {}
+        self.blocks, self.held, self.frees = self.network.blocks(), {}, {}
         if task == 0:
             return
         self.network.freeze()
         for layer in self.network.layers().values():
             layer.weight.requires_grad_(True)
-        self.held = {name: C.to(self.blocks[name].weight) for name, C in self.memory["conceptor"].items()}
+        held = {name: C.to(self.blocks[name].weight) for name, C in self.memory["conceptor"].items()}
+        linear = {name for name in held if isinstance(self.blocks[name].layer, nn.Linear)}
+        self.frees = {name: partial(_freed, held[name]) for name in linear}
+        self.held = {name: C for name, C in held.items() if name not in linear}
         for name, B in self._conceptors(task, data).items():
             C = self.memory["conceptor"][name]
             both = conjunction(C, B)
@@ -78,12 +83,13 @@ class CODECL(Method):
         return super().parameters() + [A for A in latest if A.requires_grad]
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
-        return self.network(x, task, weights=self._weights(int(task)))
+        with steered(self.network, self._scales(int(task)), self.frees):
+            return self.network(x, task, weights=self._weights(int(task)))
 
     def edit_grads(self) -> None:
         for name, C in self.held.items():
             grad = self.blocks[name].grad
-            grad.sub_(grad @ C)
+            grad.copy_(_freed(C, grad))
 
     def end_task(self, task: int, data: TrainingData) -> None:
         scales = self.memory.get("A", {}).get(str(task), {})
@@ -91,7 +97,7 @@ class CODECL(Method):
         kept = self.memory.setdefault("conceptor", {})
         for name, B in self._conceptors(task, data).items():
             kept[name] = above(disjunction(kept[name], B), self.config.floor) if name in kept else B
-        del self.blocks, self.held
+        self.blocks, self.held, self.frees = {}, {}, {}
 
     def report(self) -> dict[str, Any]:
         capacity = {name: float(C.trace()) / len(C) for name, C in self.memory["conceptor"].items()}
@@ -106,31 +112,41 @@ class CODECL(Method):
     def _conceptors(self, task: int, data: TrainingData) -> dict[str, Tensor]:
         """Return the conceptor of the task's inputs for every block, the network scaled as it is for the task."""
         x, _ = data.sample(self.config.samples, self.generator)
-        own = input_rows(self.network, x, task, self._weights(task))
-        return {
-            name: above(conceptor(X, self.config.aperture, self.config.share), self.config.floor) for name, X in own
-        }
+        with steered(self.network, self._scales(task), {}):
+            own = input_rows(self.network, x, task, self._weights(task))
+            return {
+                name: above(conceptor(X, self.config.aperture, self.config.share), self.config.floor) for name, X in own
+            }
+
+    def _scales(self, task: int) -> dict[str, list[Scale]]:
+        """Return what scales the Linear layers of a task, by path: W U A Uᵀ - W U Uᵀ."""
+        bases, scales = (self.memory.get(kind, {}).get(str(task), {}) for kind in ("U", "A"))
+        layers = self.network.layers()
+        linear = [name for name in bases if isinstance(layers.get(name), nn.Linear)]
+        learnt = not self.config.detach
+        return {n: [Scale(bases[n], bases[n] @ scales[n].T), Scale(bases[n], -bases[n], learnt)] for n in linear}
 
     def _weights(self, task: int) -> dict[str, Tensor]:
-        """Return what stands in the place of the weights that a task scales, by name."""
+        """Return what stands in the place of the convolutions that a task scales, by the parameter's name."""
         bases, scales = (self.memory.get(kind, {}).get(str(task), {}) for kind in ("U", "A"))
         weights: dict[str, Tensor] = {}
         for path, layer in self.network.layers().items() if bases else ():
             names = [block.name for block in blocks_of(path, layer)]
-            detach = self.config.detach and isinstance(layer, nn.Linear)
-            if any(name in bases for name in names):
+            if not isinstance(layer, nn.Linear) and any(name in bases for name in names):
                 matrices = zip(names, layer.weight.flatten(1).chunk(len(names)), strict=True)
-                parts = [scaled(W, bases.get(name), scales.get(name), detach) for name, W in matrices]
+                parts = [scaled(W, bases.get(name), scales.get(name)) for name, W in matrices]
                 weights[f"{path}.weight"] = torch.cat(parts).view_as(layer.weight)
         return weights
 
 
-def scaled(W: Tensor, U: Tensor | None, A: Tensor | None, detach: bool = False) -> Tensor:
+def scaled(W: Tensor, U: Tensor | None, A: Tensor | None) -> Tensor:
     """Return W + W U (A - I) Uᵀ, (o, d), or W where nothing is scaled."""
-    if U is None or A is None:
-        return W
-    inside = W @ U
-    return W + (inside @ A - (inside.detach() if detach else inside)) @ U.T
+    return W if U is None or A is None else W + (W @ U @ A - W @ U) @ U.T
+
+
+def _freed(C: Tensor, rows: Tensor) -> Tensor:
+    """Return rows (n, d), of a gradient or of inputs, without the share that C takes of each direction."""
+    return rows - rows @ C.to(rows)
 
 
 def conceptor(rows: Tensor, aperture: float, share: float = 0.0) -> Tensor:

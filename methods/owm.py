@@ -13,8 +13,10 @@ free; the rank-one updates of a batch are made at once, in float64; α falls ove
 no choice of weights by the test set. Momentum, where a recipe has it, sums gradients of earlier, larger P.
 """
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -24,6 +26,7 @@ from bench.config import require
 from bench.core import Benchmark, Training
 from bench.nn.activations import input_grams, mean_inputs
 from bench.nn.grams import unfold_inputs
+from bench.nn.inputs import Free, steered
 from bench.nn.network import blocks_of
 from bench.nn.subspace import spectrum
 from bench.search_space import Log
@@ -82,17 +85,16 @@ class OWM(Method):
         return batch
 
     def loss(self, batch: Batch) -> Tensor:
-        if self.config.schedule == "task":
-            return super().loss(batch)
-        with mean_inputs(self.network) as self.seen:
-            return super().loss(batch)
+        with mean_inputs(self.network) as seen, steered(self.network, {}, self.frees()):
+            loss = super().loss(batch)
+        if self.config.schedule != "task" and not self.network.ascends:
+            self._see(seen)
+        return loss
 
     def edit_grads(self) -> None:
-        if self.config.schedule != "task":
-            self._see()
         for name, block in self.network.blocks().items():
-            if name in self.P and block.layer.weight.grad is not None:
-                block.grad.copy_(block.grad @ self.P[name].to(block.grad))
+            if name in self.P and not isinstance(block.layer, nn.Linear) and block.layer.weight.grad is not None:
+                block.grad.copy_(self._freed(name, block.grad))
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
 
     def end_task(self, task: int, data: TrainingData) -> None:
@@ -116,10 +118,18 @@ class OWM(Method):
             found[path] = self.config.alpha * 10 ** (-power * self.progress)
         return found
 
-    def _see(self) -> None:
-        """Shrink every P on the means of the batch that the loss was computed on."""
+    def frees(self) -> dict[str, Free]:
+        """Return what frees the gradients of Linear layers, with P as it is when they are computed, by path."""
+        linear = [path for path, layer in self.network.layers().items() if isinstance(layer, nn.Linear)]
+        return {path: partial(self._freed, path) for path in linear if path in self.P}
+
+    def _freed(self, name: str, rows: Tensor) -> Tensor:
+        return rows @ self.P[name].to(rows)
+
+    def _see(self, seen: Mapping[str, Tensor]) -> None:
+        """Shrink every P on the means of a batch."""
         alphas = self.alphas()
-        for path, mean in self.seen.items():
+        for path, mean in seen.items():
             layer = self.network.layers()[path]
             if self.config.patch_stride and isinstance(layer, nn.Conv2d):
                 layer = copy(layer)
@@ -139,7 +149,7 @@ def shrink(P: Tensor, rows: Tensor, alpha: Tensor | float) -> None:
     met = rows @ P
     core = met @ rows.T + alpha * torch.eye(len(rows)).to(P)
     half = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(core).L, met, upper=False)
-    P -= half.T @ half
+    P.addmm_(half.T, half, alpha=-1)
 
 
 def shrunk(A: Tensor, alpha: float) -> Tensor:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from bench.core import Benchmark, Training
 from bench.nn.activations import evaluating
+from bench.nn.inputs import Free, Scale, steered
 from bench.nn.network import blocks_of
 from bench.nn.subspace import empty_basis, leading_basis, residual_gram, spectrum
 from bench.search_space import Linear
@@ -31,7 +32,15 @@ from bench.settings import setting
 from bench.training.data import TrainingData
 from bench.training.method import Method
 from bench.training.needs import TASK_ID
-from bench.training.projection import Protection, inputs_to_protect, open_weights, projections, why_not_projected
+from bench.training.projection import (
+    Projection,
+    Protection,
+    by_inputs,
+    inputs_to_protect,
+    open_weights,
+    projections,
+    why_not_projected,
+)
 
 
 class TRGP(Method):
@@ -58,7 +67,8 @@ class TRGP(Method):
         return why_not_projected(training)
 
     def begin_task(self, task: int, data: TrainingData) -> None:
-        self.projections = projections(self.network, self.memory.get("basis", {}))
+        self.frees: dict[str, Free] = {}
+        self.projections: list[Projection] = []
         self.own: dict[str, dict[str, nn.Parameter]] = {}
         if task == 0:
             return
@@ -69,12 +79,15 @@ class TRGP(Method):
             spaces = {str(j): self.memory["space"][str(j)][name] for j in tasks}
             self.own[name] = {j: nn.Parameter(torch.eye(S.shape[1]).to(S)) for j, S in spaces.items()}
         self.memory.setdefault("scale", {})[str(task)] = self.own
+        self.frees, self.projections = by_inputs(projections(self.network, self.memory["basis"]))
 
     def parameters(self) -> list[Tensor]:
         return [*super().parameters(), *(Q for scales in self.own.values() for Q in scales.values())]
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
-        return self.network(x, task, weights=self._weights(self.memory.get("scale", {}).get(str(int(task)), {})))
+        scales = self.memory.get("scale", {}).get(str(int(task)), {})
+        with steered(self.network, self._scales(scales), self.frees):
+            return self.network(x, task, weights=self._weights(scales))
 
     def edit_grads(self) -> None:
         for project in self.projections:
@@ -126,10 +139,21 @@ class TRGP(Method):
         through = [path for path in layers if scaled[start] and scaled[firsts[path.rpartition(".")[0]]]]
         return {name: trusted[name] for path in through for name in blocks[path] if name in trusted}
 
+    def _scales(self, scales: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[Scale]]:
+        """Return what scales Linear layers, by path: W S (Q - I) Sᵀ."""
+        found = {}
+        for path, layer in self.network.layers().items() if scales else ():
+            if isinstance(layer, nn.Linear) and scales.get(path):
+                slots = [(self.memory["space"][j][path], Q) for j, Q in scales[path].items()]
+                found[path] = [Scale(S, S @ (Q.T - torch.eye(len(Q)).to(Q))) for S, Q in slots]
+        return found
+
     def _weights(self, scales: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the weights of all layers that are scaled, by the parameter's name."""
+        """Return the weights of all convolutions that are scaled, by the parameter's name."""
         weights = {}
         for path, layer in self.network.layers().items() if scales else ():
+            if isinstance(layer, nn.Linear):
+                continue
             blocks = blocks_of(path, layer)
             rows = []
             for block, W in zip(blocks, layer.weight.flatten(1).chunk(len(blocks)), strict=True):

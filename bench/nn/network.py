@@ -69,7 +69,8 @@ class Network(nn.Module):
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
     views: Views | None = None  # how its inputs are made of a benchmark's images; None: these are its inputs
-    fault = ""  # why its layers may not be taken for matrices, see `bench.nn.guards`
+    fault = ""  # why its layers may not be taken for matrices, see `bench.training.demands.matrices`
+    ascends = False  # in SAM's first pass, whose gradient no method edits
     samples_told_apart = False  # whether `activations.sample_gradients` has been held against autograd
 
     def __init__(

@@ -10,10 +10,10 @@ import torch
 
 from bench.core import Task, Training
 from bench.nn.activations import demand_own_gradients
-from bench.nn.guards import SAMPLES, fault_of
 from bench.nn.network import Network
 from bench.training.data import TrainingData
 from bench.training.demands.contract import demand_learnable
+from bench.training.demands.matrices import SAMPLES, fault_of
 from bench.training.evaluation import Drift, Row, StreamTests
 from bench.training.method import Method
 from bench.training.needs import demand_float64, takes_layers_for_matrices, takes_samples_apart

@@ -39,7 +39,9 @@ def eager_update(method: Method, optimizer: torch.optim.Optimizer, batch: Batch,
     """Make the part of a step that is tensors alone: gradients, what the method makes of them, and the optimizer's
     step. Return the loss, detached."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    method.network.ascends = rho > 0
     loss = _backward(method, batch, parameters)
+    method.network.ascends = False
     if rho:
         learning = [p for p in parameters if p.grad is not None]
         with perturbed(learning, rho), steady_statistics(method.network):

@@ -13,6 +13,7 @@ from bench.catalog.plan import Request
 from bench.core import UserError
 from bench.nn.activations import input_rows
 from bench.nn.architectures import BACKBONES
+from bench.nn.inputs import steered
 from bench.nn.network import Network
 from bench.tools.trial import Run, difference
 from bench.training.data import TrainingData
@@ -121,27 +122,26 @@ def test_and_and_or_of_matrices_that_do_not_commute() -> None:
 @pytest.mark.parametrize("detach", [False, True])
 def test_a_scaled_layer_in_numbers(detach: bool) -> None:
     """By hand: W + W U (A - I) Uᵀ, and the gradient that W gets of L = Σ y² / 2, with and without the term - W U Uᵀ."""
-    W = matrix([[1, 2, 3], [0, -1, 1]]).requires_grad_()
     U, A = matrix([[1, 0], [0, 1], [0, 0]]), matrix([[2, 0.5], [0, 1]])
     x = matrix([[1, 1, 1], [0, 1, 2]])
-    effective = code.scaled(W, U, A, detach)
-    y = x @ effective.T
+    method = CODECL(Network(nn.Linear(3, 2, bias=False), 2, 1, 2).double(), CODECL.Config(detach=detach))
+    method.memory = {"U": {"1": {"backbone": U}}, "A": {"1": {"backbone": A}}}
+    layer: Any = method.network.backbone
+    layer.weight.data = matrix([[1, 2, 3], [0, -1, 1]])
+    with steered(method.network, method._scales(1), {}):
+        y = layer(x)
     near(y.detach(), [[7.5, 0], [8.5, 1]])
+    near(x @ code.scaled(layer.weight, U, A).detach().T, [[7.5, 0], [8.5, 1]])
     (y.square().sum() / 2).backward()
     outer = y.detach().T @ x
     inside = A.T if detach else A.T - torch.eye(2).double()
-    torch.testing.assert_close(W.grad, outer @ (torch.eye(3).double() + U @ inside @ U.T))
-    assert code.scaled(W, None, None) is W
+    torch.testing.assert_close(layer.weight.grad, outer @ (torch.eye(3).double() + U @ inside @ U.T))
+    assert code.scaled(layer.weight, None, None) is layer.weight
 
 
 def test_a_gradient_loses_the_share_of_each_direction_that_is_taken() -> None:
-    network = Network(nn.Linear(3, 1, bias=False), 1, 1, 2)
-    method = CODECL(network)
-    method.blocks, C = network.blocks(), conceptor(diagonal(3, 1, 0.1).tolist(), 4)
-    method.held = {"backbone": C.float()}
-    network.backbone.weight.grad = torch.tensor([[1.0, -2, 0.5]])  # type: ignore[union-attr]
-    method.edit_grads()
-    near(network.backbone.weight.grad.double(), [[0.020408, -0.315789, 0.474684]])  # type: ignore[union-attr]
+    C = conceptor(diagonal(3, 1, 0.1).tolist(), 4)
+    near(code._freed(C, matrix([[1, -2, 0.5]])), [[0.020408, -0.315789, 0.474684]])
 
 
 def test_the_first_task_is_fine_tuning_bit_for_bit() -> None:

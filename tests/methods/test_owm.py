@@ -60,8 +60,7 @@ def test_two_batches_of_the_authors_layer(alpha: float, known: list[list[float]]
     for inputs, a in ((torch.tensor([[2.0, 0, 0], [0, 2, 0]]), 1.0), (torch.tensor([[1.0, -1, 2]]), alpha)):
         object.__setattr__(method.config, "alpha", a)
         see(method, inputs)
-        layer.weight.grad = grad.clone()
-        method.edit_grads()
+        layer.weight.grad = method.frees()[FC](grad)
         optimizer.step()
         weights.append(layer.weight.detach().T.clone())
         if len(weights) == 1:
@@ -197,6 +196,26 @@ def test_gradients_are_clipped_after_they_are_projected() -> None:
     method.network.heads[0].weight.grad = None
     method.edit_grads()
     torch.testing.assert_close(weight.grad, torch.tensor([[0.0, 0, 0.3], [0, 0, 0.4]]))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "task"])
+@pytest.mark.parametrize("ascends", [False, True])
+def test_the_gradient_of_a_pass_is_freed_by_the_p_that_has_seen_its_inputs(schedule: str, ascends: bool) -> None:
+    """But SAM's ascent is not, and shrinks no P."""
+    method = of_layers(nn.Linear(3, 5, bias=False), features=5, schedule=schedule)
+    x, y = torch.tensor([[2.0, 0, 1], [0, 2, 0]]), torch.tensor([0, 1])
+    method.end_task(0, TrainingData(0, x, y, 2))
+    method.begin_task(1, TrainingData(1, x, y, 2))
+    before = method.P[FC].clone()
+    method.network.ascends = ascends
+    see(method, x)
+    weight = method.network.backbone.fc.weight
+    found = weight.grad.clone()
+    weight.grad = None
+    torch.nn.functional.cross_entropy(method.network(x, 0), torch.zeros(2, dtype=torch.int64)).backward()
+    freed = weight.grad if ascends else weight.grad @ method.P[FC].float()
+    torch.testing.assert_close(found, freed)
+    assert torch.equal(method.P[FC], before) == (ascends or schedule == "task")
 
 
 class Strange(Benchmark):

@@ -153,9 +153,15 @@ def test_a_task_is_tested_with_its_own_scales() -> None:
     plain = [run.network(x, task) for task in range(2)]
     assert torch.equal(run.method.forward(x, 0), plain[0])
     assert float((run.method.forward(x, 1) - plain[1]).detach().abs().max()) > 1e-3
-    scaled = run.method._weights(run.method.memory["scale"]["1"])
-    assert set(scaled) == {f"{path}.weight" for path in run.network.layers()}
-    assert torch.equal(run.method.forward(x, 1), run.network(x, 1, weights=scaled))
+    spaces, scales = run.method.memory["space"]["0"], run.method.memory["scale"]["1"]
+    assert set(scales) == set(run.network.layers())
+    scaled = {
+        f"{path}.weight": helpers._scaled(layer.weight.flatten(1), [(spaces[path], scales[path]["0"])]).view_as(
+            layer.weight
+        )
+        for path, layer in run.network.layers().items()
+    }
+    torch.testing.assert_close(run.method.forward(x, 1), run.network(x, 1, weights=scaled))
 
 
 def test_grouped_convolutions_are_scaled_group_by_group() -> None:
@@ -210,6 +216,7 @@ def test_whether_normalization_goes_on_learning(normalization: str) -> None:
     network = architectures.build(Catalog().benchmark("split_cifar100"))
     method = TRGP(network, TRGP.Config(normalization=normalization))
     method._trusted = lambda task, data: {}
+    method.memory["basis"] = {}
     network.open([1])
     method.begin_task(1, None)
     learning = {name for name, p in network.named_parameters() if p.requires_grad}

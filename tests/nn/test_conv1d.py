@@ -14,8 +14,8 @@ from bench.core import Benchmark, Split, Task, Training
 from bench.nn import architectures
 from bench.nn.adapters import attach, attach_free, merge
 from bench.nn.grams import gram_sum, unfold_inputs
-from bench.nn.guards import fault_of
 from bench.nn.network import Network
+from bench.training.demands.matrices import fault_of
 from bench.training.loop import Session
 from bench.training.needs import takes_layers_for_matrices
 

@@ -12,8 +12,8 @@ from bench.catalog.catalog import Catalog
 from bench.core import UserError
 from bench.nn import architectures
 from bench.nn.adapters import attach
-from bench.nn.guards import fault_of
 from bench.nn.network import Network
+from bench.training.demands.matrices import fault_of
 
 X = torch.randn(8, 12, generator=torch.Generator().manual_seed(0))
 

@@ -1,0 +1,141 @@
+"""Linear layers steered through their inputs: outputs and gradients are those of scaled weights and freed gradients."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.core import Training
+from bench.nn.inputs import Scale, steered
+from bench.nn.network import Network
+from bench.training.data import Batch
+from bench.training.method import Method
+from bench.training.step import make_optimizer, training_step
+
+D, OUT, K = 6, 5, 2
+SHAPES = [(3, D), (40, D), (2, 4, D)]  # fewer rows than outputs; more; tokens
+
+
+def rand(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def one_layer(bias: bool = True) -> tuple[Network, Any]:
+    torch.manual_seed(0)
+    network = Network(nn.Linear(D, OUT, bias=bias), OUT, 2, 1).double()
+    return network, network.backbone
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("learnt", [True, False])
+def test_a_scaled_layer_is_one_with_a_scaled_weight(shape: tuple[int, ...], learnt: bool) -> None:
+    network, layer = one_layer()
+    x, wanted = rand(*shape).requires_grad_(), rand(*shape[:-1], OUT)
+    out, back, other = (rand(D, K).requires_grad_() for _ in range(3))
+    leaves = [x, layer.weight, layer.bias, out, back, other]
+    with steered(network, {"backbone": [Scale(out, back, learnt), Scale(out, other)]}, {}):
+        y = layer(x)
+    found = torch.autograd.grad((y - wanted).square().sum(), leaves)
+    W = layer.weight
+    scaled = W + (W if learnt else W.detach()) @ out @ back.T + W @ out @ other.T
+    expected = nn.functional.linear(x, scaled, layer.bias)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(found, torch.autograd.grad((expected - wanted).square().sum(), leaves))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_freed_gradient_is_the_gradient_times_the_matrix(shape: tuple[int, ...], scaled: bool) -> None:
+    network, layer = one_layer()
+    P = rand(D, D)
+    P = P + P.T
+    x, back = rand(*shape).requires_grad_(), rand(D, K).requires_grad_()
+    scales = {"backbone": [Scale(rand(D, K), back)]} if scaled else {}
+    leaves = [layer.weight, x, layer.bias] + [back] * scaled
+    grads = []
+    for frees in ({}, {"backbone": lambda rows: rows @ P}):
+        with steered(network, scales, frees):
+            y = layer(x)
+        grads.append(torch.autograd.grad(y.square().sum(), leaves))
+    (weight, *others), (freed, *same) = grads
+    torch.testing.assert_close(freed, weight @ P)
+    torch.testing.assert_close(same, others)
+
+
+def test_fewer_rows_than_outputs_are_freed_as_inputs_and_more_as_a_gradient() -> None:
+    network, layer = one_layer()
+    sizes = []
+
+    def free(rows: Tensor) -> Tensor:
+        sizes.append(len(rows))
+        return rows
+
+    for n in (OUT - 1, OUT, 40):
+        with steered(network, {}, {"backbone": free}):
+            layer(rand(n, D)).sum().backward()
+    assert sizes == [OUT - 1, OUT, OUT]
+
+
+def test_only_what_may_learn_gets_a_gradient() -> None:
+    network, layer = one_layer()
+    layer.weight.requires_grad_(False)
+    x = rand(3, D)
+    with steered(network, {}, {"backbone": lambda rows: 0 * rows}):
+        layer(x).sum().backward()
+    assert layer.weight.grad is None and x.grad is None
+    torch.testing.assert_close(layer.bias.grad, torch.full((OUT,), 3.0).double())
+
+
+def test_the_layer_is_itself_again_whatever_happens() -> None:
+    network, layer = one_layer()
+    x = rand(3, D)
+    plain = layer(x)
+    nothing = {"backbone": [Scale(rand(D, K), rand(D, K))]}
+    with pytest.raises(ZeroDivisionError), steered(network, nothing, {}):
+        assert not torch.equal(layer(x), plain)
+        raise ZeroDivisionError
+    assert torch.equal(layer(x), plain) and "forward" not in vars(layer)
+
+
+class Freed(Method):
+    """No direction is free, and it counts the passes."""
+
+    passes = 0
+
+    def loss(self, batch: Batch) -> Tensor:
+        self.passes += 1
+        with steered(self.network, {}, {"backbone": torch.zeros_like}):
+            return super().loss(batch)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_an_ascent_is_not_freed_and_the_step_is(rho: float) -> None:
+    network, layer = one_layer(bias=False)
+    method = Freed(network)
+    optimizer = make_optimizer(method.parameters(), Training(lr=0.1))
+    before, head = layer.weight.clone(), network.heads[0].weight.clone()
+    seen = []
+    layer.register_forward_pre_hook(lambda *_: seen.append(layer.weight.clone()))
+    training_step(method, optimizer, Batch(rand(4, D), torch.tensor([0, 1, 1, 0]), 0), rho)
+    assert torch.equal(layer.weight, before) and not torch.equal(network.heads[0].weight, head)
+    assert method.passes == len(seen) == (2 if rho else 1) and not network.ascends
+    assert rho == 0 or not torch.equal(seen[1], before)
+
+
+def test_under_autocast_gradients_are_freed_in_float32() -> None:
+    network, layer = one_layer()
+    network.float()
+    x = torch.randn(3, D)
+    free = torch.eye(D) - torch.full((D, D), 1 / D)  # of the direction of ones
+    dtypes = []
+
+    def freed(rows: Tensor) -> Tensor:
+        dtypes.append(rows.dtype)
+        return rows @ free
+
+    with torch.autocast("cpu", torch.bfloat16), steered(network, {}, {"backbone": freed}):
+        y = layer(x)
+    y.float().square().sum().backward()
+    assert y.dtype == torch.bfloat16 and dtypes == [torch.float32]
+    assert float(layer.weight.grad.sum(1).abs().max()) < 1e-5 * float(layer.weight.grad.norm())
