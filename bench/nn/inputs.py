@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from bench.nn.network import Network
 
-Free = Callable[[Tensor], Tensor]  # rows (n, d) times a symmetric matrix (d, d), such as I - M Mᵀ
+Free = Callable[[Tensor], Tensor]  # rows (n, d) times a matrix (d, d), such as I - M Mᵀ
 
 
 class Scale(NamedTuple):
@@ -50,12 +50,13 @@ def steered(network: Network, scales: Mapping[str, Sequence[Scale]], frees: Mapp
 
 def _steered(layer: nn.Linear, scales: Sequence[Scale], free: Free | None, x: Tensor) -> Tensor:
     """Return the outputs (..., o) of a layer for inputs x (..., d)."""
-    passed = seen = x
+    passed, seen = x, x.detach()
     for scale in scales:
         term = (x @ scale.back) @ scale.out.T
         passed = passed + term
-        seen = seen + term.detach() if scale.learnt else seen
-    return _Linear.apply(passed, seen.detach(), layer.weight, layer.bias, free)
+        if scale.learnt:
+            seen = seen + term.detach()
+    return _Linear.apply(passed, seen, layer.weight, layer.bias, free)
 
 
 class _Linear(torch.autograd.Function):
