@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from bench.core import Benchmark, Training
 from bench.nn.activations import input_rows
-from bench.nn.inputs import Scale, steered
-from bench.nn.network import blocks_of
+from bench.nn.steering import Free, Scale, steered
 from bench.nn.subspace import spectrum
 from bench.search_space import Log
 from bench.settings import setting
@@ -60,23 +59,21 @@ class CODECL(Method):
         return None
 
     def begin_task(self, task: int, data: TrainingData) -> None:
-        self.blocks, self.held, self.frees = self.network.blocks(), {}, {}
+        self.frees: dict[str, Free] = {}
         if task == 0:
             return
         self.network.freeze()
         for layer in self.network.layers().values():
             layer.weight.requires_grad_(True)
-        held = {name: C.to(self.blocks[name].weight) for name, C in self.memory["conceptor"].items()}
-        linear = {name for name in held if isinstance(self.blocks[name].layer, nn.Linear)}
-        self.frees = {name: partial(_freed, held[name]) for name in linear}
-        self.held = {name: C for name, C in held.items() if name not in linear}
+        blocks = self.network.blocks()
         for name, B in self._conceptors(task, data).items():
             C = self.memory["conceptor"][name]
             both = conjunction(C, B)
             if len(both) > self.config.rank and both.trace() > self.config.overlap * C.trace():
-                U = spectrum(both).vectors[:, : self.config.rank].to(self.blocks[name].weight)
+                U = spectrum(both).vectors[:, : self.config.rank].to(blocks[name].weight)
                 self.memory.setdefault("U", {}).setdefault(str(task), {})[name] = U
                 self.memory.setdefault("A", {}).setdefault(str(task), {})[name] = nn.Parameter(self._start(U))
+            self.frees[name] = partial(_freed, C.to(blocks[name].weight))
 
     def parameters(self) -> list[Any]:
         latest = [A for scales in self.memory.get("A", {}).values() for A in scales.values()]
@@ -84,12 +81,7 @@ class CODECL(Method):
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         with steered(self.network, self._scales(int(task)), self.frees):
-            return self.network(x, task, weights=self._weights(int(task)))
-
-    def edit_grads(self) -> None:
-        for name, C in self.held.items():
-            grad = self.blocks[name].grad
-            grad.copy_(_freed(C, grad))
+            return self.network(x, task)
 
     def end_task(self, task: int, data: TrainingData) -> None:
         scales = self.memory.get("A", {}).get(str(task), {})
@@ -97,7 +89,7 @@ class CODECL(Method):
         kept = self.memory.setdefault("conceptor", {})
         for name, B in self._conceptors(task, data).items():
             kept[name] = above(disjunction(kept[name], B), self.config.floor) if name in kept else B
-        self.blocks, self.held, self.frees = {}, {}, {}
+        self.frees = {}
 
     def report(self) -> dict[str, Any]:
         capacity = {name: float(C.trace()) / len(C) for name, C in self.memory["conceptor"].items()}
@@ -113,40 +105,25 @@ class CODECL(Method):
         """Return the conceptor of the task's inputs for every block, the network scaled as it is for the task."""
         x, _ = data.sample(self.config.samples, self.generator)
         with steered(self.network, self._scales(task), {}):
-            own = input_rows(self.network, x, task, self._weights(task))
             return {
-                name: above(conceptor(X, self.config.aperture, self.config.share), self.config.floor) for name, X in own
+                name: above(conceptor(X, self.config.aperture, self.config.share), self.config.floor)
+                for name, X in input_rows(self.network, x, task)
             }
 
     def _scales(self, task: int) -> dict[str, list[Scale]]:
-        """Return what scales the Linear layers of a task, by path: W U A Uᵀ - W U Uᵀ."""
+        """Return what scales the weights of a task, by block: W U A Uᵀ - W U Uᵀ."""
         bases, scales = (self.memory.get(kind, {}).get(str(task), {}) for kind in ("U", "A"))
-        layers = self.network.layers()
-        linear = [name for name in bases if isinstance(layers.get(name), nn.Linear)]
-        learnt = not self.config.detach
-        return {n: [Scale(bases[n], bases[n] @ scales[n].T), Scale(bases[n], -bases[n], learnt)] for n in linear}
-
-    def _weights(self, task: int) -> dict[str, Tensor]:
-        """Return what stands in the place of the convolutions that a task scales, by the parameter's name."""
-        bases, scales = (self.memory.get(kind, {}).get(str(task), {}) for kind in ("U", "A"))
-        weights: dict[str, Tensor] = {}
-        for path, layer in self.network.layers().items() if bases else ():
-            names = [block.name for block in blocks_of(path, layer)]
-            if not isinstance(layer, nn.Linear) and any(name in bases for name in names):
-                matrices = zip(names, layer.weight.flatten(1).chunk(len(names)), strict=True)
-                parts = [scaled(W, bases.get(name), scales.get(name)) for name, W in matrices]
-                weights[f"{path}.weight"] = torch.cat(parts).view_as(layer.weight)
-        return weights
-
-
-def scaled(W: Tensor, U: Tensor | None, A: Tensor | None) -> Tensor:
-    """Return W + W U (A - I) Uᵀ, (o, d), or W where nothing is scaled."""
-    return W if U is None or A is None else W + (W @ U @ A - W @ U) @ U.T
+        linear = {path for path, layer in self.network.layers().items() if isinstance(layer, nn.Linear)}
+        found = {}
+        for name, U in bases.items():
+            learnt = not (self.config.detach and name in linear)
+            found[name] = [Scale(U, U @ scales[name].T), Scale(U, -U, learnt)]
+        return found
 
 
 def _freed(C: Tensor, rows: Tensor) -> Tensor:
     """Return rows (n, d), of a gradient or of inputs, without the share that C takes of each direction."""
-    return rows - rows @ C.to(rows)
+    return rows - rows @ C
 
 
 def conceptor(rows: Tensor, aperture: float, share: float = 0.0) -> Tensor:

@@ -26,8 +26,8 @@ from bench.config import require
 from bench.core import Benchmark, Training
 from bench.nn.activations import input_grams, mean_inputs
 from bench.nn.grams import unfold_inputs
-from bench.nn.inputs import Free, steered
 from bench.nn.network import blocks_of
+from bench.nn.steering import Free, steered
 from bench.nn.subspace import spectrum
 from bench.search_space import Log
 from bench.settings import setting
@@ -92,9 +92,6 @@ class OWM(Method):
         return loss
 
     def edit_grads(self) -> None:
-        for name, block in self.network.blocks().items():
-            if name in self.P and not isinstance(block.layer, nn.Linear) and block.layer.weight.grad is not None:
-                block.grad.copy_(self._freed(name, block.grad))
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
 
     def end_task(self, task: int, data: TrainingData) -> None:
@@ -119,9 +116,8 @@ class OWM(Method):
         return found
 
     def frees(self) -> dict[str, Free]:
-        """Return what frees the gradients of Linear layers, with P as it is when they are computed, by path."""
-        linear = [path for path, layer in self.network.layers().items() if isinstance(layer, nn.Linear)]
-        return {path: partial(self._freed, path) for path in linear if path in self.P}
+        """Return what multiplies gradients, with P as it is when they are computed, by block."""
+        return {name: partial(self._freed, name) for name in self.P}
 
     def _freed(self, name: str, rows: Tensor) -> Tensor:
         return rows @ self.P[name].to(rows)

@@ -24,23 +24,15 @@ from torch.nn import functional as F
 
 from bench.core import Benchmark, Training
 from bench.nn.activations import evaluating
-from bench.nn.inputs import Free, Scale, steered
 from bench.nn.network import blocks_of
+from bench.nn.steering import Free, Scale, steered
 from bench.nn.subspace import empty_basis, leading_basis, residual_gram, spectrum
 from bench.search_space import Linear
 from bench.settings import setting
 from bench.training.data import TrainingData
 from bench.training.method import Method
 from bench.training.needs import TASK_ID
-from bench.training.projection import (
-    Projection,
-    Protection,
-    by_inputs,
-    inputs_to_protect,
-    open_weights,
-    projections,
-    why_not_projected,
-)
+from bench.training.projection import Protection, inputs_to_protect, open_weights, projections, why_not_projected
 
 
 class TRGP(Method):
@@ -68,7 +60,6 @@ class TRGP(Method):
 
     def begin_task(self, task: int, data: TrainingData) -> None:
         self.frees: dict[str, Free] = {}
-        self.projections: list[Projection] = []
         self.own: dict[str, dict[str, nn.Parameter]] = {}
         if task == 0:
             return
@@ -79,19 +70,14 @@ class TRGP(Method):
             spaces = {str(j): self.memory["space"][str(j)][name] for j in tasks}
             self.own[name] = {j: nn.Parameter(torch.eye(S.shape[1]).to(S)) for j, S in spaces.items()}
         self.memory.setdefault("scale", {})[str(task)] = self.own
-        self.frees, self.projections = by_inputs(projections(self.network, self.memory["basis"]))
+        self.frees = {own.block.name: own.freed for own in projections(self.network, self.memory["basis"])}
 
     def parameters(self) -> list[Tensor]:
         return [*super().parameters(), *(Q for scales in self.own.values() for Q in scales.values())]
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
-        scales = self.memory.get("scale", {}).get(str(int(task)), {})
-        with steered(self.network, self._scales(scales), self.frees):
-            return self.network(x, task, weights=self._weights(scales))
-
-    def edit_grads(self) -> None:
-        for project in self.projections:
-            project()
+        with steered(self.network, self._scales(int(task)), self.frees):
+            return self.network(x, task)
 
     def end_task(self, task: int, data: TrainingData) -> None:
         for scales in self.own.values():
@@ -139,29 +125,12 @@ class TRGP(Method):
         through = [path for path in layers if scaled[start] and scaled[firsts[path.rpartition(".")[0]]]]
         return {name: trusted[name] for path in through for name in blocks[path] if name in trusted}
 
-    def _scales(self, scales: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[Scale]]:
-        """Return what scales Linear layers, by path: W S (Q - I) Sᵀ."""
-        found = {}
-        for path, layer in self.network.layers().items() if scales else ():
-            if isinstance(layer, nn.Linear) and scales.get(path):
-                slots = [(self.memory["space"][j][path], Q) for j, Q in scales[path].items()]
-                found[path] = [Scale(S, S @ (Q.T - torch.eye(len(Q)).to(Q))) for S, Q in slots]
-        return found
-
-    def _weights(self, scales: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the weights of all convolutions that are scaled, by the parameter's name."""
-        weights = {}
-        for path, layer in self.network.layers().items() if scales else ():
-            if isinstance(layer, nn.Linear):
-                continue
-            blocks = blocks_of(path, layer)
-            rows = []
-            for block, W in zip(blocks, layer.weight.flatten(1).chunk(len(blocks)), strict=True):
-                own = scales.get(block.name, {})
-                rows.append(_scaled(W, [(self.memory["space"][j][block.name], Q) for j, Q in own.items()]))
-            if any(scales.get(block.name) for block in blocks):
-                weights[f"{path}.weight"] = torch.cat(rows).view_as(layer.weight)
-        return weights
+    def _scales(self, task: int) -> dict[str, list[Scale]]:
+        """Return what scales the weights of a task, by block."""
+        scales = self.memory.get("scale", {}).get(str(task), {})
+        return {
+            name: [_scale(self.memory["space"][j][name], Q) for j, Q in own.items()] for name, own in scales.items()
+        }
 
 
 def _within(grad: Tensor, spaces: Sequence[Tensor], trust: float, regions: int) -> list[int]:
@@ -171,10 +140,9 @@ def _within(grad: Tensor, spaces: Sequence[Tensor], trust: float, regions: int) 
     return sorted(i for i in best if inside[i] > trust * float(grad.norm()))
 
 
-def _scaled(W: Tensor, slots: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return W + Σ W S (Q - I) Sᵀ, (o, d), over pairs of S (d, k) and Q (k, k)."""
-    added = [W @ S @ (Q - torch.eye(len(Q)).to(Q)) @ S.T for S, Q in slots]
-    return torch.stack([W, *added]).sum(0) if added else W
+def _scale(S: Tensor, Q: Tensor) -> Scale:
+    """Return the term W S (Q - I) Sᵀ of a scaled weight, from S (d, k) and Q (k, k)."""
+    return Scale(S, S @ (Q.T - torch.eye(len(Q)).to(Q)))
 
 
 def _extended(basis: Tensor, gram: Tensor, energy: float, whole: bool) -> tuple[Tensor, Tensor]:

@@ -81,12 +81,10 @@ def _demand_finite(name: str, gram: Tensor) -> None:
 
 
 @torch.no_grad()
-def input_rows(
-    network: Network, x: Tensor, task: int, weights: Mapping[str, Tensor] | None = None
-) -> Iterator[tuple[str, Tensor]]:
+def input_rows(network: Network, x: Tensor, task: int) -> Iterator[tuple[str, Tensor]]:
     """Yield every weight block's name and inputs, rows (n, d), for images x, in evaluation mode, a block at a time.
 
-    `weights` stand in the place of parameters, as in `Network.forward`. Idle layers are left out.
+    Idle layers are left out.
     """
     seen: dict[str, Tensor] = {}
 
@@ -100,7 +98,7 @@ def input_rows(
         stack.enter_context(evaluating(network))
         for name, layer in network.layers().items():
             stack.callback(layer.register_forward_pre_hook(observe(name)).remove)
-        network(x, task, weights=weights)
+        network(x, task)
     for name, layer in network.layers().items():
         if name in seen:
             blocks = blocks_of(name, layer)

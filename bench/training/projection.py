@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # what a method declares can be read without torch, see `benc
     import torch
     from torch import Tensor
 
-    from bench.nn.inputs import Free
     from bench.nn.network import Network, WeightBlock
 
 
@@ -83,7 +82,7 @@ class Projection:
         grad.sub_((grad @ self.out) @ self.back)
 
     def freed(self, rows: Tensor) -> Tensor:
-        """Return rows (n, d), of a gradient or of inputs, without that share: see `bench.nn.inputs`."""
+        """Return rows (n, d), of a gradient or of inputs, without that share: see `bench.nn.steering`."""
         return rows - (rows @ self.out) @ self.back
 
 
@@ -96,14 +95,6 @@ def projections(
         if name in bases and bases[name].shape[1]:
             found.append(Projection(block, bases[name], shares[name] if shares else None))
     return found
-
-
-def by_inputs(found: Sequence[Projection]) -> tuple[dict[str, Free], list[Projection]]:
-    """Return what frees the gradients of Linear layers by way of their inputs, by path, and the other projections."""
-    from torch import nn
-
-    linear: dict[str, Free] = {own.block.name: own.freed for own in found if isinstance(own.block.layer, nn.Linear)}
-    return linear, [own for own in found if own.block.name not in linear]
 
 
 def open_weights(network: Network) -> None:

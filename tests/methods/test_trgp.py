@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import first_quick
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.catalog.catalog import Catalog
 from bench.core import UserError
+from bench.nn.network import Network
+from bench.nn.steering import scaled_weight, steered
 from bench.nn.subspace import leading_basis, project_out
 from bench.tools.method_checks import ANYWHERE, CHECKS, why_not
 from bench.tools.trial import PLAIN, SHARED, Ground, Run
@@ -83,18 +85,22 @@ def test_whom_a_gradient_trusts(trust: float, known: list[int]) -> None:
 
 def test_a_scaled_weight() -> None:
     S = torch.eye(3).double()[:, :2]
-    near(helpers._scaled(double([[1, 2, 3]]), [(S, double([[2, 0.5], [0, 1]]))]), [[2, 2.5, 3]])
+    near(scaled_weight(double([[1, 2, 3]]), [helpers._scale(S, double([[2, 0.5], [0, 1]]))]), [[2, 2.5, 3]])
 
 
 def test_two_scaled_spaces_add_up_and_what_their_gradients_are() -> None:
     """As the authors' Linear computes it."""
     W, x = double([[1, 2, 3], [0, -1, 1]]).requires_grad_(), double([[1, 1, 1], [0, 1, 2]])
     first, Q1 = torch.eye(3).double()[:, :2], double([[2, 0.5], [0, 1]]).requires_grad_()
-    near(x @ helpers._scaled(W, [(first, Q1)]).T, [[7.5, 0], [8.5, 1]])
+    near(x @ scaled_weight(W, [helpers._scale(first, Q1)]).T, [[7.5, 0], [8.5, 1]])
     second, Q2 = double([[0], [0.6], [0.8]]), double([[3]]).requires_grad_()
-    scaled = helpers._scaled(W, [(first, Q1), (second, Q2)])
-    near(scaled, [[2, 6.82, 8.76], [0, -0.76, 1.32]])
-    y = x @ scaled.T
+    scales = [helpers._scale(first, Q1), helpers._scale(second, Q2)]
+    near(scaled_weight(W, scales), [[2, 6.82, 8.76], [0, -0.76, 1.32]])
+    network = Network(nn.Linear(3, 2, bias=False), 2, 1, 2).double()
+    layer: Any = network.backbone
+    layer.weight = W = nn.Parameter(W.detach())
+    with steered(network, {"backbone": scales}, {}):
+        y = layer(x)
     near(y, [[17.58, 0.56], [24.34, 1.88]])
     grads = torch.autograd.grad(0.5 * y.square().sum(), [W, Q1, Q2])
     near(grads[0], [[56.12, 135.712, 191.316], [2.34, 8.344, 12.192]])
@@ -153,28 +159,31 @@ def test_a_task_is_tested_with_its_own_scales() -> None:
     plain = [run.network(x, task) for task in range(2)]
     assert torch.equal(run.method.forward(x, 0), plain[0])
     assert float((run.method.forward(x, 1) - plain[1]).detach().abs().max()) > 1e-3
-    spaces, scales = run.method.memory["space"]["0"], run.method.memory["scale"]["1"]
+    scales = run.method._scales(1)
     assert set(scales) == set(run.network.layers())
-    scaled = {
-        f"{path}.weight": helpers._scaled(layer.weight.flatten(1), [(spaces[path], scales[path]["0"])]).view_as(
-            layer.weight
-        )
-        for path, layer in run.network.layers().items()
-    }
-    torch.testing.assert_close(run.method.forward(x, 1), run.network(x, 1, weights=scaled))
+    weights = {}
+    for path, layer in run.network.layers().items():
+        weights[f"{path}.weight"] = scaled_weight(layer.weight.flatten(1), scales[path]).view_as(layer.weight)
+    torch.testing.assert_close(run.method.forward(x, 1), run.network(x, 1, weights=weights))
 
 
 def test_grouped_convolutions_are_scaled_group_by_group() -> None:
     run = Run("trgp", trust=0.0, ground=PLAIN)
     network = Run("finetune", ground=SHARED).network
-    blocks = network.blocks()
     run.method.network = network
     S = torch.eye(9)[:, :2]
-    run.method.memory = {"space": {"0": dict.fromkeys(blocks, S)}}
-    [found] = run.method._weights({"backbone.conv1.g1": {"0": 3 * torch.eye(2)}}).values()
-    expected = network.get_parameter("backbone.conv1.weight").detach().clone()
+    run.method.memory = {
+        "space": {"0": dict.fromkeys(network.blocks(), S)},
+        "scale": {"1": {"backbone.conv1.g1": {"0": 3 * torch.eye(2)}}},
+    }
+    layer: Any = network.get_submodule("backbone.conv1")
+    x = torch.randn(2, 2, 6, 6)
+    with steered(network, run.method._scales(1), {}):
+        found = layer(x)
+    expected = layer.weight.detach().clone()
     expected[8:].flatten(1)[:, :2] *= 3
-    torch.testing.assert_close(found.detach(), expected)
+    layer.weight.data = expected
+    torch.testing.assert_close(found, layer(x))
 
 
 def test_a_first_layer_that_is_not_scaled_closes_the_gate() -> None:
@@ -249,7 +258,7 @@ def test_updates_stay_outside_a_subspace_that_q_cannot_change() -> None:
     """The gradient of W through a scaled weight has a part in M even where that of an unscaled one has none."""
     S = torch.eye(3).double()[:, :1]
     W = double([[1, 2, 3]]).requires_grad_()
-    helpers._scaled(W, [(S, double([[2]]))]).sum().backward()
+    scaled_weight(W, [helpers._scale(S, double([[2]]))]).sum().backward()
     assert W.grad is not None
     near(W.grad, [[2, 1, 1]])
     near(project_out(W.grad, S), [[0, 1, 1]])

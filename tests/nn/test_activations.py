@@ -63,7 +63,7 @@ def test_rows_times_weight_is_the_convolution(layer):
     torch.testing.assert_close(product + bias, out, atol=1e-12, rtol=0)
 
 
-def test_rows_of_a_pass_are_those_behind_the_grams_and_weights_may_stand_in():
+def test_rows_of_a_pass_are_those_behind_the_grams():
     torch.manual_seed(0)
     network, x = Network(architectures.groupnet((2, 6, 6)), 32, 2, 2), torch.randn(5, 2, 6, 6)
     found = dict(input_rows(network, x, 0))
@@ -71,9 +71,6 @@ def test_rows_of_a_pass_are_those_behind_the_grams_and_weights_may_stand_in():
     assert list(found) == list(grams) and network.training
     for name, gram in grams.items():
         torch.testing.assert_close(found[name].double().T @ found[name].double(), gram, rtol=1e-5, atol=1e-5)
-    other = dict(input_rows(network, x, 0, {"backbone.conv2.weight": 2 * network.backbone.conv2.weight}))
-    changed = {name for name in found if not torch.equal(found[name], other[name])}
-    assert changed == {"backbone.fc3"}
 
 
 def test_tokens_are_rows():

@@ -1,4 +1,4 @@
-"""Linear layers steered through their inputs: outputs and gradients are those of scaled weights and freed gradients."""
+"""Steered layers: outputs and gradients are those of scaled weights and freed gradients."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.core import Training
-from bench.nn.inputs import Scale, steered
 from bench.nn.network import Network
+from bench.nn.steering import Free, Scale, scaled_weight, steered
 from bench.training.data import Batch
 from bench.training.method import Method
 from bench.training.step import make_optimizer, training_step
@@ -61,6 +61,45 @@ def test_a_freed_gradient_is_the_gradient_times_the_matrix(shape: tuple[int, ...
     (weight, *others), (freed, *same) = grads
     torch.testing.assert_close(freed, weight @ P)
     torch.testing.assert_close(same, others)
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_is_scaled_and_freed_block_by_block(groups: int, learnt: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 2, padding=1, padding_mode="circular", stride=2, groups=groups)
+    network = Network(nn.Sequential(layer), 6, 2, 2).double()
+    *others, last = network.blocks()
+    d = network.blocks()[last].weight.shape[1]
+    out, back, P, x = rand(d, K), rand(d, K).requires_grad_(), rand(d, d), rand(3, 4, 5, 5).requires_grad_()
+    free: Free = lambda rows: rows @ P  # noqa: E731
+    leaves = [x, layer.weight, layer.bias, back]
+    with steered(network, {last: [Scale(out, back, learnt)]}, {last: free}):
+        y = layer(x)
+    found = torch.autograd.grad(y.square().sum(), leaves)
+    blocks = list(layer.weight.flatten(1).chunk(groups))
+    blocks[-1] = scaled_weight(blocks[-1], [Scale(out, back, learnt)])
+    expected = layer._conv_forward(x, torch.cat(blocks).view_as(layer.weight), layer.bias)
+    torch.testing.assert_close(y, expected)
+    of_x, of_weight, *rest = torch.autograd.grad(expected.square().sum(), leaves)
+    freed = of_weight.flatten(1).clone()
+    freed[6 - 6 // groups :] = freed[6 - 6 // groups :] @ P
+    assert len(others) == groups - 1
+    torch.testing.assert_close(found, (of_x, freed.view_as(of_weight), *rest))
+
+
+def test_two_terms_are_added_to_the_weight_that_was_there() -> None:
+    W, first, second = rand(2, D), Scale(rand(D, K), rand(D, K)), Scale(rand(D, K), rand(D, K))
+    torch.testing.assert_close(
+        scaled_weight(W, [first, second]), W + W @ first[0] @ first[1].T + W @ second[0] @ second[1].T
+    )
+    torch.testing.assert_close(scaled_weight(W, []), W)
+
+
+def test_a_block_that_is_not_there_is_named() -> None:
+    network, _ = one_layer()
+    with pytest.raises(KeyError, match="no weight block is called backbne"), steered(network, {}, {"backbne": rand}):
+        pass
 
 
 def test_fewer_rows_than_outputs_are_freed_as_inputs_and_more_as_a_gradient() -> None:
