@@ -14,6 +14,7 @@ is scaled if d > K, Linear ones too; after the last task C is updated as well. W
 projected directions and are refused. Momentum adds up projected gradients, and SAM's ascent precedes the projection.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -50,6 +51,7 @@ class CODECL(Method):
     protocols = {"published": {"start": "random", "detach": True}}
     needs = ("task id at test",)
     by_default = False
+    frees: Mapping[str, Free] = {}
     config: Config
 
     @classmethod
@@ -59,13 +61,13 @@ class CODECL(Method):
         return None
 
     def begin_task(self, task: int, data: TrainingData) -> None:
-        self.frees: dict[str, Free] = {}
+        self.frees = {}
         if task == 0:
             return
         self.network.freeze()
         for layer in self.network.layers().values():
             layer.weight.requires_grad_(True)
-        blocks = self.network.blocks()
+        blocks, frees = self.network.blocks(), {}
         for name, B in self._conceptors(task, data).items():
             C = self.memory["conceptor"][name]
             both = conjunction(C, B)
@@ -73,7 +75,8 @@ class CODECL(Method):
                 U = spectrum(both).vectors[:, : self.config.rank].to(blocks[name].weight)
                 self.memory.setdefault("U", {}).setdefault(str(task), {})[name] = U
                 self.memory.setdefault("A", {}).setdefault(str(task), {})[name] = nn.Parameter(self._start(U))
-            self.frees[name] = partial(_freed, C.to(blocks[name].weight))
+            frees[name] = partial(_freed, C.to(blocks[name].weight))
+        self.frees = frees
 
     def parameters(self) -> list[Any]:
         latest = [A for scales in self.memory.get("A", {}).values() for A in scales.values()]
@@ -111,14 +114,18 @@ class CODECL(Method):
             }
 
     def _scales(self, task: int) -> dict[str, list[Scale]]:
-        """Return what scales the weights of a task, by block: W U A Uᵀ - W U Uᵀ."""
+        """Return what scales the weights of a task, by block."""
         bases, scales = (self.memory.get(kind, {}).get(str(task), {}) for kind in ("U", "A"))
-        linear = {path for path, layer in self.network.layers().items() if isinstance(layer, nn.Linear)}
-        found = {}
-        for name, U in bases.items():
-            learnt = not (self.config.detach and name in linear)
-            found[name] = [Scale(U, U @ scales[name].T), Scale(U, -U, learnt)]
-        return found
+        layers = self.network.layers()
+        detached = {name for name in bases if self.config.detach and isinstance(layers.get(name), nn.Linear)}
+        return {name: _scaling(U, scales[name], name in detached) for name, U in bases.items()}
+
+
+def _scaling(U: Tensor, A: Tensor, detached: bool) -> list[Scale]:
+    """Return the term W U (A - I) Uᵀ, or W U A Uᵀ and one without a gradient, - W U Uᵀ."""
+    if detached:
+        return [Scale(U, U @ A.T), Scale(U, -U, learnt=False)]
+    return [Scale(U, U @ (A.T - torch.eye(len(A)).to(A)))]
 
 
 def _freed(C: Tensor, rows: Tensor) -> Tensor:

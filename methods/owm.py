@@ -85,9 +85,12 @@ class OWM(Method):
         return batch
 
     def loss(self, batch: Batch) -> Tensor:
-        with mean_inputs(self.network) as seen, steered(self.network, {}, self.frees()):
-            loss = super().loss(batch)
-        if self.config.schedule != "task" and not self.network.ascends:
+        with steered(self.network, {}, self.frees()):
+            if self.config.schedule == "task":
+                return super().loss(batch)
+            with mean_inputs(self.network) as seen:
+                loss = super().loss(batch)
+        if not self.network.ascends:
             self._see(seen)
         return loss
 

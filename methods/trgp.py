@@ -52,6 +52,7 @@ class TRGP(Method):
     protocols = {"published": {"new": "but-strongest", "gate": "first"}, "sound": {"first_rule": "reach"}}
     needs = (TASK_ID,)
     by_default = False
+    frees: Mapping[str, Free] = {}
     config: Config
 
     @classmethod
@@ -59,7 +60,7 @@ class TRGP(Method):
         return why_not_projected(training)
 
     def begin_task(self, task: int, data: TrainingData) -> None:
-        self.frees: dict[str, Free] = {}
+        self.frees = {}
         self.own: dict[str, dict[str, nn.Parameter]] = {}
         if task == 0:
             return

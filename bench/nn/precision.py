@@ -2,7 +2,8 @@
 
 In bf16, matrix products and convolutions of training and evaluation take bfloat16 and add up in float32. Parameters,
 their gradients and the loss stay in float32, and so does whatever a method computes for itself: its penalty, Grams,
-bases and Fisher information are computed outside of autocast.
+bases and Fisher information are computed outside of autocast. So are gradients of weights that are freed of directions,
+see `bench.nn.steering`.
 """
 
 from __future__ import annotations

@@ -55,13 +55,16 @@ def steered(network: Network, scales: Mapping[str, Sequence[Scale]], frees: Mapp
             forwards.append((layer, _forward(layer, ways)))
     if unknown:
         raise KeyError(f"no weight block is called {min(unknown)}")
+    before = [(layer, vars(layer).get("forward")) for layer, _ in forwards]
     try:
         for layer, forward in forwards:
             vars(layer)["forward"] = forward
         yield
     finally:
-        for layer, _ in forwards:
-            vars(layer).pop("forward", None)
+        for layer, own in before:
+            del vars(layer)["forward"]
+            if own is not None:
+                vars(layer)["forward"] = own
 
 
 def _forward(layer: Weighted, ways: Sequence[_Way]) -> Callable[[Tensor], Tensor]:
@@ -107,16 +110,19 @@ class _Freed(torch.autograd.Function):
 def _linear(layer: nn.Linear, way: _Way, x: Tensor) -> Tensor:
     """Return the outputs (..., o) of a layer for inputs x (..., d)."""
     passed, seen = x, x.detach()
-    for out, back, learnt in way.scales:
-        term = (x @ back) @ out.T
+    for scale in way.scales:
+        term = (x @ scale.back) @ scale.out.T
         passed = passed + term
-        if learnt:
+        if scale.learnt:
             seen = seen + term.detach()
-    return _Linear.apply(passed, seen, layer.weight, layer.bias, way.free)
+    rows = (own.reshape(-1, layer.in_features) for own in (passed, seen))
+    out: Tensor = _Linear.apply(*rows, layer.weight, layer.bias, way.free)
+    return out.view(*x.shape[:-1], layer.out_features)
 
 
 class _Linear(torch.autograd.Function):
-    """x Wᵀ + b, whose weight's gradient is that of other inputs, freed: δᵀ (z P), or (δᵀ z) P where that is less."""
+    """x Wᵀ + b of rows x (n, d). The gradient of W is that of other inputs z, freed: δᵀ (z P), or (δᵀ z) P if that is
+    less work."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, seen: Tensor, weight: Tensor, bias: Tensor | None, free: Free | None) -> Tensor:
@@ -130,8 +136,8 @@ class _Linear(torch.autograd.Function):
         seen, weight = ctx.saved_tensors
         for_x, _, for_weight, for_bias, _ = ctx.needs_input_grad
         back = (grad @ weight.to(grad)).to(seen) if for_x else None
-        rows = grad.flatten(0, -2).to(weight)  # under autocast, what is freed is freed in float32
-        learnt = _gradient(rows, seen.flatten(0, -2).to(weight), ctx.free) if for_weight else None
+        rows = grad.to(weight)  # under autocast, what is freed is freed in float32
+        learnt = _gradient(rows, seen.to(weight), ctx.free) if for_weight else None
         return back, None, learnt, rows.sum(0) if for_bias else None, None
 
 

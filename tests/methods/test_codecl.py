@@ -262,7 +262,7 @@ def test_only_linear_layers_detach_and_every_group_is_scaled_by_its_own() -> Non
         grads.append({name: p.grad for name, p in named if p.grad is not None})
         method.memory["A"]["1"]["backbone.conv1.g1"].data.mul_(-1)
         assert not torch.allclose(method.forward(x, 1), answers, atol=1e-3)
-    same = {name for name in grads[0] if torch.allclose(grads[0][name], grads[1][name])}
+    same = {name for name in grads[0] if torch.allclose(grads[0][name], grads[1][name], 1e-3, 1e-4)}
     assert same == {"backbone.conv1.weight", "backbone.conv2.weight", "heads.1.weight"}
 
 

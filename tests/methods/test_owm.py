@@ -16,7 +16,7 @@ from bench.nn.network import Network
 from bench.nn.subspace import interference
 from bench.tools.trial import GROUNDS, Ground, Run, snapshot
 from bench.training.data import Batch, TrainingData
-from bench.training.step import make_optimizer
+from bench.training.step import make_optimizer, training_step
 
 OWM: Any = Catalog().method("owm")
 shrink, shrunk = sys.modules[OWM.__module__].shrink, sys.modules[OWM.__module__].shrunk
@@ -187,13 +187,21 @@ def test_what_is_no_weight_matrix_learns_in_the_first_task_alone() -> None:
 
 
 def test_gradients_are_clipped_after_they_are_projected() -> None:
-    method = of_layers(nn.Linear(3, 2, bias=False), clip=0.5)
-    see(method, torch.tensor([[2.0, 0, 0], [0, 2, 0]]))
-    weight = method.network.backbone.fc.weight
-    weight.grad = torch.tensor([[0.0, 0, 3], [0, 0, 4]])
-    method.network.heads[0].weight.grad = None
-    method.edit_grads()
-    torch.testing.assert_close(weight.grad, torch.tensor([[0.0, 0, 0.3], [0, 0, 0.4]]))
+    """A whole step; P halves the gradient of the layer and not that of the head, so that the order is seen."""
+    steps = []
+    for clip in (1e9, 0.01):
+        torch.manual_seed(0)
+        method = of_layers(nn.Linear(3, 2, bias=False), clip=clip, schedule="task")
+        method.P = {FC: torch.eye(3) / 2}
+        before = {name: p.detach().clone() for name, p in method.network.named_parameters()}
+        optimizer = make_optimizer(method.parameters(), Training(lr=1.0))
+        training_step(method, optimizer, Batch(torch.ones(2, 3), torch.tensor([0, 1]), 0), 0.0)
+        steps.append({name: p.detach() - before[name] for name, p in method.network.named_parameters()})
+    whole, clipped = steps
+    size = torch.stack([step.norm() for step in whole.values()]).norm()
+    assert size > 0.01 and float(whole[f"{FC}.weight"].norm()) > 0
+    for name, step in whole.items():
+        torch.testing.assert_close(clipped[name], step * (0.01 / size), rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "task"])

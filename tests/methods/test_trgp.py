@@ -262,3 +262,11 @@ def test_updates_stay_outside_a_subspace_that_q_cannot_change() -> None:
     assert W.grad is not None
     near(W.grad, [[2, 1, 1]])
     near(project_out(W.grad, S), [[0, 1, 1]])
+
+
+@pytest.mark.parametrize("name", ["trgp", "codecl"])
+def test_it_answers_before_it_has_learnt_anything(name: str) -> None:
+    """As where a stream has one task, whose only head is asked beforehand."""
+    run = Run(name)
+    x = torch.from_numpy(run.tasks[0].test.x)
+    assert torch.equal(run.method.forward(x, 0), run.network(x, 0))
