@@ -46,10 +46,11 @@ def declared_class(path: Path, name: str) -> type | None:
 def outline(tree: ast.Module, name: str) -> ast.Module:
     """Take out of the module what only training needs, and return it.
 
-    That is the bodies of functions of the class `name` that no plan calls, and the imports, functions and classes that
-    are then named nowhere.
+    That is the bodies of functions of the class `name` that no plan calls, annotations of its attributes, and the
+    imports, functions and classes that are then named nowhere.
     """
     [cls] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    cls.body = list(map(_without_annotation, cls.body))
     hooks = [node for node in cls.body if isinstance(node, ast.FunctionDef)]
     helpers = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node is not cls]
     used = _reached(tree, cls, hooks, helpers)
@@ -101,6 +102,13 @@ def _hollow(hook: ast.FunctionDef) -> None:
     for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
         if argument is not None:
             argument.annotation = None
+
+
+def _without_annotation(node: ast.stmt) -> ast.stmt:
+    """Return what assigns to an attribute of the class without its annotation, which may name what training needs."""
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+    return node
 
 
 def _bound(node: ast.Import | ast.ImportFrom) -> set[str]:

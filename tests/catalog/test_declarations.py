@@ -65,6 +65,7 @@ class Idea(Method):
             require(self.size <= LIMIT, f"size must be at most {LIMIT}")
 
     protocols = {"sound": {"rule": "b"}}
+    found: dict[str, nn.Module] = {}
     config: Config
 
     def begin_task(self, task: int, data: TrainingData) -> None:
@@ -118,7 +119,14 @@ def test_what_training_alone_needs_is_left_out(idea: Path) -> None:
     left = ast.unparse(outline(ast.parse(IDEA), "Idea"))
     for gone in ("import torch", "Tensor", "input_grams", "unused", "nn."):
         assert gone not in left
-    for kept in ("def most", "def _stores", "config.size > 3", "require", "def begin_task(self, task, data)"):
+    for kept in (
+        "found = {}",
+        "def most",
+        "def _stores",
+        "config.size > 3",
+        "require",
+        "def begin_task(self, task, data)",
+    ):
         assert kept in left
     assert "def _layer(self, size=LIMIT)" in left
 
