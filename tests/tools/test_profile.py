@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.catalog.catalog import Catalog
 from bench.core import Training
 from bench.nn import adapters, architectures
+from bench.tools.profiling.arms import Setting, harness
 from bench.tools.trial import Run
 from bench.training.data import Batch
 from bench.training.method import Method
@@ -105,13 +106,28 @@ def test_a_free_update_costs_little_arithmetic_in_convolutions(share):
 @pytest.mark.slow
 def test_short_form(command, tmp_path):
     out = tmp_path / "perf.json"
-    words = ("--bench", "split_cifar100", "--samples", 64, "--rounds", 2, "--threads", 1, "--methods", "ewc,ness")
+    words = ("--bench", "split_cifar100", "--samples", 64, "--rounds", 2, "--threads", 1)
     random_images = ("--data", tmp_path)  # each of the five processes would unpack the real ones
-    answer = command("profile", *words, *random_images, "--json", out)
+    answer = command("profile", *words, "--methods", "ewc,finetune:precision=bf16", *random_images, "--json", out)
     assert answer.code == 0 and "split_cifar100, 64 a task, random images" in answer.out
     numbers = json.loads(out.read_text())
-    assert set(numbers["later"]) == {"bare loop", "finetune", "ewc", "ness"}
+    assert set(numbers["later"]) == {"bare loop", "finetune", "ewc", "finetune:precision=bf16"}
     for arm, row in numbers["later"].items():
         assert row["epoch_s"] > 0 and row["floor_s"] > 0 and row["over_finetune"]["median"] > 0, arm
     assert numbers["later"]["finetune"]["over_finetune"]["median"] == 1
     assert numbers["later"]["bare loop"]["over_bare"]["median"] == 1
+
+
+def test_an_arm_in_another_precision():
+    """Beside the others, in the same run; its answers are those of bfloat16."""
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        epoch, facts = next(harness(f"finetune:precision={precision}", Setting("toy", samples=64, threads=1)))
+        assert facts["flops"] > 0
+        losses[precision] = epoch()
+    assert losses["fp32"] == pytest.approx(losses["bf16"], rel=0.05) and losses["fp32"] != losses["bf16"]
+
+
+def test_a_precision_that_does_not_exist(command):
+    answer = command("profile", "--bench", "toy", "--methods", "finetune:precision=bf61")
+    assert answer.code == 2 and "bf16" in answer.err and len(answer.err.splitlines()) == 1

@@ -7,7 +7,8 @@ import argparse
 from bench import files
 from bench.cli import options
 from bench.cli.arguments import name_list, whole
-from bench.config import require
+from bench.config import known_as, require
+from bench.core import PRECISIONS
 from bench.execution import machine
 from bench.files import path_of
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to measure, and how often."""
     add = parser.add_argument
     add("--bench", type=name_list, default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
-    methods = "by name, or NAME:setting=value, or default (default: %(default)s)"
+    methods = "by name, or NAME:setting=value, or NAME:precision=bf16, or default (default: %(default)s)"
     add("--methods", type=name_list, default=METHODS, metavar="A,B", help=methods)
     add("--samples", type=whole, default=4750, metavar="N", help="training images of a task, at most (default: 4750)")
     add("--rounds", type=whole, default=5, metavar="N", help="epochs of each arm, in turn (default: 5)")
@@ -44,6 +45,9 @@ def main(args: argparse.Namespace) -> int:
         options.pick_methods(name, args.catalog)
         wrong = [text for text in settings if "=" not in text]
         require(not wrong, f"--methods takes NAME:setting=value, not '{arm}'")
+        for text in settings:
+            if text.startswith("precision="):
+                known_as("precision", text.removeprefix("precision="), PRECISIONS)
     if not arms:
         known = options.pick_methods(METHODS, args.catalog)
         arms = [name for name in known if args.catalog.declaration(name).stage == "task"]

@@ -72,13 +72,17 @@ def serve(pipe: Connection, name: str, setting: Setting) -> None:
 
 
 def harness(name: str, setting: Setting) -> Iterator[Stage]:
-    """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one."""
+    """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one.
+
+    `precision` is a setting here too, so that arms of either precision take turns.
+    """
     name, *settings = name.split(":")
     user = {}
     for text in settings:
         key, _, value = text.partition("=")
         user[key] = parse_value(value)
-    request = Request([name], [setting.benchmark], [1], epochs=1, settings={name: user})
+    precision = user.pop("precision", "fp32")
+    request = Request([name], [setting.benchmark], [1], epochs=1, settings={name: user}, precision=precision)
     [cell] = setting.catalog.plan(request).cells
     require(not cell.traits["joint"], f"{name} has no later task to measure")
     _, tasks, _ = tasks_to_measure(setting)
