@@ -642,7 +642,7 @@ def test_a_cluster_shares_gpus_gets_the_code_and_outlives_a_node(nodes: Any, plu
 @pytest.mark.ray
 def test_a_killed_head_of_ray_loses_no_finished_cell(tmp_path: Path) -> None:
     """Between cells and during them; whether the driver lives on or dies, the same command completes the grid."""
-    words = ["--bench", "toy", "--methods", "finetune,gpm,ewc", "--seeds", "0-2", "--epochs", "8", "--device", "cpu"]
+    words = ["--bench", "toy", "--methods", "finetune,gpm", "--seeds", "0-2", "--epochs", "8", "--device", "cpu"]
     command = [*words, "--executor", "ray", "--workers", "2", "--out", str(tmp_path / "ray")]
     monkey = chaos.Monkey(command, tmp_path / "ray", 0, random.Random(0), 1.0)
     for part in ("gcs_server", "raylet/raylet"):
@@ -657,7 +657,7 @@ def test_a_killed_head_of_ray_loses_no_finished_cell(tmp_path: Path) -> None:
     monkey.run()
     calm = grids.start([*words, "--out", str(tmp_path / "serial")], "serial")
     calm.communicate()
-    assert grids.compare(tmp_path / "serial", tmp_path / "ray") == 9
+    assert grids.compare(tmp_path / "serial", tmp_path / "ray") == 6
 
 
 @pytest.mark.ray

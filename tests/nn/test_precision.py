@@ -180,7 +180,7 @@ def test_sharpness_aware_steps_with_frozen_statistics() -> None:
 
 @pytest.mark.ray
 def test_serial_and_ray_give_the_same_bits() -> None:
-    cells = cells_of(*METHODS)
+    cells = cells_of("finetune", "ness", "olora", "trgp", "er")  # a kind each; those of fp32 are all compared
     results = []
     for executor in ("serial", "ray"):
         found = executed(executor, cells, runner.Resources(workers=2))
