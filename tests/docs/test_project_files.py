@@ -80,7 +80,11 @@ def fake(folder: Path, name: str, text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_the_slurm_script_runs_a_grid_on_a_node(tmp_path: Path) -> None:
-    """SLURM is made up, Ray is real: a cluster is started, joined and stopped."""
+    """SLURM is made up, Ray is real: a cluster is started, joined and stopped, whatever token Ray has left in the home
+    folder."""
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("a" * 64)
     tools = tmp_path / "tools"
     tools.mkdir()
     fake(tools, "scontrol", "echo 127.0.0.1")
@@ -88,6 +92,7 @@ def test_the_slurm_script_runs_a_grid_on_a_node(tmp_path: Path) -> None:
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "one", "SLURM_JOB_NUM_NODES": "1"}
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, **job, "SLURM_CPUS_PER_TASK": "1", "SLURM_SUBMIT_DIR": str(ROOT), "PATH": path}
+    environment["HOME"] = str(tmp_path)
     grid = ["--methods", "finetune", "--bench", "toy", "--seeds", "0,1", "--epochs", "1", "--out"]
     done = subprocess.run(
         ["bash", str(ROOT / "deploy" / "slurm.sh"), *grid, str(tmp_path)],
