@@ -66,6 +66,7 @@ class GramSum:
         self.layer = layer
         self.copies = copies
         self._waiting: list[Tensor] = []
+        self._samples = 0  # in them: counted as they come, for there may be thousands
 
     def add(self, x: Tensor) -> None:
         """Add the inputs of a batch, (n, d), (n, tokens, d), (n, c, h, w) or (n, c, l), as the layer gets them."""
@@ -76,8 +77,8 @@ class GramSum:
                 self._add(part)
             return
         self._waiting.append(x.clone())  # what comes after the layer may write to its input
-        waiting = sum(len(part) for part in self._waiting)
-        if waiting >= some:
+        self._samples += len(x)
+        if self._samples >= some:
             self._flush()
 
     def grams(self) -> list[Tensor]:
@@ -88,7 +89,7 @@ class GramSum:
     def _flush(self) -> None:
         if self._waiting:
             self._add(torch.cat(self._waiting))
-            self._waiting = []
+            self._waiting, self._samples = [], 0
 
     def _add(self, x: Tensor) -> None:
         raise NotImplementedError
