@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import files, installation
 from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
 from bench.analysis.papers import reproduction
-from bench.analysis.papers.outcome import Reproduced, reproduced
+from bench.analysis.papers.outcome import Reproduced, cells_beside, reproduced
 from bench.analysis.papers.paper import Line
 from bench.analysis.papers.reproduction import Part, Reproduction
 from bench.analysis.render import show, show_listing
@@ -39,7 +39,8 @@ def _part(table: Reproduction, stored: Sequence[Result]) -> str:
     rows = [*_printed(outcome), *_unprinted(outcome)]
     header = ["method", "paper, ACC", "ours", "", "paper, BWT", "ours", ""]
     numbers = show_listing(Listing(header, rows, ""), "md").strip()
-    about = _about(outcome, [*found.values(), *_beside(outcome, stored)])
+    beside = {cell.key for cell in cells_beside(table, Part(), catalog)}  # no other budget or precision counts
+    about = _about(outcome, [*found.values(), *(result for result in stored if result.cell.key in beside)])
     return f"{about}\n\n{numbers}\n\n{outcome.tally}"
 
 
@@ -77,14 +78,6 @@ def _unprinted(outcome: Reproduced) -> list[list[str]]:
 def _shown(entry: Entry, metric: str) -> str:
     missing = f" (n={entry.n})" if entry.n and not entry.complete else ""
     return show(entry, METRICS[metric], "±") + missing
-
-
-def _beside(outcome: Reproduced, stored: Iterable[Result]) -> list[Result]:
-    """Return the results behind the rows that the paper does not print."""
-    rows = outcome.unprinted.rows if outcome.unprinted else []
-    named = {row.split(" ")[0] for row in rows}
-    here = set(outcome.table.benchmarks)
-    return [result for result in stored if result.cell.benchmark in here and result.cell.method in named]
 
 
 def _about(outcome: Reproduced, results: Sequence[Result]) -> str:

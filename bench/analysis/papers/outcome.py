@@ -88,7 +88,7 @@ def _unprinted(
 ) -> Table | None:
     """Return the table of what no row of the paper is about; None where there is nothing."""
     pairs: list[tuple[Cell, Result]] = []
-    for cell in _beside(table, part, catalog):
+    for cell in cells_beside(table, part, catalog):
         result = found.get(cell.key)
         if result is not None:
             [plain] = reproduction.as_one([result], table.about)
@@ -99,7 +99,7 @@ def _unprinted(
     return tables.summarize(pairs, table.metrics, seeds)
 
 
-def _beside(table: Reproduction, part: Part, catalog: Catalog) -> Iterator[Cell]:
+def cells_beside(table: Reproduction, part: Part, catalog: Catalog) -> Iterator[Cell]:
     """Yield the cells that every method would have that the table does not print, under its seeds and budget."""
     printed = [(row.stream, row.here[1]) for row in table.rows]
     for stream in table.streams:
