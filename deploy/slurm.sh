@@ -15,10 +15,10 @@ set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-.}"
 export OMP_NUM_THREADS=1
-# A token of the job's own: nobody else on these nodes gets in, and a token in the home folder, which `ray start` would take
-# up and a driver would not, changes nothing.
-export RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}"
-export RAY_AUTH_TOKEN="${RAY_AUTH_TOKEN:-$(python -c 'import secrets; print(secrets.token_hex(32))')}"
+# A token of the job's own: nobody else on these nodes gets in, and a token in the home folder, which `ray start` would
+# take up and a driver would not, changes nothing.
+token=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}" RAY_AUTH_TOKEN="${RAY_AUTH_TOKEN:-$token}"
 
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000)) # two jobs may share a node
