@@ -29,7 +29,10 @@ SCENARIOS = {  # what a stream asks of a method, after van de Ven & Tolias 2019
     "task-il": "a head per task, and the task of every test image is known",
     "class-il": "one answer over the classes of all tasks seen so far, the task unknown",
     "domain-il": "one head for all tasks, which have the same classes, the task unknown",
+    "task-il-shared": "one head for all tasks, which have the same classes, and the task of every test image is known",
 }
+TASK_KNOWN = ("task-il", "task-il-shared")  # scenarios in which a test says which task an image is of
+SHARED_HEAD = ("domain-il", "task-il-shared")  # those in which all tasks have one head
 ONLY_SCENARIOS = ("task-il", "domain-il")  # of which a benchmark has one, and had nothing else at first
 ADDED_LATER: dict[str, Any] = {  # settings of training that there were not always: the value of what was before
     "logits": "current",

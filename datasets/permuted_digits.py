@@ -13,6 +13,7 @@ from bench.core import Benchmark, Split, Task
 
 class PermutedDigits(Benchmark):
     scenario = "domain-il"
+    scenarios = ("domain-il", "task-il-shared")
     num_tasks = 5
     num_classes = 10
     input_shape = (64,)

@@ -30,6 +30,7 @@ class PermutedMNIST(Benchmark):
 
     protocols = {"published": {"validation": "first"}}
     scenario = "domain-il"
+    scenarios = ("domain-il", "task-il-shared")
     num_tasks = 10
     num_classes = 10
     input_shape = (784,)

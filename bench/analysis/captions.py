@@ -68,7 +68,8 @@ def stream_facts(pairs: Sequence[Pair]) -> list[str]:
 def _scenarios(cells: Sequence[Cell]) -> list[str]:
     """Return what each scenario is, where benchmarks may be run in several, and how its tests are counted."""
     used = dict.fromkeys(cell.scenario for cell in cells if cell.scenario not in ONLY_SCENARIOS)
-    return [f"Scenario {name}: {SCENARIOS[name]}; ACC and AIA count every test image alike." for name in used]
+    counted = {"class-il": "; ACC and AIA count every test image alike"}
+    return [f"Scenario {name}: {SCENARIOS[name]}{counted.get(name, '')}." for name in used]
 
 
 def _protocols(cells: Sequence[Cell]) -> list[str]:

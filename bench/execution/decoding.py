@@ -78,7 +78,7 @@ class CellForm(TypedDict):
     traits: NotRequired[dict[str, bool]]
     options: NotRequired[Object]
     protocol: NotRequired[str]
-    scenario: NotRequired[Literal["task-il", "class-il", "domain-il"]]
+    scenario: NotRequired[Literal["task-il", "class-il", "domain-il", "task-il-shared"]]
     precision: NotRequired[str]
     versions: NotRequired[dict[str, int]]
 

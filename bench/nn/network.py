@@ -66,6 +66,7 @@ class Network(nn.Module):
     statistics_frozen = False  # where set, normalization that tracks statistics uses them in training too
     together = 0  # how many heads, the first ones, answer as one, whatever the task; 0: each for its own task alone
     old_heads = 0  # how many heads, the first ones, later tasks go on to learn, so that they are shared
+    task_known = False  # where all tasks share one head: whether tests tell a method the task of their images
     channels_last = False  # where set, images pass through the backbone in this memory format; weights keep theirs
     precision = "fp32"  # of training and evaluation, one of `core.PRECISIONS`: see `bench.nn.precision`
     views: Views | None = None  # how its inputs are made of a benchmark's images; None: these are its inputs

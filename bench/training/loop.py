@@ -46,7 +46,7 @@ class Session:
     tasks: Sequence[Task]
     training: Training
     seed: int
-    scenario: str = "task-il"  # one of SCENARIOS; a network with one head is in "domain-il"
+    scenario: str = "task-il"  # one of SCENARIOS; a network with one head is in one of SHARED_HEAD
     captured: bool = True  # on a GPU: whether steps are replayed as a CUDA graph, where the method allows it
     stage: Stage | None = None  # the one being learnt
 

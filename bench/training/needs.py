@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType
 from typing import Any, get_args, get_type_hints
 
-from bench.core import Benchmark, UserError
+from bench.core import TASK_KNOWN, Benchmark, UserError
 
 TASK_ID = "task id at test"
 PER_SAMPLE = "per-sample"
@@ -20,7 +20,7 @@ NEEDS = {  # what is said where it is missing
 def unmet(needs: Iterable[str], benchmark: Benchmark) -> str | None:
     """Return why a method with such needs does not apply to a benchmark, or None."""
     offered = set(benchmark.offers)
-    if benchmark.scenario == "task-il":
+    if benchmark.scenario in TASK_KNOWN:
         offered.add(TASK_ID)
     missing = [NEEDS[need] for need in needs if need not in offered]
     return "; ".join(missing).format(scenario=benchmark.scenario) or None

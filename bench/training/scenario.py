@@ -1,10 +1,11 @@
 """What a scenario means: which heads answer and learn, how labels are numbered, and whether the task is told.
 
-Under "task-il" and "class-il" every task has a head of its own, under "domain-il" all tasks have one. Tests of
-"class-il" are over the classes of all tasks learnt so far, whose logits stand one task after the other, and no task is
-told. Its training sees, by the setting `logits`, those of a sample's own task alone ("current"), and is then that of
-"task-il" to the bit; or those of all tasks so far, the one being learnt included ("seen"): labels then count through
-the tasks, and every head so far learns, for one softmax is over them all.
+Under "task-il" and "class-il" every task has a head of its own, under "domain-il" and "task-il-shared" all tasks have
+one, and under the latter a method may use the task of a test image. Tests of "class-il" are over the classes of all
+tasks learnt so far, whose logits stand one task after the other, and no task is told. Its training sees, by the setting
+`logits`, those of a sample's own task alone ("current"), and is then that of "task-il" to the bit; or those of all
+tasks so far, the one being learnt included ("seen"): labels then count through the tasks, and every head so far learns,
+for one softmax is over them all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.core import Split, Training, UserError
+from bench.core import TASK_KNOWN, Split, Training, UserError
 
 if TYPE_CHECKING:  # a setting can be refused without torch
     import torch
@@ -46,8 +47,9 @@ class Scenario:
 
     @property
     def answers_ahead(self) -> bool:
-        """Return whether the network has an answer for tasks that it has not learnt: of a head that all tasks share."""
-        return self.network.shares_its_head and not self.over_classes
+        """Return whether the network has an answer for tasks that it has not learnt: of a head that all tasks share,
+        and where no method may answer by what it has of a task."""
+        return self.network.shares_its_head and self.name not in TASK_KNOWN
 
     @property
     def _one_softmax(self) -> bool:

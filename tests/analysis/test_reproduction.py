@@ -185,6 +185,23 @@ def test_methods_that_no_paper_prints_stand_in_a_table_of_their_own(write: Calla
     assert told_of(results_of(cells_of("gpm"), 0.6)).unprinted is None
 
 
+def test_a_method_that_is_told_more_stands_for_its_own_row_alone(write: Callable[..., Path]) -> None:
+    """Of two rows on one printed benchmark; a method that the paper does not print is run as most rows are."""
+    own = '[benchmarks_of.TRGP]\n"A stream" = { benchmark = "permuted_digits", scenario = "task-il-shared" }\n'
+    names = NAMES.replace('"toy"', '"permuted_digits"').replace("[methods]", own + '[methods]\n"TRGP" = "trgp"')
+    write([*LINES, LINES[0].replace("GPM", "TRGP")], names=names)
+    table = reproduction.table_of("tiny:main")
+    assert table.streams == [Stream("permuted_digits")]
+    items = {item.method_here: item for item in reproduction.wanted(table, Part(), Catalog()) if item.cells}
+    assert {name: {cell.scenario for cell in item.cells} for name, item in items.items()} == {
+        "gpm": {"domain-il"}, "finetune": {"domain-il"}, "trgp": {"task-il-shared"},
+    }  # fmt: skip
+    [beside] = reproduction.wanted(table, Part(("ewc",)), Catalog())
+    assert {cell.scenario for cell in beside.cells} == {"domain-il"}
+    shown = told_of([*results_of(items["gpm"].cells, 0.6), *results_of(items["trgp"].cells, 0.7)]).render("md")
+    assert "ours: permuted_digits, permuted_digits (task-il-shared), seeds 0, 1" in shown
+
+
 OVER_CLASSES = [
     "A stream (CIL),metric: final ACC; 5 runs,MLP,GPM,60.0,90.0,,,Tiny (2026),Table 1,verified",
     "A stream (CIL),metric: ACC averaged over steps (AAA); 5 runs,MLP,GPM,70.0,90.0,,,Tiny (2026),Table 1,verified",

@@ -27,11 +27,12 @@ def test_a_scenario_that_is_none(command: Command, tmp_path: Path) -> None:
 def test_a_scenario_that_a_benchmark_has_not(command: Command, tmp_path: Path) -> None:
     answer = command("--bench", "digits,permuted_digits", "--scenario", "CLASS-IL", "--out", tmp_path)
     assert answer.code == 2
-    assert answer.err.strip().endswith("permuted_digits has no scenario class-il: it is run in domain-il")
+    has = "it is run in domain-il or task-il-shared"
+    assert answer.err.strip().endswith(f"permuted_digits has no scenario class-il: {has}")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("scenario", ["class-il", "domain-il"])
+@pytest.mark.parametrize("scenario", ["class-il", "domain-il", "task-il-shared"])
 def test_all_benchmarks_are_those_that_have_it(command: Command, tmp_path: Path, scenario: str) -> None:
     words = ("--bench", "all", "--methods", "finetune", "--seeds", "0", "--dry-run", "--out", tmp_path)
     answer = command(*words, "--scenario", scenario)

@@ -323,6 +323,42 @@ def test_what_needs_the_task_of_a_test_image_does_not_apply(name: str) -> None:
     assert plan.not_applicable[name, "digits"] == "it needs the task of every test image, which class-il does not tell"
 
 
+def test_a_shared_head_is_told_the_task_where_the_scenario_makes_it_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else differs: one head, the same weights, and no test of tasks that are not learnt yet."""
+    asked: dict[str, set[int]] = {}
+    found = {}
+    for scenario in ("domain-il", "task-il-shared"):
+        tasks = asked[scenario] = set()
+        given = Method.forward
+
+        def forward(self: Method, x: Tensor, task: Any, tasks: set[int] = tasks, given: Any = given) -> Tensor:
+            if not self.network.training:
+                tasks.add(int(task))
+            logits: Tensor = given(self, x, task)
+            return logits
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Method, "forward", forward)
+            result = run_cell(cell_of("gpm", "permuted_digits", scenario, epochs=1), Resources())
+        assert result.error is None, result.error
+        found[scenario] = result.R
+    assert asked == {"domain-il": {0}, "task-il-shared": set(range(5))}
+    learnt = np.tril_indices(5)
+    assert np.array_equal(found["domain-il"][learnt], found["task-il-shared"][learnt])
+    ahead = np.triu_indices(5, 1)
+    assert np.isnan(found["task-il-shared"][ahead]).all() and not np.isnan(found["domain-il"][ahead]).any()
+
+
+def test_trgp_scales_a_shared_head_by_the_task_that_it_is_told() -> None:
+    """Without its own scale no task is answered as it was learnt: hence what the scenario is for."""
+    result = run_cell(cell_of("trgp", "permuted_digits", "task-il-shared"), Resources())
+    assert result.error is None, result.error
+    assert float(np.diag(result.R).min()) > 0.9, "every task is learnt"
+    assert result.R[-1, 0] > result.R[0, 0] - 0.1
+    plan = Catalog().plan(Request(["trgp"], ["permuted_digits"], [0]))
+    assert plan.not_applicable["trgp", "permuted_digits"].endswith("which domain-il does not tell")
+
+
 def test_lwf_learns_the_head_of_the_task_alone() -> None:
     cell = cell_of("lwf", "digits", "class-il")
     assert cell.config["heads"] == "joined" and cell.training["logits"] == "current"

@@ -88,7 +88,7 @@ def _about(lines: Sequence[Line], setting: str, named: bool) -> str:
 
 def _our_runs(lines: Sequence[Line]) -> str:
     """Return the benchmark and the seeds of our runs beside these lines, or what is missing."""
-    here = next((line.row.stream.label for line in lines if line.benchmark), "")
+    here = _listed(line.row.stream.label for line in lines if line.benchmark)
     if not here:
         return "no such one here"
     seeds: set[int] = set()

@@ -143,8 +143,7 @@ class Row:
     @property
     def stream(self) -> Stream:
         """Return what the benchmark is here."""
-        told = known_names()["benchmarks"].get(self.benchmark, "")
-        return Stream(told) if isinstance(told, str) else msgspec.convert(told, Stream)
+        return stream_of(self.benchmark, self.method)
 
     @property
     def here(self) -> tuple[str, str]:
@@ -177,6 +176,13 @@ class Row:
 def known_names() -> dict[str, Any]:
     """Return what names.toml says of benchmarks, methods and words."""
     return tomllib.loads((FOLDER / "names.toml").read_text(encoding="utf-8"))
+
+
+def stream_of(benchmark: str, method: str = "") -> Stream:
+    """Return what a printed benchmark is here; for methods that are told more there, another one than for the rest."""
+    names = known_names()
+    told = names.get("benchmarks_of", {}).get(method, {}).get(benchmark) or names["benchmarks"].get(benchmark, "")
+    return Stream(told) if isinstance(told, str) else msgspec.convert(told, Stream)
 
 
 @cache

@@ -34,9 +34,9 @@ class Reproduction:
 
     @property
     def streams(self) -> list[Stream]:
-        """Return what the benchmarks of the rows are here, those that are here."""
-        found = {row.benchmark: row.stream for row in self.rows if row.stream.benchmark}
-        return list(found.values())
+        """Return what the benchmarks of the rows are here, those that are here, for most methods."""
+        found = [published.stream_of(name) for name in dict.fromkeys(row.benchmark for row in self.rows)]
+        return [stream for stream in found if stream.benchmark]
 
     @property
     def benchmarks(self) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.config import make_settings
-from bench.core import Benchmark, Cell, Task, Training
+from bench.core import SHARED_HEAD, Benchmark, Cell, Task, Training
 from bench.data.generated import random_task
 from bench.data.source import one_line
 from bench.execution.runner import Resources, keep_memory, set_arithmetic
@@ -135,7 +135,7 @@ def sizes(benchmark: Benchmark, seed: int, data: Path) -> Sizes:
     """
     sources = benchmark.sources()
     if sources:
-        share = len(sources) if benchmark.scenario == "domain-il" else benchmark.num_tasks
+        share = len(sources) if benchmark.scenario in SHARED_HEAD else benchmark.num_tasks
         train = sum(source.num_train for source in sources)
         test = sum(source.num_test for source in sources)
         return Sizes(train / share, 0, test / share)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bench.config import nearest
-from bench.core import Benchmark
+from bench.core import SHARED_HEAD, TASK_KNOWN, Benchmark
 from bench.nn.activations import evaluating
 from bench.nn.architectures.alexnet import alexnet
 from bench.nn.architectures.convnet import convnet, groupnet
@@ -54,8 +54,9 @@ def build(benchmark: Benchmark, bn_mode: str = "batch", weights: Path | None = N
         features = backbone(probe).shape[1]
     if bn_mode == "running-frozen":
         track_statistics(backbone)
-    heads = 1 if benchmark.scenario == "domain-il" else benchmark.num_tasks
+    heads = 1 if benchmark.scenario in SHARED_HEAD else benchmark.num_tasks
     network = Network(backbone, features, benchmark.num_classes, heads, benchmark.head_bias)
+    network.task_known = benchmark.scenario in TASK_KNOWN
     network.views = benchmark.views
     network.channels_last = name in CHANNELS_LAST
     if name in KAIMING:

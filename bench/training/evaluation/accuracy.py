@@ -22,9 +22,9 @@ from bench.training.method import Method
 def evaluate(method: Method, t: int, x: Tensor, y: Tensor, batch_size: int = 64) -> tuple[float, float]:
     """Return the mean loss and the accuracy, in [0, 1], on task t, in evaluation mode, in the given order.
 
-    A method whose network has a single head is not told the task.
+    A method whose network has a single head is told the task, rather than 0, where the scenario makes it known.
     """
-    told = t if len(method.network.heads) > 1 else 0
+    told = t if method.network.task_known or not method.network.shares_its_head else 0
     loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.long, device=x.device)
     with evaluating(method.network):
         for part in slices(len(y), batch_size):
