@@ -1,5 +1,6 @@
 """The README, to the letter: its method is run, its other commands are at least understood."""
 
+import html
 import re
 import shlex
 from pathlib import Path
@@ -63,3 +64,21 @@ def test_the_reproduced_numbers_are_those_of_the_committed_results():
     assert made in README, "python -m bench.tools.front_page writes it anew"
     assert README.count(front_page.START) == README.count(front_page.END) == 1
     assert front_page.renewed(README, installation.ROOT / "results" / "published") == README
+
+
+def test_its_marks_are_those_of_the_runs():
+    rows = [line.split("|") for line in README.splitlines() if line.startswith("|") and "±" in line]
+    names = [row[1].split() for row in rows]
+    assert ["ER_Res", "*"] in names and any(name[:2] == ["ness", "†"] for name in names)
+    assert all(f"\n{mark} " in README or f". {mark} " in README for name in names for mark in name[1:]), "explained"
+
+
+def test_its_picture_shows_the_committed_results():
+    """Its letters, for another version of the library draws the terminal otherwise."""
+    published = installation.ROOT / "results" / "published"
+    drawn = re.findall(r"<text[^>]*>(.*?)</text>", (published / front_page.PICTURE).read_text(encoding="utf-8"))
+    shown = [html.unescape(line).replace("\xa0", " ").rstrip() for line in drawn]
+    table = front_page.first_table(published).splitlines()
+    assert len(table) == 9 and "--" not in table[2], "all seven methods have results"
+    assert [line for line in shown if line.startswith("|")] == table
+    assert str(front_page.PICTURE.name) in README
