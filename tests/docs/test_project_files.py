@@ -42,6 +42,8 @@ def test_a_workflow_is_made_of_shell(path: Path) -> None:
     assert len(lines) > 3
     done = subprocess.run(["bash", "-n"], input="\n".join(lines), text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+    named = [word for line in lines for word in line.split() if word.startswith("tests/")]
+    assert [word for word in named if not (ROOT / word).exists()] == []
 
 
 def test_pre_commit_calls_what_the_tests_install() -> None:
