@@ -25,11 +25,18 @@ TEX = shutil.which("pdflatex") or shutil.which("tectonic")
 CLASSES = {"one column": "", "two columns": "[twocolumn]"}
 DOCUMENT = r"""\documentclass%s{article}
 \usepackage{booktabs}
+\IfFileExists{siunitx.sty}{\usepackage{siunitx}}{}
 \begin{document}
 %s
 \clearpage
 \end{document}
 """
+
+
+def has_siunitx() -> bool:
+    """Whether the TeX that is here has the package, which small installations leave out."""
+    finder = shutil.which("kpsewhich")
+    return finder is not None and subprocess.run([finder, "siunitx.sty"], capture_output=True).returncode == 0
 
 
 def troubles(text: str, options: str, folder: Path) -> list[str]:
@@ -93,6 +100,15 @@ def test_published_tables_fit_the_page(command: Callable[..., Any], tmp_path: Pa
     assert answer.code == 0
     for options in CLASSES.values():
         assert troubles(answer.out, options, tmp_path) == []
+
+
+@pytest.mark.skipif(TEX is None or not has_siunitx(), reason="no TeX with siunitx here")
+@pytest.mark.slow
+def test_columns_of_siunitx_compile(command: Callable[..., Any], tmp_path: Path) -> None:
+    words = ("--bench", "digits", "--protocol", "published", "--format", "latex", "--siunitx")
+    answer = command("table", *words, "--out", PUBLISHED)
+    assert answer.code == 0 and "table-format" in answer.out
+    assert troubles(answer.out, "", tmp_path) == []
 
 
 @pytest.mark.skipif(TEX is None, reason="no TeX here")
