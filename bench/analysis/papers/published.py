@@ -143,7 +143,7 @@ class Row:
     @property
     def stream(self) -> Stream:
         """Return what the benchmark is here."""
-        return stream_of(self.benchmark, self.method)
+        return printed_stream(self.benchmark, self.method)
 
     @property
     def here(self) -> tuple[str, str]:
@@ -178,7 +178,7 @@ def known_names() -> dict[str, Any]:
     return tomllib.loads((FOLDER / "names.toml").read_text(encoding="utf-8"))
 
 
-def stream_of(benchmark: str, method: str = "") -> Stream:
+def printed_stream(benchmark: str, method: str = "") -> Stream:
     """Return what a printed benchmark is here; for methods that are told more there, another one than for the rest."""
     names = known_names()
     told = names.get("benchmarks_of", {}).get(method, {}).get(benchmark) or names["benchmarks"].get(benchmark, "")

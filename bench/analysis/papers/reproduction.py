@@ -35,7 +35,7 @@ class Reproduction:
     @property
     def streams(self) -> list[Stream]:
         """Return what the benchmarks of the rows are here, those that are here, for most methods."""
-        found = [published.stream_of(name) for name in dict.fromkeys(row.benchmark for row in self.rows)]
+        found = [published.printed_stream(name) for name in dict.fromkeys(row.benchmark for row in self.rows)]
         return [stream for stream in found if stream.benchmark]
 
     @property
