@@ -34,7 +34,7 @@ from bench.cli.arguments import add_common
 from bench.cli.commands import warn
 from bench.cli.parser import Parser, UnknownOptionError
 from bench.cli.terminal import speak_plainly
-from bench.config import known_as, require
+from bench.config import known_as, require, slips
 from bench.core import UserError
 from bench.installation import demand_system, program
 from bench.stopping import Stopped, stoppable
@@ -111,13 +111,14 @@ def _without_command(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 
 def _parsed(name: str, words: Sequence[str]) -> argparse.Namespace:
-    """Return what words mean to a command. An error of an option tells which other commands have it."""
+    """Return what words mean to a command. An option of other commands is told as such, unless it is nearly its own."""
     try:
         return parser_of(name).parse_all(words)
     except UnknownOptionError as error:
         others = [other for other in COMMANDS if error.option in parser_of(other).options]
-        where = f"; it is an option of {', '.join(others)}" if others else ""
-        raise UserError(f"{error}{where}") from error
+        if not others or any(slips(error.option, own) == 1 for own in parser_of(name).options):
+            raise
+        raise UserError(f"unknown option '{error.option}'; it is an option of {', '.join(others)}") from error
 
 
 def command_of(name: str) -> ModuleType:

@@ -239,7 +239,7 @@ def test_a_run_says_it_first_and_computes_the_same(
     )
     monkeypatch.setattr(budget, "LIMIT", 300.0)
     timed = command(*words, "--out", tmp_path / "timed")
-    assert ": at most 0 s (calibrated); " in timed.out.split("\n")[0] and "bf16 would make it" in timed.out
+    assert ": under 1 s (calibrated); " in timed.out.split("\n")[0] and "bf16 would make it" in timed.out
     assert timed.out.split("\n")[1:] == plain.out.split("\n")[1:]
     matrices = [store.load_result(path).matrix for path in sorted(tmp_path.glob("*/toy/gpm/*.json"))]
     assert len(matrices) == 2 and matrices[0] == matrices[1]

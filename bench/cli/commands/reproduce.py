@@ -190,7 +190,7 @@ def list_tables(args: argparse.Namespace, resources: Resources) -> None:
 def time_left(pending: Sequence[Cell], resources: Resources, args: argparse.Namespace) -> str:
     """Return how long cells may take, from those that were measured; no step is timed for it."""
     from bench.execution.forecast import budget
-    from bench.execution.status import duration
+    from bench.execution.status import estimate
 
     if not pending:
         return "--"
@@ -204,4 +204,4 @@ def time_left(pending: Sequence[Cell], resources: Resources, args: argparse.Name
     if not known:
         return "unknown"
     part = f" for {len(known)} of them" if len(known) < len(pending) else ""
-    return f"about {duration(sum(known))}{part}"
+    return f"{estimate(sum(known))}{part}"

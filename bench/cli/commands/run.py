@@ -31,7 +31,7 @@ from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
 from bench.stopping import Stopped
-from bench.text import counted
+from bench.text import counted, for_terminal
 
 if TYPE_CHECKING:
     from bench.catalog.plan import Request
@@ -119,7 +119,7 @@ def show_outlook(args: argparse.Namespace, grid: Grid, resources: Resources) -> 
     announce("cell", grid.cells, grid.results, args.executor, resources, time)
     if args.dry_run:
         for line in by_benchmark(grid, foreseen(), resources):
-            print(f"  {line}")
+            print(f"  {for_terminal(line)}")
         list_items(grid.cells, grid.results)
 
 
