@@ -123,7 +123,7 @@ def show_plan(args: argparse.Namespace, items: Sequence[Wanted], grid: Grid) -> 
         done = f"{len(item.cells) - len(missing)} of {len(item.cells)}"
         rows.append([item.benchmark, item.method, item.here[1] or "--", done if item.cells else "--", lacks])
     header = ["benchmark", "method", "here", "cells done", "lacks"]
-    print(render.show_listing(Listing(header, rows, "", left=5), "md"))
+    print(render.show_listing(Listing(header, rows, "", left=5), render.TERMINAL))
     for name in dict.fromkeys(cell.benchmark for cell in grid.pending):
         for source in args.catalog.benchmark(name).sources():
             state = source.state(args.data)
@@ -139,11 +139,12 @@ def show_reproduction(
 ) -> None:
     """Print the table beside the paper, and write it into OUT/reproduce."""
     from bench.analysis.papers.outcome import reproduced
+    from bench.analysis.render import TERMINAL
     from bench.execution import store
 
     stored = [result for result in store.load_all(args.out) if isinstance(result, Result)]
     outcome = reproduced(table, items, grid.results, stored, part, args.catalog)
-    print(f"{outcome.render('md')}\n\n{outcome.tally}")
+    print(f"{outcome.render(TERMINAL)}\n\n{outcome.tally}")
     stem = args.out / "reproduce" / table.key.replace(":", "-")
     try:
         write_reproduction(outcome, stem)
@@ -179,12 +180,12 @@ def list_tables(args: argparse.Namespace, resources: Resources) -> None:
         notes += [f"{key}: {line}" for line in reproduction.reasons(items)]
     header = ["table", "in the paper", "benchmarks here", "rows that run", "cells done", "time left"]
     caption = "Time left: one cell at a time on this machine, from cells of the kind measured here or elsewhere."
-    print(render.show_listing(Listing(header, rows, caption, left=3), "md"))
+    print(render.show_listing(Listing(header, rows, caption, left=3), render.TERMINAL))
     print("\n".join(["", "Rows that do not run here:", *notes]))
     spreads = [[s.benchmark, s.method, s.text] for s in reproduction.between_papers()]
     caption = "What papers print of the same method on the same benchmark (ACC), where they differ."
     listing = Listing(["benchmark", "method", "ACC"], spreads, caption, left=3)
-    print(f"\n{render.show_listing(listing, 'md')}")
+    print(f"\n{render.show_listing(listing, render.TERMINAL)}")
 
 
 def time_left(pending: Sequence[Cell], resources: Resources, args: argparse.Namespace) -> str:

@@ -169,7 +169,7 @@ def show_results(
         reasons[method, tables.stream_label(name, scenario)] = why
     table = tables.summarize(pairs, chosen, request.seeds, reasons, changed=changed)
     stem = name_of_table(request, grid.cells, chosen)
-    print(render.to_markdown(table))
+    print(render.to_terminal(table))
     try:
         found = [result for _, result in pairs if result]
         render.save_table(table, stem, command_line.command_line(request), found, args.out / "tables")

@@ -48,7 +48,8 @@ def main(args: argparse.Namespace) -> int:
     from bench.analysis import render
     from bench.analysis import table as tables
 
-    args.format = known_as("format", args.format, render.FORMATS)
+    args.format = known_as("format", args.format, [form for form in render.FORMATS if form != render.TERMINAL])
+    args.format = render.TERMINAL if args.format == "md" else args.format
     require(not args.siunitx or args.format == "latex", "--siunitx goes with --format latex")
     require(not args.second or args.format == "latex", "--second goes with --format latex")
     require(not (args.second and args.siunitx), "--second goes without --siunitx, whose columns underline nothing")

@@ -102,7 +102,7 @@ def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out
 
     ranked = tuned_recipe.rank_outcomes(outcomes)
     listings = tuned_recipe.trial_listings(ranked, request, search)
-    print("\n\n".join(render.show_listing(listing, "md") for listing in listings))
+    print("\n\n".join(render.show_listing(listing, render.TERMINAL) for listing in listings))
     path = out / "tune" / f"{tuned_recipe.stem(request)}.toml"
     files.write_text(
         path, tuned_recipe.to_toml(ranked, request, search, command_line.tune_line(request, search), commit())
