@@ -1,23 +1,23 @@
 """NESS-Bench: methods x benchmarks x seeds, turned into a table.
 
   {program}                                        the default methods on the embedded digits, three seeds
-  {program} --methods ness,gpm --bench all         methods on every benchmark whose data is there or can be had
-  {program} status                                 how far a grid is that runs in another terminal
+  {program} --methods ness,gpm --bench all         methods on every benchmark whose data is here or can be downloaded
+  {program} status                                 the progress of a grid that runs in another terminal
   {program} tune                                   better settings, chosen on validation data
-  {program} list                                   what there is; with --recipes, every setting and its source
+  {program} list                                   methods and benchmarks; with --recipes, every setting and its source
   {program} data --prepare                         download and prepare the data of all benchmarks
   {program} table --metric acc,bwt,forgetting      a table of what has been run
   {program} table --paper NAME                     a paper's published table beside ours
-  {program} reproduce gpm:pmnist                   a paper's table run again, and a verdict on each number
+  {program} reproduce gpm:pmnist                   rerun a paper's table, with a verdict on each number
   {program} report                                 one HTML page of what has been run, with its figures
   {program} new method NAME                        a file to start your own method from, and its test
-  {program} check NAME.py                          what every method and benchmark must keep to, on yours
+  {program} check NAME.py                          check yours against what every method and benchmark must satisfy
   {program} import matrix.csv --help               a row for an accuracy matrix computed elsewhere
   {program} profile                                what methods cost in time, memory and arithmetic
   {program} help COMMAND                           the options of a command, as with COMMAND --help
 
 Finished cells (a method on a benchmark with a seed) are kept in the results folder and never run twice: the same
-command again goes on where it stopped.
+command continues where it stopped.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Work:
         return self.before + time.perf_counter() - self.start
 
     def fail(self, error: BaseException) -> None:
-        """Note an error, with its traceback, in the place of what was learnt."""
+        """Note an error, with its traceback, in the place of what was learned."""
         self.result.error, self.result.traceback = _in_words(error, self.resources), traceback.format_exc()
         self.result.matrix, self.result.tasks = [], []
         if self.checkpoint and not isinstance(error, TimeLimitError):

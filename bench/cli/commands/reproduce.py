@@ -1,4 +1,4 @@
-"""reproduce: the published tables that can be run here; one of them run, and shown beside the paper."""
+"""reproduce: list the published tables that can be run here, or run one and show it beside the paper."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which table, which part of it, where and how."""
     add = parser.add_argument
-    add("table", nargs="?", default="", metavar="PAPER:TABLE", help="one of those listed where it is left out")
+    add("table", nargs="?", default="", metavar="PAPER:TABLE", help="without it, all tables are listed")
     add(
         "--methods",
         type=name_list,
         default="",
         metavar="A,B",
-        help="these alone, printed there or not; or all (default: its rows)",
+        help="only these, whether printed there or not; or all (default: its rows)",
     )
-    add("--only", default="", metavar="BENCHMARK", help="this benchmark of the table alone")
+    add("--only", default="", metavar="BENCHMARK", help="only this benchmark of the table")
     add("--seeds", default="", metavar="LIST", help="as in 1,2,3 or 0-4 (default: the paper's)")
     add_out(parser)
     add_execution(parser)
@@ -100,11 +100,11 @@ def run_missing(
             demand_weights_of(grid, resources)
         learn(grid, resources, args.executor, args.out, succeeded)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
+        print("interrupted: the same command continues", file=sys.stderr)
         return 130
     show_reproduction(args, table, part, items, grid)
     for result in grid.unsaved:
-        tell(f"not saved: {result.cell}: make room in {args.out} and run it again")
+        tell(f"not saved: {result.cell}: free space in {args.out} and run it again")
     failed = [result for result in grid.results.values() if result.error]
     again = f"{program()} reproduce {args.table}, with the same options" if failed or grid.unsaved else ""
     return report_failures(failed, args.out, again)

@@ -1,4 +1,4 @@
-"""table: what is in the results folder, and what may be said of it."""
+"""table: show what is in the results folder, with statistical comparisons."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
     add("--alpha", type=finite, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
     add("--tensorboard", type=path_of, metavar="DIR", help="also write the results there as TensorBoard scalars")
-    beside = f"a paper's table beside our fp32 runs under a protocol (default: {options.PROTOCOL})"
+    beside = f"a paper's table beside your fp32 runs under a protocol (default: {options.PROTOCOL})"
     add("--paper", metavar="NAME", help=beside)
     add("--paper-table", metavar="T", help="another table of --paper than its main ones, as in 'Table 6'")
 

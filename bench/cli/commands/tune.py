@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scenario(parser)
     add("--trials", type=whole, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")
     add("--tasks", type=whole, metavar="N", help="judge by the first tasks of the stream (default: 3)")
-    add("--seeds", default="100", metavar="LIST", help="of data and weights; none that a table uses (default: 100)")
+    add("--seeds", default="100", metavar="LIST", help="of data and weights; not those of any table (default: 100)")
     add("--search-seed", type=whole, default=0, metavar="N", help="of the samples (default: 0)")
     add_out(parser, "trials and recipe go to OUT/tune")
     add_resources(parser)
