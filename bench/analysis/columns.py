@@ -131,7 +131,7 @@ METRICS = {
         "I", "mean shortfall against joint training when each task was learned, points",
         lambda r, joint: metrics.intransigence(r.R, joint.R[-1]), best="min", against_joint=True,
     ),
-    "state": Metric("state", "MB carried between tasks beside the network", lambda r: state_bytes(r) / 1e6, False),
+    "state": Metric("state", "MB carried between tasks besides the network", lambda r: state_bytes(r) / 1e6, False),
     "trainable": Metric(
         "trainable", "thousand parameters trained in a task, mean over tasks", lambda r: trainable(r) / 1e3, False
     ),

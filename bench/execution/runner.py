@@ -56,7 +56,7 @@ class TimeLimitError(Exception):
 
 def time_limit_reached(resources: Resources) -> str:
     """Said of a cell that took too long."""
-    return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit goes on from its checkpoint"
+    return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit continues from its checkpoint"
 
 
 def run_cell(cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]] | None = None) -> Result:

@@ -171,7 +171,7 @@ def test_what_differs_is_marked(make_result: Make) -> None:
 def test_five_seeds_are_too_few_and_the_table_says_so(make_result: Make) -> None:
     compared, listing = compare.mark_differences(table(make_result, {"a": [50] * 5, "b": [90] * 5}), "a", 0.05)
     assert marks(compared) == {"a": "", "b": ""}
-    for part in ("Nothing is marked", "5 common seeds", "0.0625", "0.05", "takes 6"):
+    for part in ("Nothing is marked", "5 common seeds", "0.0625", "0.05", "6 seeds are needed"):
         assert part in compared.notes[-1]
     assert listing.rows[0][5:] == ["0.0625", "0.0625", "5"]
     assert marks(compare.mark_differences(compared, "a", 0.1)[0])["b"] == "↑"

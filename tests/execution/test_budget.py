@@ -171,7 +171,7 @@ def test_on_a_cluster_and_without_time_nothing_is_calibrated(
     assert said == budget.line(cells, Resources(), "serial", tmp_path)
     assert said == (
         "time unknown; unknown: finetune on toy, ewc on toy, ness on toy and 1 more "
-        "(not calibrated yet: the same command goes on with it)"
+        "(not calibrated yet: the same command continues with it)"
     )
     assert asked == [] and list(tmp_path.iterdir()) == []
 

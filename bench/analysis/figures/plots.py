@@ -99,7 +99,7 @@ def costs(runs: Runs) -> Plot:
     caption = (
         f"Costs, means; {spread}. Time of a run: all tasks, evaluation included, on the machine of the run. Peak "
         "memory: of the process, in which earlier runs may have left their mark (on a GPU: of the device). Trained "
-        "parameters: mean over tasks. State: what a method carries from task to task beside the network. Old samples "
+        "parameters: mean over tasks. State: what a method carries from task to task besides the network. Old samples "
         "read: training samples of earlier tasks, over the whole run. No bar: not measured."
     )
     return runs.plot("costs", figure, caption)

@@ -29,7 +29,7 @@ from bench.execution.status import duration, estimate
 LIMIT = 20.0  # seconds that all calibrations of a grid may take
 RAY = 10.0  # seconds that a Ray of our own takes to start and to stop
 RECENT = 20  # results of a method on a benchmark, at most, that are looked at: the newest
-WAITING = "not calibrated yet: the same command goes on with it"
+WAITING = "not calibrated yet: the same command continues with it"
 HERE, ELSEWHERE, CALIBRATED = "measured here", "measured elsewhere", "calibrated"
 
 
