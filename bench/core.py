@@ -76,7 +76,7 @@ class Split:
 
 def slices(n: int, size: int) -> list[slice]:
     """Consecutive slices of `size`, the last one smaller; a last one of a single sample joins the one before it,
-    for normalisation by batch statistics is undefined on one sample."""
+    for normalization by batch statistics is undefined on one sample."""
     cuts = [*range(0, n, size), n]
     if len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
         del cuts[-2]
@@ -289,7 +289,7 @@ class Result:
 
     @property
     def seen(self) -> list[float]:
-        """In class-il, the accuracy over the test images of all tasks learnt so far, after each; else empty."""
+        """In class-il, the accuracy over the test images of all tasks learned so far, after each; else empty."""
         return [task["seen"] for task in self.tasks if "seen" in task]
 
     @property

@@ -101,9 +101,9 @@ def _verdict(base: str, counts: list[int], alpha: float) -> str:
         seeds = "1 common seed" if most == 1 else f"{most} common seeds"
         return (
             f"Nothing is marked against {base}: with {seeds} no two-sided exact test, sign-flip or Wilcoxon, "
-            f"gets below p = {stats.smallest_p(most):.3g}, and alpha is {alpha:g}; it takes {needed} seeds"
+            f"gets below p = {stats.smallest_p(most):.3g}, and alpha is {alpha:g}; {needed} seeds are needed"
         )
-    few = f"; it takes {needed} common seeds, so some entries cannot be marked" if min(counts) < needed else ""
+    few = f"; {needed} common seeds are needed, so some entries cannot be marked" if min(counts) < needed else ""
     beyond = f". {BEYOND}" if most > stats.LIMIT else ""
     return (
         f"↑ above and ↓ below {base}: two-sided exact sign-flip test over the common seeds, at most n = {most}, "
@@ -150,7 +150,7 @@ def rank_rows(table: Table, metric: str, alpha: float) -> Listing:
     where = " and ".join(dict.fromkeys(table.scenarios[benchmark] for benchmark, _ in columns))
     caption = f"Ranks by the mean {METRICS[metric].label} in {where}, 1 is best. {_spread(scores, alpha)}"
     if left_out:
-        caption += f" Not ranked, for want of a complete entry on every benchmark: {', '.join(left_out)}."
+        caption += f" Not ranked, because an entry on some benchmark is missing or incomplete: {', '.join(left_out)}."
     return Listing(["method", *(benchmark for benchmark, _ in columns), "mean rank"], body, caption)
 
 
@@ -179,9 +179,9 @@ def _spread(scores: np.ndarray, alpha: float) -> str:
     """Return a sentence on Friedman's test and the critical difference of scores (benchmarks, methods)."""
     benchmarks, methods = scores.shape
     if methods < 2:
-        return "No critical difference: it takes at least 2 methods."
+        return "No critical difference: at least 2 methods are needed."
     if benchmarks < FEWEST_BENCHMARKS:
-        return f"No critical difference: it takes at least {FEWEST_BENCHMARKS} benchmarks, not {benchmarks}."
+        return f"No critical difference: at least {FEWEST_BENCHMARKS} benchmarks are needed, not {benchmarks}."
     cd = stats.critical_difference(methods, benchmarks, alpha)
     text = f"Critical difference (Nemenyi, alpha = {alpha:g}): {cd:.2f} over {benchmarks} benchmarks"
     if cd > methods - 1:

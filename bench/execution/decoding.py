@@ -185,7 +185,7 @@ def _demand_within(within: list[float] | None, record: Object, result: Result) -
 
 
 def _demand_row(row: list[float | None], index: int, size: int) -> None:
-    """Raise ValueError unless a row of R has an accuracy for every task learnt, or, but for the last, for none."""
+    """Raise ValueError unless a row of R has an accuracy for every task learned, or, but for the last, for none."""
     if len(row) != size:
         raise ValueError(f"row {index} of the accuracy matrix has {len(row)} numbers, not {size}")
     for accuracy in row:

@@ -265,7 +265,7 @@ def test_a_table_of_partial_results(command: Callable[..., Any], stored: Path) -
     assert "NESS (SGDm" not in one.out and "BWT" not in one.out
 
 
-@pytest.mark.parametrize("form", render.FORMATS)
+@pytest.mark.parametrize("form", [form for form in render.FORMATS if form != render.TERMINAL])
 @pytest.mark.parametrize("key", PAPERS)
 def test_every_paper_without_any_result(command: Callable[..., Any], tmp_path: Path, key: str, form: str) -> None:
     answer = command("table", "--paper", key, "--format", form, "--out", tmp_path / "nothing")

@@ -171,7 +171,7 @@ def test_what_differs_is_marked(make_result: Make) -> None:
 def test_five_seeds_are_too_few_and_the_table_says_so(make_result: Make) -> None:
     compared, listing = compare.mark_differences(table(make_result, {"a": [50] * 5, "b": [90] * 5}), "a", 0.05)
     assert marks(compared) == {"a": "", "b": ""}
-    for part in ("Nothing is marked", "5 common seeds", "0.0625", "0.05", "takes 6"):
+    for part in ("Nothing is marked", "5 common seeds", "0.0625", "0.05", "6 seeds are needed"):
         assert part in compared.notes[-1]
     assert listing.rows[0][5:] == ["0.0625", "0.0625", "5"]
     assert marks(compare.mark_differences(compared, "a", 0.1)[0])["b"] == "↑"
@@ -214,7 +214,7 @@ def test_ranks_over_benchmarks(make_result: Make) -> None:
     accs = {"worst": [10.0], "best": [90.0], "middle": [50.0]}
     few = compare.rank_rows(table(make_result, accs, ("one", "two")), "acc", 0.05)
     assert few.rows == [["best", "1", "1", "1.00"], ["middle", "2", "2", "2.00"], ["worst", "3", "3", "3.00"]]
-    assert "No critical difference: it takes at least 3 benchmarks, not 2" in few.caption
+    assert "No critical difference: at least 3 benchmarks are needed, not 2" in few.caption
     many = compare.rank_rows(table(make_result, accs, tuple("abcdef")), "acc", 0.05)
     assert f"{stats.critical_difference(3, 6):.2f} over 6 benchmarks" in many.caption
     assert "Friedman test: p = 0.00248" in many.caption  # exp(-6): chi-square is 12 with 2 degrees of freedom

@@ -137,7 +137,7 @@ BAD: dict[str, tuple[str, int, str]] = {  # a class body, the line of the file (
     "not frozen": ("from dataclasses import dataclass\n@dataclass\nclass Config:\n    a: int = 1", 9, "not frozen"),
     "no class": ("Config = {}", 7, "not a class"),
     "import": ("x = 1\nimport no_such_module", 8, "does not import: ModuleNotFoundError"),
-    "unknown need": ("needs = ('task id',)", 7, "did you mean 'task id at test'"),
+    "unknown need": ("needs = ('task-id at-test',)", 7, "did you mean 'task id at test'"),
     "needs in words": ("needs = 'attention'", 7, "not a tuple of names"),
     "an old name": ("@classmethod\ndef reads_old_data(cls, config): ...", 8, "it is old_data(config) now"),
     "an old flag": ("x = 1\njoint = True", 8, 'it is stage = "all" now'),

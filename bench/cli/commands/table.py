@@ -1,4 +1,4 @@
-"""table: what is in the results folder, and what may be said of it."""
+"""table: show what is in the results folder, with statistical comparisons."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
     add("--alpha", type=finite, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
     add("--tensorboard", type=path_of, metavar="DIR", help="also write the results there as TensorBoard scalars")
-    beside = f"a paper's table beside our fp32 runs under a protocol (default: {options.PROTOCOL})"
+    beside = f"a paper's table beside your fp32 runs under a protocol (default: {options.PROTOCOL})"
     add("--paper", metavar="NAME", help=beside)
     add("--paper-table", metavar="T", help="another table of --paper than its main ones, as in 'Table 6'")
 
@@ -48,7 +48,8 @@ def main(args: argparse.Namespace) -> int:
     from bench.analysis import render
     from bench.analysis import table as tables
 
-    args.format = known_as("format", args.format, render.FORMATS)
+    args.format = known_as("format", args.format, [form for form in render.FORMATS if form != render.TERMINAL])
+    args.format = render.TERMINAL if args.format == "md" else args.format
     require(not args.siunitx or args.format == "latex", "--siunitx goes with --format latex")
     require(not args.second or args.format == "latex", "--second goes with --format latex")
     require(not (args.second and args.siunitx), "--second goes without --siunitx, whose columns underline nothing")
