@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from test_plots import made_up, over_classes
 from bench.analysis import report
 from bench.analysis.explorer import beside, charts, gaps
 from bench.analysis.figures.figure import Runs
+from bench.analysis.labels import with_facts
 from bench.analysis.table import Table, summarize
 from bench.core import Result
 
@@ -92,13 +95,40 @@ def test_a_published_number_stands_beside_ours_and_no_other_does(make_result: Ma
     result = made_up()
     ours = replace(result, cell=replace(result.cell, benchmark="permuted_mnist", method="gpm"))
     apart = replace(ours, cell=replace(ours.cell, traits={"other": "1"}))
-    rows = [dict(zip(beside.HEADER, row, strict=True)) for row in beside.published_beside([ours])]
-    places = {(row["benchmark"], row["method"], row["protocol"]) for row in rows}
-    assert places == {("permuted_mnist", "gpm", "published")}
+    numbers = beside.published_beside([ours])
+    rows = [dict(zip(beside.HEADER, number.words, strict=True)) for number in numbers]
+    assert {(row["benchmark"], row["method"]) for row in rows} == {("permuted_mnist", "gpm")}
+    assert {number[1:] for number in numbers} == {("permuted_mnist", "published", "task-il", True)}
     (saha, *_) = [row for row in rows if "Saha" in row["paper"] and row["metric"] == "ACC"]
     assert saha["published"].startswith("93.91") and saha["ours"] == "82.50" and saha["n"] == "1"
     assert saha["difference"] == "-11.41"
     assert beside.published_beside([apart]) == beside.published_beside([made_up()]) == []
+
+
+def test_a_number_of_another_budget_has_no_difference_and_is_folded_away(tmp_path: Path) -> None:
+    def on_mnist(protocol: str, **overrides: Any) -> Result:
+        result = made_up()
+        changed = replace(result.cell, benchmark="permuted_mnist", method="gpm", protocol=protocol, overrides=overrides)
+        return replace(result, cell=changed)
+
+    results = [on_mnist("published"), on_mnist("sound", epochs=(5, 1))]
+    same, other = {}, {}
+    for number in beside.published_beside(results):
+        found = same if number.same_budget else other
+        found[number.words] = dict(zip(beside.HEADER, number.words, strict=True))
+    assert {row["benchmark"] for row in same.values()} == {"permuted_mnist"}
+    assert {row["benchmark"] for row in other.values()} == {"permuted_mnist (sound)"}
+    assert {row["difference"] for row in other.values()} == {"--"} and "--" not in str(list(same.values()))
+    report.write_report(tmp_path / "page.html", [(result.cell, result) for result in results])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    folded = page.partition('<details class="part">')[2].partition("</details>")[0]
+    assert "permuted_mnist (sound)" in folded and ">difference<" not in folded
+    assert page.count('<td class="">permuted_mnist (sound)</td>') == len(other)
+
+
+def test_facts_join_those_that_a_label_has() -> None:
+    assert with_facts("digits", []) == "digits" and with_facts("digits", ["sound"]) == "digits (sound)"
+    assert with_facts("digits (class-il)", ["2 epochs", "sound"]) == "digits (class-il, 2 epochs, sound)"
 
 
 def test_older_code_is_told_by_what_changed() -> None:

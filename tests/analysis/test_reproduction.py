@@ -123,7 +123,10 @@ def test_front_page_report_and_paper_give_the_same_verdicts(command: Any, key: s
     assert {line.verdict for line in lines} == {"agrees", "above", "below"}
 
     source = f"{table.source}, {table.about.table[0]}"
-    rows = [dict(zip(beside.HEADER, row, strict=True)) for row in beside.published_beside(stored)]
+    rows = [
+        dict(zip(beside.HEADER, number.words, strict=True)) | {"protocol": number.protocol}
+        for number in beside.published_beside(stored)
+    ]
     of_report = {
         (row["method"], row["metric"], row["published"], row["ours"], row["verdict"])
         for row in rows

@@ -58,10 +58,10 @@ def about_lines(lines: Sequence[Line], named: bool = True) -> list[str]:
 
 
 def ours_beside(line: Line) -> list[str]:
-    """Return our number, its n and the difference."""
+    """Return our number, its n, and the difference where both had the same budget."""
     if not line.ours.n:
         return ["--", "--", "--"]
-    difference = f"{round(line.difference, 2) + 0.0:+.2f}"
+    difference = f"{round(line.difference, 2) + 0.0:+.2f}" if line.budget else "--"
     return [show(line.ours, METRICS[line.metric], "±"), str(line.ours.n), difference]
 
 
@@ -137,7 +137,7 @@ def rule_for(lines: Sequence[Line], protocol: str) -> str:
     return (
         "Mean ± sample sd, in percent; ours in fp32 under the recipe's settings, "
         f"protocol {protocol} ({PROTOCOLS[protocol]}); "
-        f"difference: ours minus the paper. Verdict: {RULE}.{checked}\nConfidence in the paper's numbers: {sources}."
+        f"difference: ours minus the paper, under the same budget. Verdict: {RULE}.{checked}\nConfidence in the paper's numbers: {sources}."
     )
 
 
