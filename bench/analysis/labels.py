@@ -55,6 +55,12 @@ def column_label(cell: Cell) -> str:
     return printable(with_facts(cell.benchmark, facts))
 
 
+def is_usual(cell: Cell) -> bool:
+    """Return whether a cell has the recipe's budget, in fp32, on the benchmark as it is."""
+    changed = [name for name in cell.overrides if name == "epochs" or "." in name]
+    return not changed and cell.precision == "fp32"
+
+
 def with_facts(label: str, facts: Sequence[str]) -> str:
     """Return a label with facts in brackets, behind those that it has; without brackets where there are none."""
     if not facts:

@@ -15,7 +15,7 @@ from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
 from bench.analysis.explorer.beside import HEADER, TEXTS, Beside
 from bench.analysis.explorer.charts import MORE_IS_BETTER, PRICES
-from bench.analysis.explorer.gaps import Gaps
+from bench.analysis.explorer.gaps import Gaps, Inapplicable
 from bench.analysis.explorer.manifest import Manifest
 from bench.analysis.figures.figure import slug
 from bench.analysis.labels import CHANGED
@@ -69,6 +69,8 @@ class Report(NamedTuple):
     title: str
     summary: str
     overview: Table
+    notes: Sequence[str]  # below it
+    inapplicable: Mapping[str, Sequence[Inapplicable]]  # by reason
     gaps: Gaps
     sections: Sequence[Section]
     beside: Sequence[Beside]  # published numbers beside ours

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_plots import made_up, over_classes
 
-from bench.analysis import report
+from bench.analysis import captions, report
 from bench.analysis.explorer import beside, charts, gaps
 from bench.analysis.figures.figure import Runs
 from bench.analysis.labels import with_facts
@@ -81,10 +81,10 @@ def test_the_diagram_of_ranks_needs_three_benchmarks() -> None:
             pairs.append((replace(result.cell, benchmark=benchmark), result))
     pairs = [(cell, replace(result, cell=cell)) for cell, result in pairs]
     table = summarize(pairs, ["acc"])
-    diagram = charts.rank_diagram(table, list("abc"))
+    diagram = charts.rank_diagram(table)
     assert diagram is not None and diagram["ranks"] == {"best": 1, "worst": 2}
     assert diagram["cd"] == pytest.approx(1.96 * (2 * 3 / (6 * 3)) ** 0.5, abs=1e-3)  # Demšar 2006, q for two methods
-    assert charts.rank_diagram(table, list("ab")) is None
+    assert charts.rank_diagram(replace(table, columns=table.columns[:2])) is None
 
 
 def test_numbers_keep_four_digits() -> None:
@@ -129,6 +129,41 @@ def test_a_number_of_another_budget_has_no_difference_and_is_folded_away(tmp_pat
 def test_facts_join_those_that_a_label_has() -> None:
     assert with_facts("digits", []) == "digits" and with_facts("digits", ["sound"]) == "digits (sound)"
     assert with_facts("digits (class-il)", ["2 epochs", "sound"]) == "digits (class-il, 2 epochs, sound)"
+
+
+def test_only_the_recipes_budget_in_fp32_can_be_missing() -> None:
+    def run(method: str, seed: int, **changes: Any) -> Result:
+        result = made_up(seed, method=method)
+        return replace(result, cell=replace(result.cell, **changes))
+
+    quick = {"overrides": {"epochs": (3, 1)}}
+    results = [run("a", 0, **quick), run("a", 0), run("b", 0, precision="bf16"), run("own", 0, **quick)]
+    results.append(run("c", 1))
+
+    def missing(some: Sequence[Result], *named: str) -> list[str]:
+        pairs = report.with_gaps(some, named, {})
+        table = summarize(pairs, ["acc"])
+        return gaps.gaps_of(table, report.runs_of(table, pairs, None), pairs, {}).missing
+
+    assert missing(results) == ["missing: a on stream, seed 1", "missing: c on stream, seed 0"]
+    assert "missing: absent on stream, every seed" in missing(results, "absent")
+    assert missing([run("a", 0, **quick), run("b", 1, **quick)]) == [
+        "missing: a on stream (3 epochs), seed 1", "missing: b on stream (3 epochs), seed 0",
+    ]  # fmt: skip
+
+
+def test_what_does_not_apply_is_a_line_a_reason_that_the_switches_reach() -> None:
+    result = made_up()
+    told = replace(result, cell=replace(result.cell, scenario="class-il"))
+    pairs = [(one.cell, one) for one in (result, told)]
+    why = {("a", "stream"): "no", ("b", "stream"): "no", ("a", "stream (class-il)"): "no", ("c", "gone"): "never"}
+    assert gaps.inapplicable_of(pairs, why) == {
+        "no": [("stream", "stream", "task-il", ["a", "b"]), ("stream (class-il)", "stream", "class-il", ["a"])],
+        "never": [("gone", "gone", "", ["c"])],
+    }
+    assert captions.inapplicable_lines(why) == [
+        "a, b do not apply to stream; a does not apply to stream (class-il): no", "c does not apply to gone: never",
+    ]  # fmt: skip
 
 
 def test_older_code_is_told_by_what_changed() -> None:

@@ -137,7 +137,8 @@ def rule_for(lines: Sequence[Line], protocol: str) -> str:
     return (
         "Mean ± sample sd, in percent; ours in fp32 under the recipe's settings, "
         f"protocol {protocol} ({PROTOCOLS[protocol]}); "
-        f"difference: ours minus the paper, under the same budget. Verdict: {RULE}.{checked}\nConfidence in the paper's numbers: {sources}."
+        "difference: ours minus the paper, under the same budget. "
+        f"Verdict: {RULE}.{checked}\nConfidence in the paper's numbers: {sources}."
     )
 
 
