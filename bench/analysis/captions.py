@@ -100,8 +100,36 @@ def notes(
     lines = [f"{mark} {meaning}" for trait, (mark, meaning) in MARKS.items() if trait in used]
     if _lacks_joint(pairs, joint) and any(METRICS[name].against_joint for name in chosen):
         lines.append("I lacks a finished run of joint training on some benchmark and seed, under the same budget")
-    lines += [f"{row} does not apply to {benchmark}: {why}" for (row, benchmark), why in unsupported.items()]
-    return [*lines, *_changes(pairs, changed), *_set_apart(pairs), *_other_data(pairs)]
+    return [
+        *lines,
+        *inapplicable_lines(unsupported),
+        *_changes(pairs, changed),
+        *_set_apart(pairs),
+        *_other_data(pairs),
+    ]
+
+
+def inapplicable_lines(unsupported: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return a line for each reason why methods do not apply, with those methods and where."""
+    lines = []
+    for why, streams in by_reason(unsupported).items():
+        where: dict[tuple[str, ...], list[str]] = {}
+        for stream, methods in streams.items():
+            where.setdefault(tuple(methods), []).append(stream)
+        parts = []
+        for rows, names in where.items():
+            verb = "does" if len(rows) == 1 else "do"
+            parts.append(f"{', '.join(rows)} {verb} not apply to {', '.join(names)}")
+        lines.append(f"{'; '.join(parts)}: {why}")
+    return lines
+
+
+def by_reason(unsupported: Mapping[tuple[str, str], str]) -> dict[str, dict[str, list[str]]]:
+    """Return the methods that do not apply, by the reason and by the benchmark with its scenario."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for (method, stream), why in unsupported.items():
+        found.setdefault(why, {}).setdefault(stream, []).append(method)
+    return found
 
 
 def _lacks_joint(pairs: Sequence[Pair], joint: Collection[tuple[str, int]]) -> bool:

@@ -232,6 +232,66 @@ def test_only_complete_rows_that_compete_are_ranked(make_result: Make) -> None:
     assert "at least 2 methods" in bound.caption
 
 
+def block_of(make: Make, complete: dict[str, str], **cell: object) -> tuple[list[str], list[str], str]:
+    """The benchmarks and methods that are ranked where each method is complete on these, and the caption."""
+    results = [
+        make(method, acc=10.0 * k, benchmark=name, **cell)
+        for k, method in enumerate(complete)
+        for name in complete[method]
+    ]
+    whole = summarize([(r.cell, r) for r in results], ["acc"])
+    found, listing = compare.ranked(whole, "acc"), compare.rank_rows(whole, "acc", 0.05)
+    assert listing.header[1:-1] == [name for name, _ in found.columns]
+    assert sorted(row[0] for row in listing.rows) == sorted(found.rows)
+    return [name for name, _ in found.columns], found.rows, listing.caption
+
+
+@pytest.mark.parametrize(
+    ("complete", "benchmarks", "methods"),
+    [
+        ({"a": "123", "b": "123", "c": "123"}, "123", "abc"),
+        ({"a": "1234", "b": "1234", "c": "123", "d": "123"}, "123", "abcd"),  # 12 entries; 4 benchmarks have 8
+        ({"a": "1", "b": "1", "c": "1", "d": "12"}, "1", "abcd"),
+        ({"a": "123", "b": "123", "c": "123", **dict.fromkeys("defghijkl", "1")}, "123", "abc"),  # though 12 have one
+        ({"a": "123", "b": "12", "c": "1"}, "1", "abc"),  # at least three methods
+        ({"a": "12", "b": "23"}, "2", "ab"),  # a method alone has no rank
+        ({"a": "12", "b": "12", "c": "3", "d": "3"}, "12", "ab"),
+        ({"a": "1", "b": "2"}, "1", "a"),  # of two alike the first
+        ({"a": "12", "b": "12"}, "12", "ab"),
+    ],
+)
+def test_the_largest_complete_block_is_ranked(
+    make_result: Make, complete: dict[str, str], benchmarks: str, methods: str
+) -> None:
+    found, rows, caption = block_of(make_result, complete)
+    assert ("".join(found), "".join(rows)) == (benchmarks, methods)
+    gone = [name for name in sorted(set("".join(complete.values()))) if name not in benchmarks]
+    assert (f"too few methods are complete: {', '.join(gone)}." in caption) == bool(gone)
+    absent = [name for name in complete if name not in methods]
+    assert (f"on every benchmark: {', '.join(absent)}." in caption) == bool(absent)
+
+
+def test_another_budget_or_precision_is_not_ranked_beside_the_recipes(make_result: Make) -> None:
+    cells = [{}, {"precision": "bf16"}, {"overrides": {"epochs": [20, 1]}}]
+    results = [make_result(method, acc=acc, **cell) for cell in cells for acc, method in enumerate("ab")]
+    whole = summarize([(r.cell, r) for r in results], ["acc"])
+    listing = compare.rank_rows(whole, "acc", 0.05)
+    assert listing.header == ["method", "bench", "mean rank"]
+    assert "Not of the recipe's budget in fp32, and left out: bench (bf16), bench (1 epoch)." in listing.caption
+    others = [(r.cell, r) for r in results[2:]]
+    assert compare.rank_rows(summarize(others, ["acc"]), "acc", 0.05).header[1:-1] == [
+        "bench (bf16)",
+        "bench (1 epoch)",
+    ]
+
+
+def test_protocols_are_ranked_apart(make_result: Make) -> None:
+    results = [make_result(method, protocol=name) for name in ("published", "sound") for method in "ab"]
+    whole = summarize([(r.cell, r) for r in results], ["acc"])
+    _, listings = compare.compare_and_rank(whole, None, ("acc",), 0.05)
+    assert [listing.header[1:-1] for listing in listings] == [["bench"], ["bench (sound)"]]
+
+
 @pytest.mark.parametrize("form", render.FORMATS)
 def test_listings_in_every_format(make_result: Make, form: str) -> None:
     _, listing = compare.mark_differences(table(make_result, {"my_a": [50, 60], "my_b": [51, 62]}), "my_a", 0.05)
