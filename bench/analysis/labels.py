@@ -55,6 +55,11 @@ def column_label(cell: Cell) -> str:
     return printable(f"{cell.benchmark} ({', '.join(facts)})" if facts else cell.benchmark)
 
 
+def labels_of(cell: Cell) -> tuple[str, str]:
+    """Return the row and the column of a table that a cell is averaged in."""
+    return row_label(cell), column_label(cell)
+
+
 def epochs_of(cells: Iterable[Cell]) -> str:
     """Return the least and the most epochs of a task, as in "5 epochs" or "1 to 5 epochs"; '' where no cell knows."""
     budgets = [cell.training.get("epochs") for cell in cells]
