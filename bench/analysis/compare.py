@@ -178,9 +178,9 @@ def _left_out(table: Table, metric: str, columns: Sequence[Column], rows: Sequen
     absent = [row for row in table.rows if row not in table.upper and row not in rows]
     text = f" Not of the recipe's budget in fp32, and left out: {', '.join(unlike)}." if unlike else ""
     if gone:
-        text += f" Benchmarks left out, for there too few methods are complete: {', '.join(gone)}."
+        text += f" Benchmarks left out, because too few methods are complete there: {', '.join(gone)}."
     if absent:
-        text += f" Not ranked, for want of a complete entry on every benchmark: {', '.join(absent)}."
+        text += f" Not ranked, because an entry on some benchmark is missing or incomplete: {', '.join(absent)}."
     return text
 
 

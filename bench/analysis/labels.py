@@ -69,6 +69,11 @@ def with_facts(label: str, facts: Sequence[str]) -> str:
     return f"{start}{', '.join(facts)})"
 
 
+def labels_of(cell: Cell) -> tuple[str, str]:
+    """Return the row and the column of a table that a cell is averaged in."""
+    return row_label(cell), column_label(cell)
+
+
 def epochs_of(cells: Iterable[Cell]) -> str:
     """Return the least and the most epochs of a task, as in "5 epochs" or "1 to 5 epochs"; '' where no cell knows."""
     budgets = [cell.training.get("epochs") for cell in cells]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import installation
+from bench.analysis.labels import labels_of
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.commands import warn
@@ -65,7 +66,6 @@ def where_published(args: argparse.Namespace) -> str:
 def stored_results(folder: Path, today: changes.Today) -> list[Result]:
     """Return all stored results, those apart that may not be averaged; warn of files that cannot be read, and of
     results whose method or benchmark is unknown."""
-    from bench.analysis import table as tables
     from bench.execution import store
 
     found: list[Result] = []
@@ -79,4 +79,4 @@ def stored_results(folder: Path, today: changes.Today) -> list[Result]:
             unknown[f"{result.cell.method} on {result.cell.benchmark}"] = None
     if unknown:
         warn(f"left aside, unknown here without their --plugin: {', '.join(unknown)}")
-    return changes.tell_apart(found, lambda cell: (tables.row_label(cell), tables.column_label(cell)), today)
+    return changes.tell_apart(found, labels_of, today)

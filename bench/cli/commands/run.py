@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from bench import files
 from bench.analysis.columns import USUAL
+from bench.analysis.labels import labels_of
 from bench.catalog import changes
+from bench.catalog.plan import demand_work, told_inapplicable
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_resources, add_scenario, add_selection
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
@@ -21,10 +23,8 @@ from bench.cli.grid import (
     Grid,
     by_benchmark,
     demand_weights_of,
-    demand_work,
     look_up,
     skip_without_data,
-    tell_inapplicable,
     without_benchmarks,
 )
 from bench.config import nearest
@@ -78,7 +78,8 @@ def main(args: argparse.Namespace) -> int:
             gone = skip_without_data(grid, resources, fetch=not args.dry_run)
             request, plan = without_benchmarks(request, plan, gone)
             demand_work(plan, request, args.catalog)
-        tell_inapplicable(plan)
+        for line in told_inapplicable(plan):
+            tell(line)
         changed = tell_changes(grid, today)
         if grid.pending:
             warn_if_slower(request.precision, resources)
@@ -157,7 +158,7 @@ def show_results(
     from bench.analysis import table as tables
     from bench.cli import command_line
 
-    apart = changes.data_apart(grid.results.values(), lambda cell: (tables.row_label(cell), tables.column_label(cell)))
+    apart = changes.data_apart(grid.results.values(), labels_of)
     results = {result.cell.key: result for result in apart}
     pairs: list[tuple[Cell, Result | None]] = []
     for cell in grid.cells:
