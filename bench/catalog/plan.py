@@ -6,14 +6,16 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 from bench.catalog import identity, recipes
-from bench.catalog.discovery import Kind
+from bench.catalog.discovery import Kind, class_in
 from bench.catalog.recipes import Recipe
+from bench.catalog.signature import line_of
 from bench.config import nearest
 from bench.core import SUITE_VERSION, Benchmark, Cell, Training, UserError
 from bench.text import counted
+from bench.training.method import OldData
 from bench.training.needs import unmet
 from bench.training.scenario import demand_setting
 
@@ -126,6 +128,7 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
     if reason := unmet(method.needs, benchmark) or method.unsupported(benchmark, training):
         raise NotApplicableError(reason)
     code = catalog.path("Method", name), catalog.path("Benchmark", benchmark_name)
+    _demand_old_data(method.old_data(config), code[0])
     overrides = _changed(_settings(training, config), usual)
     cell = Cell(
         benchmark=benchmark_name,
@@ -147,6 +150,20 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
 
 def _settings(training: Training, config: Any) -> dict[str, Any]:
     return asdict(training) | asdict(config)
+
+
+def _demand_old_data(answer: Any, path: Path) -> None:
+    """Raise `UserError`, with file and line, where what a method says of earlier tasks' data is nothing that is known.
+
+    It may depend on the settings, so that it is held against them here and not when the file is loaded.
+    """
+    known = get_args(OldData)
+    if answer in known:
+        return
+    node = class_in(path, "Method")
+    assert node is not None
+    place = f"{path}, line {line_of(node, 'old_data')}"
+    raise UserError(f"{place}: old_data gives {answer!r}, none of {', '.join(map(repr, known))}")
 
 
 def traits_of(method: Any, config: Any) -> dict[str, bool]:
