@@ -32,10 +32,12 @@ def to_markdown(table: Table) -> str:
         header = ["method", *(f"{b} {label}" for (b, _), label in zip(table.columns, labels, strict=True))]
     body = []
     for row in table.rows:
-        body.append([row, *(_markdown_cell(table.entries[row, column], column) for column in table.columns)])
+        cells = [_markdown_cell(table.entries[row, column], column) for column in table.columns]
+        body.append([row, *cells])
     notes = [f"{note}." for note in table.notes]
     title = f"{table.title}. " if table.title else ""
-    return "\n".join([_pipes(header, body, 1), "", *map(printable, [title + table.caption, *notes])])
+    below = map(printable, [title + table.caption, *notes])
+    return "\n".join([_pipes(header, body, 1), "", *below])
 
 
 def _markdown_cell(entry: Entry, column: Column) -> str:
@@ -52,12 +54,11 @@ def _markdown(word: str) -> str:
 
 def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:
     """Return a GitHub table, its first `left` columns aligned left."""
-    escaped = [[_markdown(word) for word in row] for row in body]
+    names = list(map(_markdown, header))
+    lines = [list(map(_markdown, row)) for row in body]
     align = ["left"] * left + ["right"] * (len(header) - left)
-    colalign = align if escaped else None
-    return tabulate(
-        escaped, [_markdown(word) for word in header], tablefmt="pipe", colalign=colalign, disable_numparse=True
-    )
+    colalign = align if lines else None
+    return tabulate(lines, names, tablefmt="pipe", colalign=colalign, disable_numparse=True)
 
 
 def to_csv(table: Table) -> str:
@@ -111,10 +112,11 @@ def save_table(table: Table, stem: str, command: str, results: Sequence[Result],
     """Write the table in every format, and its manifest: the command, and what the numbers depend on."""
     for suffix, render in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv)):
         files.write_text(folder / f"{stem}.{suffix}", render(table) + "\n")
+    environments = sorted({_facts(result) for result in results})
     manifest = {
         "command": command,
         "caption": table.caption,
-        "environments": [json.loads(facts) for facts in sorted({_facts(result) for result in results})],
+        "environments": list(map(json.loads, environments)),
         "cells": [str(result.cell.path) for result in results],
     }
     files.write_text(folder / f"{stem}.json", json.dumps(manifest, indent=1) + "\n")

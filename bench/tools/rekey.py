@@ -65,8 +65,10 @@ def _of_search(node: ast.stmt, parent: ast.AST) -> bool:
 def translated(kind: str, name: str, digest: str, commit: str) -> str:
     """Return today's digest of the code that has `digest` in an older form, if that commit has it."""
     code = file_at(commit, f"{FOLDERS[kind]}/{name.partition('+')[0]}.py")
-    known = digest in (digest_of_schema_1(code), first_digest_of_schema_2(code)) if code else False
-    return identity.digest_of(code) if known else digest
+    if not code:
+        return digest
+    older = (digest_of_schema_1(code), first_digest_of_schema_2(code))
+    return identity.digest_of(code) if digest in older else digest
 
 
 def file_at(commit: str, path: str) -> str:
@@ -85,21 +87,24 @@ def recipe_then(cell: Cell) -> str:
     settings: dict[str, dict[str, Any]] = {cell.method: {}, cell.benchmark: {}}
     for name, (_, value) in cell.overrides.items():
         of, dot, option = name.partition(".")
-        settings[of if dot else cell.method][option if dot else name] = value
+        if dot:
+            settings[of][option] = value
+        else:
+            settings[cell.method][name] = value
     how = [cell.protocol], cell.precision, cell.scenario
     request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, *how)
     try:
         [twin] = Catalog().plan(request).cells
     except (UserError, ValueError):
         return "unknown"
-    same = json.dumps([twin.training, twin.config, twin.options], sort_keys=True) == json.dumps(
-        [cell.training, cell.config, cell.options], sort_keys=True
-    )
-    return (
-        identity.recipe_digest(Catalog().recipe(cell.benchmark), cell.method, cell.protocol, cell.scenario)
-        if same
-        else "unknown"
-    )
+    if _settings_of(twin) != _settings_of(cell):
+        return "unknown"
+    recipe = Catalog().recipe(cell.benchmark)
+    return identity.recipe_digest(recipe, cell.method, cell.protocol, cell.scenario)
+
+
+def _settings_of(cell: Cell) -> str:
+    return json.dumps([cell.training, cell.config, cell.options], sort_keys=True)
 
 
 def rekeyed(raw: dict[str, Any]) -> Result:

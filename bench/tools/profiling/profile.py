@@ -97,21 +97,25 @@ def over(seconds: Times, arm: str, yardstick: str) -> dict[str, float]:
 
 def describe_arm(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
     """All that is known of an arm in one stage."""
-    epoch, records = statistics.median(seconds[arm]), facts.get("records", [])
-    floor = max(facts["flops"] / rates["flops_per_s"], facts["bytes"] / rates["bytes_per_s"]) * facts["steps"]
-    hooks = records[-1].seconds if records else {}
+    records = facts.get("records", [])
+    last = records[-1] if records else None
+    hooks = last.seconds if last else {}
+    hooks_in_epochs = None
+    if hooks:
+        hooks_in_epochs = (hooks["begin"] + hooks["end"]) / statistics.median(seconds[YARDSTICK])
+    by_arithmetic = facts["flops"] / rates["flops_per_s"]
+    by_memory = facts["bytes"] / rates["bytes_per_s"]
+    floor = max(by_arithmetic, by_memory) * facts["steps"]
     return {
-        "epoch_s": epoch,
+        "epoch_s": statistics.median(seconds[arm]),
         "over_finetune": over(seconds, arm, YARDSTICK),
         "over_bare": over(seconds, arm, BARE),
         "floor_s": floor,
         "gflop_per_step": facts["flops"] / 1e9,
         "begin_s": hooks.get("begin"),
         "end_s": hooks.get("end"),
-        "hooks_in_finetune_epochs": (
-            (hooks["begin"] + hooks["end"]) / statistics.median(seconds[YARDSTICK]) if hooks else None
-        ),
-        "state_bytes": records[-1].state_bytes if records else None,
+        "hooks_in_finetune_epochs": hooks_in_epochs,
+        "state_bytes": last.state_bytes if last else None,
         "peak_bytes": facts["peak_bytes"],
         "seconds_by_task": [record.seconds for record in records],  # begin, an epoch with its validation, end
     }
@@ -159,9 +163,12 @@ def unusual_conditions(numbers: dict[str, Any]) -> str:
 def measure_arms(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
     """The whole measurement, as it is written."""
     rates = machine(setting)
-    with processes(list(dict.fromkeys([BARE, YARDSTICK, *arms])), setting) as pipes:
+    every = list(dict.fromkeys([BARE, YARDSTICK, *arms]))
+    with processes(every, setting) as pipes:
         facts, seconds = zip(*(measure_stage(pipes, rounds) for _ in range(2)), strict=True)
-    stages = [{arm: describe_arm(arm, f[arm], s, rates) for arm in s} for f, s in zip(facts, seconds, strict=True)]
+    stages = []
+    for known, times in zip(facts, seconds, strict=True):
+        stages.append({arm: describe_arm(arm, known[arm], times, rates) for arm in times})
     return {
         "benchmark": setting.benchmark,
         "images": f"{setting.samples} a task, {facts[0][BARE]['images']}",
