@@ -45,7 +45,7 @@ class Conditions:
 
 
 def read_matrix(path: Path, reading: Reading = Reading()) -> Matrix:
-    """R from a text file: line i, column j is the accuracy on task j after task i, in [0, 1], or in percent.
+    """Return R from a text file: line i, column j is the accuracy on task j after task i, in [0, 1], or in percent.
 
     What lies above the diagonal, tasks not yet learnt, may be missing, and so may all lines but the last. Raises
     `UserError` naming file and line.
@@ -155,8 +155,8 @@ def _demand_meaning_of_zeros(matrix: Matrix, reading: Reading, path: Path) -> No
 def as_result(
     matrix: Matrix, method: str, benchmark: Benchmark, seed: int, origin: str, conditions: Conditions = Conditions()
 ) -> Result:
-    """The result of an imported matrix, in the scenario and under the options of the benchmark; its key is that of the
-    content. `origin` is the file's name."""
+    """Return the result of an imported matrix, in the scenario and under the options of the benchmark; its key is that
+    of the content. `origin` is the file's name."""
     require(
         len(matrix) == benchmark.num_tasks,
         f"{origin}: {len(matrix)} x {len(matrix)}, but {benchmark.name} has {benchmark.num_tasks} tasks",

@@ -29,14 +29,14 @@ FEW = 64  # images of a task that are enough to see training run
 
 
 def stream(name: str, catalog: Catalog, data: Path, seed: int = 0) -> list[Task]:
-    """The tasks, from a benchmark made anew."""
+    """Return the tasks, from a benchmark made anew."""
     benchmark = catalog.benchmark(name)
     benchmark.prepare(data)
     return benchmark.stream(seed, data)
 
 
 def splits(tasks: Sequence[Task]) -> Iterator[tuple[str, Split]]:
-    """All splits, each with its place in words."""
+    """Yield all splits, each with its place in words."""
     for task in tasks:
         yield from ((f"{part} of task {task.index}", split) for part, split in _parts(task))
 

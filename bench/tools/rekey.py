@@ -72,7 +72,7 @@ def translated(kind: str, name: str, digest: str, commit: str) -> str:
 
 
 def file_at(commit: str, path: str) -> str:
-    """The content of a file at a commit; empty where there is none, no commit or no git."""
+    """Return the content of a file at a commit; empty where there is none, no commit or no git."""
     if not commit:
         return ""
     words = ["git", "show", f"{commit}:{path}"]
@@ -83,7 +83,7 @@ def file_at(commit: str, path: str) -> str:
 
 
 def recipe_then(cell: Cell) -> str:
-    """The digest of today's recipe, if it gives the settings that the cell was run with."""
+    """Return the digest of today's recipe, if it gives the settings that the cell was run with, else "unknown"."""
     settings: dict[str, dict[str, Any]] = {cell.method: {}, cell.benchmark: {}}
     for name, (_, value) in cell.overrides.items():
         of, dot, option = name.partition(".")
@@ -108,7 +108,7 @@ def _settings_of(cell: Cell) -> str:
 
 
 def rekeyed(raw: dict[str, Any]) -> Result:
-    """A result of schema 1 as one of schema 2."""
+    """Return a result of schema 1 as one of schema 2."""
     commit = raw["environment"].get("commit", "")
     suite = 2 if file_at(commit, "bench/layers.py") else 1  # where the masks of dropout are made otherwise
     cell = Cell(**raw["cell"], versions={"suite": suite, "method": 1, "benchmark": 1})

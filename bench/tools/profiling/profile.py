@@ -32,7 +32,7 @@ Pipes = list[Connection]  # to the copies of an arm, which run at the same time
 
 @contextmanager
 def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Pipes]]:
-    """Pipes to the copies of each arm, in processes that end with the block."""
+    """Yield the pipes to the copies of each arm, in processes that end with the block."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Pipes] = {arm: [] for arm in arms}
     for arm in pipes:
@@ -51,15 +51,16 @@ def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Pipes
 
 
 def ask(copies: Pipes, order: str) -> list[Any]:
-    """The answers of an arm's copies, all asked at once. Raises EOFError where one has died; it says itself of what."""
+    """Return the answers of an arm's copies, all asked at once. Raises `EOFError` where one has died; it says itself of
+    what."""
     for pipe in copies:
         pipe.send(order)
     return [pipe.recv() for pipe in copies]
 
 
 def measure_stage(pipes: dict[str, Pipes], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
-    """The next stage: what is known of each arm, made ready one after the other; and seconds per arm and round, of its
-    slowest copy. A first round is not counted."""
+    """Return of the next stage what is known of each arm, made ready one after the other; and the seconds per arm and
+    round, of its slowest copy. A first round is not counted."""
     facts = {arm: ask(copies, "next")[0] for arm, copies in pipes.items()}
     seconds: Times = {arm: [] for arm in pipes}
     for _ in range(rounds + 1):
@@ -71,7 +72,8 @@ def measure_stage(pipes: dict[str, Pipes], rounds: int) -> tuple[dict[str, dict[
 
 
 def machine(setting: Setting, repeats: int = 5) -> dict[str, float]:
-    """What this machine can do: operations per second of a float32 matrix product, bytes per second of a copy."""
+    """Return what this machine can do: operations per second of a float32 matrix product, bytes per second of a
+    copy."""
     set_arithmetic(Resources(threads=setting.threads))
     device = torch.device(setting.device)
     a, b = (torch.randn(2048, 2048, device=device) for _ in range(2))
@@ -90,13 +92,13 @@ def machine(setting: Setting, repeats: int = 5) -> dict[str, float]:
 
 
 def over(seconds: Times, arm: str, yardstick: str) -> dict[str, float]:
-    """Of an arm's seconds over a yardstick's in the same round: the median, the lowest and the highest."""
+    """Return the median, the lowest and the highest of an arm's seconds over a yardstick's in the same round."""
     ratios = [a / b for a, b in zip(seconds[arm], seconds[yardstick], strict=True)]
     return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
 def describe_arm(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
-    """All that is known of an arm in one stage."""
+    """Return all that is known of an arm in one stage."""
     records = facts.get("records", [])
     last = records[-1] if records else None
     hooks = last.seconds if last else {}
@@ -161,7 +163,7 @@ def unusual_conditions(numbers: dict[str, Any]) -> str:
 
 
 def measure_arms(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
-    """The whole measurement, as it is written."""
+    """Return the whole measurement, as it is written."""
     rates = machine(setting)
     every = list(dict.fromkeys([BARE, YARDSTICK, *arms]))
     with processes(every, setting) as pipes:
