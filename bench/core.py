@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -285,7 +284,7 @@ class Result:
     @property
     def R(self) -> np.ndarray:  # noqa: N802  as every paper writes it
         """The accuracy matrix as floats (T, T), NaN where it was not measured."""
-        return np.array([[math.nan if a is None else a for a in row] for row in self.matrix], dtype=float)
+        return np.array(self.matrix, dtype=float)  # None becomes NaN
 
     @property
     def seen(self) -> list[float]:

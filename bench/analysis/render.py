@@ -35,10 +35,13 @@ def to_markdown(table: Table, encoding: str = UTF8) -> str:
         header = ["method", *(f"{b} {label}" for (b, _), label in zip(table.columns, labels, strict=True))]
     body = []
     for row in table.rows:
-        body.append([row, *(_markdown_cell(table.entries[row, column], column) for column in table.columns)])
+        cells = [_markdown_cell(table.entries[row, column], column) for column in table.columns]
+        body.append([row, *cells])
     notes = [f"{note}." for note in table.notes]
     title = f"{table.title}. " if table.title else ""
-    return "\n".join([_pipes(header, body, 1, encoding), "", *map(printable, [title + table.caption, *notes])])
+    pipes = _pipes(header, body, 1, encoding)
+    below = map(printable, [title + table.caption, *notes])
+    return "\n".join([pipes, "", *below])
 
 
 def to_terminal(table: Table) -> str:
@@ -65,10 +68,13 @@ def _markdown(word: str, encoding: str) -> str:
 
 def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int, encoding: str) -> str:
     """Return a GitHub table, its first `left` columns aligned left."""
-    titles, *escaped = [[_markdown(word, encoding) for word in row] for row in (header, *body)]
+    names = [_markdown(word, encoding) for word in header]
+    lines = []
+    for row in body:
+        lines.append([_markdown(word, encoding) for word in row])
     align = ["left"] * left + ["right"] * (len(header) - left)
-    colalign = align if escaped else None
-    return tabulate(escaped, titles, tablefmt="pipe", colalign=colalign, disable_numparse=True)
+    colalign = align if lines else None
+    return tabulate(lines, names, tablefmt="pipe", colalign=colalign, disable_numparse=True)
 
 
 def to_csv(table: Table) -> str:
@@ -129,10 +135,11 @@ def save_table(table: Table, stem: str, command: str, results: Sequence[Result],
     """Write the table in every format, and its manifest: the command, and what the numbers depend on."""
     for suffix, render in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv)):
         files.write_text(folder / f"{stem}.{suffix}", render(table) + "\n")
+    environments = sorted({_facts(result) for result in results})
     manifest = {
         "command": command,
         "caption": table.caption,
-        "environments": [json.loads(facts) for facts in sorted({_facts(result) for result in results})],
+        "environments": list(map(json.loads, environments)),
         "cells": [str(result.cell.path) for result in results],
     }
     files.write_text(folder / f"{stem}.json", json.dumps(manifest, indent=1) + "\n")

@@ -57,11 +57,12 @@ def write_report(
         drawn = _draw(runs)
         _export([plot for group in drawn for plot in group], path.parent / "figures", formats)
     results = [result for _, result in pairs if result is not None]
-    size = [counted(len(table.rows), "method"), ", ".join(some.name for some in runs), counted(len(results), "run")]
+    benchmarks = ", ".join(some.name for some in runs)
+    size = [counted(len(table.rows), "method"), benchmarks, counted(len(results), "run")]
     links = _links([result.cell for result in results], folder, path.parent)
     sections = []
     for some, group in zip(runs, drawn, strict=True):
-        exported = {plot.what: [f"figures/{plot.name}.{suffix}" for suffix in formats] for plot in group}
+        exported = {plot.what: _addresses(plot, formats) for plot in group}
         sections.append(_section(full, some, pairs, links, exported))
     whole = page.Report(
         title="Report of a comparison",
@@ -172,6 +173,11 @@ def _export(drawn: Sequence[Plot], folder: Path, formats: Sequence[str]) -> None
         figure.save_figure(plot, folder, formats)
     captions = [f"**{plot.name}**: {plot.caption}\n" for plot in drawn]
     files.write_text(folder / "captions.md", "\n".join(captions))
+
+
+def _addresses(plot: Plot, formats: Sequence[str]) -> list[str]:
+    """Return the addresses of a figure's files, from the page."""
+    return [f"figures/{plot.name}.{suffix}" for suffix in formats]
 
 
 def _section(

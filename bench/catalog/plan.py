@@ -105,7 +105,8 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
     recipe = catalog.recipe(benchmark_name)
     scenario = catalog.benchmark(benchmark_name, scenario=request.scenario).scenario
     parts = protocol, scenario
-    if "+" in name and not any(name in tables for tables in (recipe, *(recipe.get(part, {}) for part in parts))):
+    tables = [recipe, *(recipe.get(part, {}) for part in parts)]
+    if "+" in name and not any(name in own for own in tables):
         raise NotApplicableError(f"its recipe has no table for {name}")
     user, changes = dict(request.settings.get(name, {})), request.settings.get(benchmark_name, {})
     if request.epochs is not None:

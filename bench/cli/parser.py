@@ -17,8 +17,9 @@ class Once(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
         given = vars(namespace).setdefault("_given", {})
-        if given.setdefault(self.dest, values) != values:
-            raise UserError(f"{option} is given twice, as {given[self.dest]} and as {values}: which one?")
+        first = given.setdefault(self.dest, values)
+        if first != values:
+            raise UserError(f"{option} is given twice, as {first} and as {values}: which one?")
         setattr(namespace, self.dest, values)
 
 

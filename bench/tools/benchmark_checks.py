@@ -29,14 +29,14 @@ FEW = 64  # images of a task that are enough to see training run
 
 
 def stream(name: str, catalog: Catalog, data: Path, seed: int = 0) -> list[Task]:
-    """The tasks, from a benchmark made anew."""
+    """Return the tasks, from a benchmark made anew."""
     benchmark = catalog.benchmark(name)
     benchmark.prepare(data)
     return benchmark.stream(seed, data)
 
 
 def splits(tasks: Sequence[Task]) -> Iterator[tuple[str, Split]]:
-    """All splits, each with its place in words."""
+    """Yield all splits, each with its place in words."""
     for task in tasks:
         yield from ((f"{part} of task {task.index}", split) for part, split in _parts(task))
 
@@ -108,12 +108,16 @@ def _equal(a: Split, b: Split) -> bool:
 def splits_are_disjoint(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
     """No image of a test is among those that were learned from, or that chose the weights."""
     for task in stream(name, catalog, data):
-        images = {part: [image.tobytes() for image in split.x] for part, split in _parts(task)}
+        images = {part: _bytes_of_images(split) for part, split in _parts(task)}
         if any(len(set(found)) < 0.99 * len(found) for found in images.values()):
             continue  # where images repeat within a split, a shared one proves nothing
         for a, b in (("train", "test"), ("validation", "test"), ("train", "validation")):
             shared = len(set(images[a]) & set(images[b]))
             assert shared <= 0.01 * len(images[b]), f"task {task.index}: {shared} images of {b} are also in {a}"
+
+
+def _bytes_of_images(split: Split) -> list[bytes]:
+    return [image.tobytes() for image in split.x]
 
 
 def recipe_is_valid(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:

@@ -58,7 +58,7 @@ def _verdict(check: Callable[..., None], run: Callable[[], None], place: str, pa
 
 
 def check_report(words: Sequence[str], catalog: Catalog, data: Path) -> Iterator[tuple[str, bool]]:
-    """Lines for a person, each with whether it bears no failure. `words` are plugins, or names of what there is.
+    """Yield lines for a person, each with whether it bears no failure. `words` are plugins, or names of what there is.
 
     A file that cannot be used at all raises `UserError` before any check.
     """

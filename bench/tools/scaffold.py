@@ -41,7 +41,7 @@ def write_extension(kind: str, name: str, catalog: Catalog) -> list[str]:
 
 
 def render(kind: str, name: str) -> dict[str, str]:
-    """The files of a new method or benchmark: name -> text."""
+    """Return the files of a new method or benchmark: name -> text."""
     texts = {f"{name}{path.suffix}": path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.glob(f"{kind}.*"))}
     class_name = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
     if keyword.iskeyword(class_name) or re.search(rf"\b{class_name}\b", texts[f"{name}.py"]):

@@ -39,7 +39,7 @@ def _standing(outcome: Outcome) -> tuple[bool, float, int]:
 
 
 def trial_listings(ranked: Ranked, request: Request, search: Search) -> list[Listing]:
-    """A table of the trials of each method, then one of the best settings against the recipe's."""
+    """Return a table of the trials of each method, then one of the best settings against the recipe's."""
     from bench.analysis.compare import Listing
 
     tables, summary = [], []
@@ -60,7 +60,7 @@ def _row(outcome: Outcome, fields: Sequence[str]) -> list[str]:
 
 
 def to_toml(ranked: Ranked, request: Request, search: Search, command: str, commit: Mapping[str, Any]) -> str:
-    """The best settings of each method as a recipe, with where they come from."""
+    """Return the best settings of each method as a recipe, with where they come from."""
     code = "no commit"
     if commit:
         changes = " with changes" if commit["dirty"] else ""
@@ -95,7 +95,7 @@ def _table(method: str, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def stem(request: Request) -> str:
-    """The name of the recipe's file."""
+    """Return the name of the recipe's file."""
     [benchmark], [protocol] = request.benchmarks, request.protocols
     facts = [protocol] if protocol != next(iter(PROTOCOLS)) else []
     facts += [request.precision] if request.precision != "fp32" else []
@@ -106,8 +106,8 @@ def stem(request: Request) -> str:
 def read_user_recipe(
     path: Path, benchmarks: Sequence[str], protocols: Sequence[str], scenario: str, known: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
-    """The settings in a recipe of the user's, by method or benchmark. One that a search wrote names the benchmark,
-    the protocol and perhaps the scenario it is for, and is refused for others."""
+    """Return the settings in a recipe of the user's, by method or benchmark. One that a search wrote names the
+    benchmark, the protocol and perhaps the scenario it is for, and is refused for others."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # of the file, of its text or of its TOML

@@ -59,13 +59,13 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """Identity, as a cell's: it covers all that decides the outcome."""
+        """Return the identity of a trial, as a cell's: it covers all that decides the outcome."""
         words = json.dumps([self.tasks, *(cell.key for cell in self.cells)])
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
     @property
     def path(self) -> Path:
-        """Of the outcome, relative to the results folder."""
+        """Return the path of the outcome, relative to the results folder."""
         return Path("tune") / self.cells[0].benchmark / self.method / f"{self.key}.json"
 
     def __str__(self) -> str:
@@ -84,7 +84,7 @@ class Outcome:
 
     @property
     def score(self) -> float:
-        """To be maximised; NaN where the trial failed."""
+        """Return what is to be maximised; NaN where the trial failed."""
         return math.nan if self.error else float(np.mean(self.accuracies))
 
     @property
@@ -101,7 +101,7 @@ class Outcome:
 
 
 def plan(request: Request, search: Search, catalog: Catalog) -> tuple[list[Trial], dict[str, str]]:
-    """The trials of a search on one benchmark, recipes first, and why a method is not searched, by method."""
+    """Return the trials of a search on one benchmark, recipes first, and why a method is not searched, by method."""
     trials: list[Trial] = []
     left_out: dict[str, str] = {}
     for name in request.methods:
@@ -133,7 +133,7 @@ def _trials_of(name: str, usual: Sequence[Cell], request: Request, search: Searc
 
 
 def blind(tasks: Sequence[Task], first: int) -> list[Task]:
-    """The first tasks, with validation data in the place of test data."""
+    """Return the first tasks, with validation data in the place of test data."""
     require(all(len(task.validation) for task in tasks[:first]), "there is no validation data to judge a trial by")
     return [replace(task, test=task.validation) for task in tasks[:first]]
 
