@@ -23,6 +23,7 @@ from bench.analysis.papers.paper import RULE
 from bench.analysis.table import Entry, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+PRINTED_COLUMNS = 16  # of the overview, that have room on a sheet of paper on its side
 SUFFIXES = {"md": "markdown", "latex": "LaTeX", "csv": "CSV"}  # what a table may be saved as
 
 
@@ -87,7 +88,7 @@ def to_html(report: Report) -> str:
         "better": list(MORE_IS_BETTER),
         "prices": list(PRICES),
     }
-    values = report._asdict() | {"drawn": drawn, "rule": RULE}
+    values = report._asdict() | {"drawn": drawn, "rule": RULE, "wide": len(report.overview.columns) > PRINTED_COLUMNS}
     return _environment().get_template("report.html.j2").render(**values)
 
 

@@ -94,6 +94,9 @@ def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
     add_out(parser)
     if not runs:
         add("--scenario", default="all", metavar="S", help=f"{', '.join(SCENARIOS)}, or all (default: all)")
+        budget = "only runs of so many epochs a task; or recipe: of the recipe's budget (default: all)"
+        add("--epochs", default="all", metavar="N", help=budget)
+        add("--precision", default="all", metavar="P", help=f"{', '.join(PRECISIONS)}, or all (default: all)")
     add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")
     columns = f"columns, of {', '.join(METRICS)} (default: {','.join(USUAL)}; in class-il aia too)"
     add("--metric", metavar="A,B", help=columns)

@@ -234,6 +234,15 @@ for (const svg of all("figure svg")) {
   });
 }
 
+// On paper, what is missing and what does not apply is read too
+
+let unfolded = [];
+addEventListener("beforeprint", () => {
+  unfolded = all("details.gaps:not([open]), details.note:not([open])");
+  for (const folded of unfolded) folded.open = true;
+});
+addEventListener("afterprint", () => unfolded.forEach((folded) => (folded.open = false)));
+
 switches.hidden = false;
 switches.addEventListener("input", choose);
 switches.addEventListener("submit", (event) => event.preventDefault());
