@@ -118,7 +118,7 @@ def _parsed(name: str, words: Sequence[str]) -> argparse.Namespace:
         others = [other for other in COMMANDS if error.option in parser_of(other).options]
         if not others or any(slips(error.option, own) == 1 for own in parser_of(name).options):
             raise
-        raise UserError(f"unknown option '{error.option}'; it is an option of {', '.join(others)}") from error
+        raise UserError(f"unknown option '{error.option}' of {name}; it is an option of {', '.join(others)}") from error
 
 
 def command_of(name: str) -> ModuleType:
