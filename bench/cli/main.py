@@ -36,7 +36,7 @@ from bench.cli.parser import Parser, UnknownOptionError
 from bench.cli.terminal import speak_plainly
 from bench.config import known_as, require, slips
 from bench.core import UserError
-from bench.installation import demand_system, program
+from bench.installation import demand_system, demand_whole, program
 from bench.stopping import Stopped, stoppable
 from bench.text import for_terminal
 
@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     speak_plainly(sys.stdout, sys.stderr)
     try:
         demand_system()
+        demand_whole()
         command, args = understood(words)
         args.command = command
         args.catalog = Catalog.of(args.plugin)
