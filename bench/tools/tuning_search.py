@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench import files, metrics
+from bench.analysis.columns import percent
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.config import require
@@ -97,7 +98,8 @@ class Outcome:
         return self.error is None or self.diverged
 
     def __str__(self) -> str:
-        return f"{self.trial}: {self.error or f'{100 * self.score:.2f}'}, {self.seconds:.1f} s"
+        outcome = self.error or f"{percent(self.score):.2f}"
+        return f"{self.trial}: {outcome}, {self.seconds:.1f} s"
 
 
 def plan(request: Request, search: Search, catalog: Catalog) -> tuple[list[Trial], dict[str, str]]:

@@ -81,6 +81,7 @@ class Session:
 
     @property
     def device(self) -> torch.device:
+        """Return the device that the network's weights are on, and to which the data of a task are copied."""
         return next(self.network.parameters()).device
 
     def _learn(self, first: int) -> Iterator[Event]:

@@ -128,8 +128,8 @@ def _s_column(entries: Sequence[Entry], metric: str) -> str:
     if not means or any("e" in mean for mean in means):
         return "S"
     parts = [mean.lstrip("-").partition(".") for mean in means]
-    whole = max(len(digits) for digits, _, _ in parts)
-    decimals = max(len(digits) for _, _, digits in parts)
+    whole = max(len(integer) for integer, _, _ in parts)
+    decimals = max(len(fraction) for _, _, fraction in parts)
     spread = max(len(sd.replace(".", "")) for _, _, sd in numbers)
     behind = max((escape(after(entry)).lstrip() for entry in entries), key=len)
     sign = "-" if any(mean.startswith("-") for mean in means) else ""
