@@ -13,7 +13,7 @@ import pytest
 from bench import installation
 from bench.analysis.columns import METRICS
 from bench.analysis.explorer import beside
-from bench.analysis.papers import published, reproduction
+from bench.analysis.papers import paper, published, reproduction
 from bench.analysis.papers.listing import ours_beside
 from bench.analysis.papers.outcome import reproduced
 from bench.analysis.papers.published import Stream
@@ -156,6 +156,11 @@ def test_orders_go_with_seeds_and_are_runs_of_one_row(make_result: Make) -> None
     found = {result.cell.key: result for result in results}
     told = reproduced(table, [gpm], found, results, Part(), Catalog())
     assert [line.ours.n for line in told.lines] == [5] and told.aside == 0
+    one_order = [Result(replace(cell, options=gpm.cells[0].options, overrides={}), matrix) for cell in gpm.cells]
+    own = [row for row in table.rows if row.method == "GPM"]
+    for given, n in ((results, 5), (one_order, 1)):  # in a report and in `table --paper`, too
+        [line] = paper.beside_results(own, given, "published", ["acc"], gpm.here[:1], ["gpm"])
+        assert line.ours.n == n
 
 
 def test_a_choice_of_a_table() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.analysis.papers.published import PRINTED, Number, Row, Stream, half_unit
+from bench.analysis.papers.published import PRINTED, Number, Row, half_unit
 from bench.analysis.table import Entry, summarize
 from bench.config import require
 from bench.core import Cell, Result
@@ -99,10 +99,22 @@ def _comparable(cell: Cell, protocol: str) -> bool:
     return not cell.traits.get("imported") and cell.precision == "fp32" and cell.protocol == protocol
 
 
-def _belongs(cell: Cell, stream: Stream) -> bool:
-    """Return whether a cell is of a printed benchmark, and but for what makes it that under the recipe's settings."""
-    allowed = {"epochs", *(f"{stream.benchmark}.{name}" for name in stream.options)}
-    return stream.holds(cell) and not set(cell.overrides) - allowed
+def _is_run_of(row: Row, cell: Cell) -> bool:
+    """Return whether a cell is of a row's benchmark, with the options that its table gives the seed (such as an order
+    of the tasks), and otherwise under the recipe's settings."""
+    stream = row.stream
+    given = row.about.options_of(stream.benchmark, cell.seed) if row.about else {}
+    as_given = all(cell.options.get(name, value) == value for name, value in given.items())
+    allowed = {"epochs", *(f"{stream.benchmark}.{name}" for name in (*stream.options, *given))}
+    return stream.holds(cell) and as_given and not set(cell.overrides) - allowed
+
+
+def _without_order(row: Row, result: Result) -> Result:
+    """Return a result without the options that its table changes from seed to seed: runs of a row are averaged."""
+    names = row.about.by_seed.get(result.cell.benchmark, {}) if row.about else {}
+    options = {name: value for name, value in result.cell.options.items() if name not in names}
+    usual = {name: v for name, v in result.cell.overrides.items() if name.partition(".")[2] not in names}
+    return replace(result, cell=replace(result.cell, options=options, overrides=usual))
 
 
 def _lines(
@@ -113,7 +125,8 @@ def _lines(
     benchmark, method = row.here
     benchmark = benchmark if benchmark in benchmarks else ""
     method = method if method in methods else ""
-    found = [result for result in results if benchmark and method and _belongs(result.cell, row.stream)]
+    own = [result for result in results if benchmark and method and _is_run_of(row, result.cell)]
+    found = [_without_order(row, result) for result in own]
     found, epochs, budget = _one_budget(found, row.epochs)
     table = summarize([(result.cell, result) for result in found], metrics)  # of one row and one column
     ours = {metric: entry for (_, (_, metric)), entry in table.entries.items()}

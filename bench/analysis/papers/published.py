@@ -53,6 +53,11 @@ class PrintedTable:
         """Return whether a row of the same paper is of this table."""
         return row.table in self.table and (not self.benchmarks or row.benchmark in self.benchmarks)
 
+    def options_of(self, benchmark: str, seed: int) -> dict[str, Any]:
+        """Return the options of a benchmark that go with a seed; those of the first one with a seed of no run."""
+        place = self.seeds.index(seed) if seed in self.seeds else 0
+        return {name: values[place] for name, values in self.by_seed.get(benchmark, {}).items()}
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -139,6 +144,7 @@ class Row:
     confidence: str
     numbers: dict[str, Number]  # by metric, where printed
     runs: int | None = None  # where known from elsewhere than the line
+    about: PrintedTable | None = field(default=None, compare=False)  # how its table, or one of its parts, is run here
 
     @property
     def copied(self) -> bool:
@@ -286,7 +292,7 @@ def completed(row: Row, about: PrintedTable | None) -> Row:
     for metric, number in row.numbers.items():
         sd = quoted.get(_place(row, metric), "")
         numbers[metric] = replace(number, sd=sd, quoted=about.spreads) if sd and not number.sd else number
-    return replace(row, numbers=numbers, runs=about.runs)
+    return replace(row, numbers=numbers, runs=about.runs, about=about)
 
 
 Place = tuple[str, str, str, float]  # benchmark, method, metric, mean

@@ -166,8 +166,7 @@ def _options_of(
         yield seeds, {}
         return
     for seed in seeds:
-        place = about.seeds.index(seed) if seed in about.seeds else 0
-        yield [seed], {name: values[place] for name, values in about.by_seed[benchmark].items()}
+        yield [seed], about.options_of(benchmark, seed)
 
 
 def reasons(items: Iterable[Wanted]) -> list[str]:

@@ -118,7 +118,7 @@ function drawCurves(svg, rows, key, name) {
   const right = labelled ? Math.max(...rows.map((row) => short(row.name).length)) * 6.6 + 24 : 12;
   const few = rows.length <= 6;
   const range = extent(few ? all.flatMap(({mean, sd}) => [mean - sd, mean + sd]) : all.map((point) => point.mean));
-  const x = {range: [1, Math.max(last, 2)], ticks: whole[0] === 1 ? whole : [1, ...whole], name: "tasks learnt"};
+  const x = {range: [1, Math.max(last, 2)], ticks: whole[0] === 1 ? whole : [1, ...whole], name: "tasks learned"};
   const [sx, sy] = axes(svg, width, height, x, {range, name}, right);
   const labels = [];
   for (const row of rows) {
@@ -256,7 +256,7 @@ function measured({matrix}) {
 function drawMatrix(svg, row, rows) {
   const limit = Math.max(1, ...rows.flatMap(measured).map(({change}) => Math.abs(change)));
   const cells = measured(row).map(({i, j, value, change}) => {
-    const since = i > j ? `, ${change > 0 ? "+" : ""}${shown(change)} since learnt` : "";
+    const since = i > j ? `, ${change > 0 ? "+" : ""}${shown(change)} since learned` : "";
     const text = `${row.name}: ${shown(value)} % on task ${j + 1} after task ${i + 1}${since}`;
     return {i, j, value, text, frame: i === j, ...blend(WHITE, change > 0 ? BLUE : ORANGE, Math.abs(change) / limit)};
   });
