@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -76,7 +75,7 @@ class Split:
 
 def slices(n: int, size: int) -> list[slice]:
     """Consecutive slices of `size`, the last one smaller; a last one of a single sample joins the one before it,
-    for normalisation by batch statistics is undefined on one sample."""
+    for normalization by batch statistics is undefined on one sample."""
     cuts = [*range(0, n, size), n]
     if len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
         del cuts[-2]
@@ -285,11 +284,11 @@ class Result:
     @property
     def R(self) -> np.ndarray:  # noqa: N802  as every paper writes it
         """The accuracy matrix as floats (T, T), NaN where it was not measured."""
-        return np.array([[math.nan if a is None else a for a in row] for row in self.matrix], dtype=float)
+        return np.array(self.matrix, dtype=float)  # None becomes NaN
 
     @property
     def seen(self) -> list[float]:
-        """In class-il, the accuracy over the test images of all tasks learnt so far, after each; else empty."""
+        """In class-il, the accuracy over the test images of all tasks learned so far, after each; else empty."""
         return [task["seen"] for task in self.tasks if "seen" in task]
 
     @property

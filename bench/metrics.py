@@ -17,12 +17,15 @@ def acc(R: np.ndarray) -> float:
 
 
 def bwt(R: np.ndarray) -> float:
-    """Backward transfer: mean change of earlier tasks since they were learnt; negative is forgetting (ibid.)."""
-    return float(np.mean((R[-1] - np.diag(R))[:-1])) if len(R) > 1 else np.nan
+    """Backward transfer: mean change of earlier tasks since they were learned; negative is forgetting (ibid.)."""
+    if len(R) < 2:
+        return np.nan
+    change = R[-1] - np.diag(R)
+    return float(np.mean(change[:-1]))
 
 
 def learning_accuracy(R: np.ndarray) -> float:
-    """Mean accuracy on each task just after it was learnt. acc = learning_accuracy + bwt (T-1)/T."""
+    """Mean accuracy on each task just after it was learned. acc = learning_accuracy + bwt (T-1)/T."""
     return float(np.mean(np.diag(R)))
 
 
@@ -33,26 +36,36 @@ def forgetting(R: np.ndarray, include_last: bool = False) -> float:
     """
     if len(R) < 2:
         return np.nan
-    rows = len(R) if include_last else len(R) - 1
-    return float(np.mean([np.max(R[j:rows, j]) - R[-1, j] for j in range(len(R) - 1)]))
+    earlier = len(R) - 1
+    rows = len(R) if include_last else earlier
+    drops = []
+    for j in range(earlier):
+        best = np.max(R[j:rows, j])
+        drops.append(best - R[-1, j])
+    return float(np.mean(drops))
 
 
 def forward_transfer(R: np.ndarray, untrained: np.ndarray) -> float:
-    """Mean gain on a task not yet learnt over an untrained network, `untrained` (T,) (Lopez-Paz & Ranzato 2017).
+    """Mean gain on a task not yet learned over an untrained network, `untrained` (T,) (Lopez-Paz & Ranzato 2017).
 
     With a head per task the head of a future task is untrained: the number is then noise around 0.
     """
-    return float(np.mean(np.diag(R, 1) - untrained[1:])) if len(R) > 1 else np.nan
+    if len(R) < 2:
+        return np.nan
+    gain = np.diag(R, 1) - untrained[1:]
+    return float(np.mean(gain))
 
 
 def intransigence(R: np.ndarray, reference: np.ndarray) -> float:
-    """Mean shortfall, when each task was learnt, against a reference model, (T,) (Chaudhry et al. 2018)."""
-    return float(np.mean(reference - np.diag(R)))
+    """Mean shortfall, when each task was learned, against a reference model, (T,) (Chaudhry et al. 2018)."""
+    shortfall = reference - np.diag(R)
+    return float(np.mean(shortfall))
 
 
 def average_incremental_accuracy(R: np.ndarray) -> float:
     """Mean over time of the mean accuracy on the tasks seen so far."""
-    return float(np.mean([np.mean(R[i, : i + 1]) for i in range(len(R))]))
+    seen = [np.mean(row[: i + 1]) for i, row in enumerate(R)]
+    return float(np.mean(seen))
 
 
 def mean_seen_accuracy(seen: Sequence[float]) -> float:
@@ -68,5 +81,6 @@ def confusion_of_tasks(tasks: np.ndarray, guesses: np.ndarray, num_tasks: int) -
     """
     counts = np.zeros((num_tasks, num_tasks))
     np.add.at(counts, (tasks, guesses), 1)
-    shares: list[list[float]] = (counts / counts.sum(1, keepdims=True)).tolist()
+    images = counts.sum(1, keepdims=True)
+    shares: list[list[float]] = (counts / images).tolist()
     return shares

@@ -13,7 +13,7 @@ Print = tuple[str, int, str]  # stream, seed, fingerprint
 
 
 def fingerprint(tasks: Sequence[Task]) -> str:
-    """Of all images and labels of a stream, in order: 12 hex digits."""
+    """Return the fingerprint of all images and labels of a stream, in order, 12 hex digits."""
     digest = hashlib.sha256()
     for task in tasks:
         for split in (task.train, task.validation, task.test):
@@ -33,8 +33,11 @@ def prints_of(result: Result) -> list[Print]:
     found = result.environment.get("data")
     if not found or result.error is not None:
         return []
-    stream, others = stream_of(result.cell), result.environment.get("data_of", {})
-    return [(stream, result.cell.seed, found), *((stream, int(seed), other) for seed, other in others.items())]
+    stream = stream_of(result.cell)
+    prints = [(stream, result.cell.seed, found)]
+    for seed, other in result.environment.get("data_of", {}).items():
+        prints.append((stream, int(seed), other))
+    return prints
 
 
 def differing(results: Iterable[Result]) -> list[tuple[str, int]]:
@@ -42,10 +45,11 @@ def differing(results: Iterable[Result]) -> list[tuple[str, int]]:
     prints: dict[tuple[str, int], set[str]] = defaultdict(set)
     names: dict[str, str] = {}
     for result in results:
-        for found in prints_of(result):
-            names[found[0]] = result.cell.benchmark
-            prints[found[:2]].add(found[2])
-    return sorted({(names[stream], seed) for (stream, seed), different in prints.items() if len(different) > 1})
+        for stream, seed, data in prints_of(result):
+            names[stream] = result.cell.benchmark
+            prints[stream, seed].add(data)
+    several = [place for place, different in prints.items() if len(different) > 1]
+    return sorted({(names[stream], seed) for stream, seed in several})
 
 
 def mixed(results: Sequence[Result], row: Callable[[Cell], Hashable]) -> dict[Print, Print]:
@@ -56,18 +60,21 @@ def mixed(results: Sequence[Result], row: Callable[[Cell], Hashable]) -> dict[Pr
     belong together, and so do those of rows that share some. Where data that belong together have one seed twice, some
     row is a mixture. Of that seed only the data with the most results are kept, if there are most.
     """
-    counts = Counter(own for result in results for own in prints_of(result)[:1])
+    known = [(result.cell, prints[0]) for result in results if (prints := prints_of(result))]
+    counts = Counter(own for _, own in known)
     apart = _corrected(results, counts)
     rows: dict[Hashable, set[Print]] = defaultdict(set)
-    for result in results:
-        for own in prints_of(result)[:1]:
-            rows[own[0], row(result.cell), apart.get(own)].add(own)
+    for cell, own in known:
+        stream, _, _ = own
+        rows[stream, row(cell), apart.get(own)].add(own)
     for together in _joined(rows.values()):
         seeds: dict[int, list[Print]] = defaultdict(list)
         for found in together:
-            seeds[found[1]].append(found)
+            _, seed, _ = found
+            seeds[seed].append(found)
         for different in seeds.values():
-            apart |= {found: found for found in _minority(different, counts)}
+            fewer = _minority(different, counts)
+            apart |= {found: found for found in fewer}
     return apart
 
 
@@ -83,7 +90,8 @@ def _corrected(results: Iterable[Result], counts: Counter[Print]) -> dict[Print,
     for told in _joined(tellers.values()):
         now = {found[:2]: found for found in told}
         old = {found for found in counts if now.get(found[:2], found) != found}
-        new = {own for own, tells in tellers.items() if tells <= told} | (told & counts.keys())
+        new = {own for own, tells in tellers.items() if tells <= told}
+        new |= told & counts.keys()
         fewer = min(new, old, key=lambda side: sum(counts[found] for found in side))
         apart |= {found: min(fewer) for found in fewer}
     return apart
@@ -95,7 +103,9 @@ def _minority(different: list[Print], counts: Counter[Print]) -> set[Print]:
         return set()
     most = max(counts[found] for found in different)
     leading = [found for found in different if counts[found] == most]
-    return set(different) - (set(leading) if len(leading) == 1 else set())
+    if len(leading) > 1:
+        return set(different)
+    return set(different) - set(leading)
 
 
 def _joined(sets: Iterable[set[Print]]) -> list[set[Print]]:

@@ -8,7 +8,7 @@ al., ICML 2018): alone of the three it does not stiffen with the number of tasks
 
 Paper -> code: λ strength, F memory["fisher.*"], θ* memory["anchor.*"], γ decay.
 Departures: heads of single tasks are left out (no other task uses them). λ is in canonical units, per-sample Fisher
-and the half; code bases that square the mean gradient of a batch of b have a Fisher about b times smaller (K-22).
+and the half; code bases that square the mean gradient of a batch of b have a Fisher about b times smaller.
 """
 
 from collections.abc import Iterator

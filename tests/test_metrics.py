@@ -1,11 +1,11 @@
-"""Metrics against the known answers of K-28, and the identities that hold for every matrix."""
+"""Metrics against answers worked out by hand, and the identities that hold for every matrix."""
 
 import numpy as np
 import pytest
 
 from bench import metrics
 
-R = np.array([[90, 20, 10], [80, 85, 30], [70, 88, 95]]) / 100  # K-28
+R = np.array([[90, 20, 10], [80, 85, 30], [70, 88, 95]]) / 100
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ R = np.array([[90, 20, 10], [80, 85, 30], [70, 88, 95]]) / 100  # K-28
         (metrics.average_incremental_accuracy(R), 85.611111),
     ],
 )
-def test_k28(value: float, percent: float) -> None:
+def test_a_matrix_of_three_tasks_worked_out_by_hand(value: float, percent: float) -> None:
     assert 100 * value == pytest.approx(percent, abs=1e-6)
 
 

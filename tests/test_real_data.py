@@ -35,7 +35,7 @@ def tasks() -> list[Task]:
 
 
 @cifar
-def test_sizes_and_classes(tasks):  # B1
+def test_sizes_and_classes(tasks):
     assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(4750, 250, 1000)] * 10
     assert [t.classes for t in tasks] == [tuple(str(c) for c in range(10 * t, 10 * t + 10)) for t in range(10)]
     assert all(set(split.y) == set(range(10)) for t in tasks for split in (t.train, t.validation, t.test))
@@ -50,7 +50,8 @@ def test_normalisation_is_that_of_the_lineage(tasks):
 
 
 @cifar
-def test_null_ranks_of_the_untrained_network(tasks):  # K-11, tolerance 10 %
+def test_null_ranks_of_the_untrained_network(tasks):
+    """Of the inputs of its five layers by the rule of NESS's code, known to a tenth: weights and images are random."""
     torch.manual_seed(1)
     network = architectures.build(Catalog().benchmark("split_cifar100"))
     train = tasks[0].train
@@ -79,7 +80,8 @@ def test_real_images_are_learnt(tasks):
 
 @cifar
 @pytest.mark.parametrize("layout", ["correct", "scrambled"])
-def test_superclasses(layout):  # B2, K-30
+def test_superclasses(layout):
+    """Images are read as they are stored, or with colours and pixels mixed, as GPM's code reads them."""
     benchmark = Catalog().benchmark("cifar100_superclass", {"layout": layout, "normalised": False})
     tasks = benchmark.stream(1, DATA)
     assert [(len(t.train), len(t.validation), len(t.test)) for t in tasks] == [(2375, 125, 500)] * 20
@@ -91,7 +93,7 @@ def test_superclasses(layout):  # B2, K-30
 
 @needs("mnist-12k")
 def test_permuted_digits_of_mnist_are_learnt(monkeypatch):
-    """A tenth of MNIST, so named: standardised by B5's constants, and one epoch of the recipe learns it."""
+    """A tenth of MNIST, so named: standardised by the constants of all of it, and one epoch of the recipe learns it."""
     benchmark = Catalog().benchmark("permuted_mnist")
     module = sys.modules[type(benchmark).__module__]
     monkeypatch.setattr(module, "MNIST", replace(module.MNIST, name="mnist-12k", num_train=10_000, num_test=2_000))

@@ -60,6 +60,16 @@ def test_the_rule_knows_what_may_be_empty(code: str, firm: bool) -> None:
     assert any(map(asserts, ast.parse(code).body)) == firm
 
 
+def test_no_code_refers_to_notes_that_are_not_here() -> None:
+    """The number of one tells nothing without them: name the paper and its equation, or what is computed."""
+    root = Path(__file__).resolve().parents[1]
+    code: list[Path] = []
+    for folder in ("bench", "methods", "datasets", "tests", "docs", "deploy"):
+        code += (root / folder).rglob("*.py")
+    assert len(code) > 200
+    assert [path for path in code if re.search(r"\bK-\d", path.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_no_test_passes_because_a_loop_is_empty(path: Path) -> None:
     """A test without a word of asserting hands that over, to a check or to what raises."""

@@ -17,9 +17,14 @@ def caption(pairs: Sequence[Pair], seeds: Mapping[str, Sequence[int]], chosen: S
     """Return what the columns `chosen` show, over which seeds, and the stream, scenario, budget, protocol and precision
     of the runs; `seeds` are those wanted of each benchmark, with its budget."""
     cells = [cell for cell, _ in pairs]
-    what = "; ".join(f"{METRICS[name].label}: {METRICS[name].meaning}" for name in chosen)
-    sentences = [f"{what}. {_counts(seeds)}; best in bold."]
-    sentences += [*_budgets(cells), *_streams(pairs), *_scenarios(cells), *_protocols(cells), *_precisions(cells)]
+    metrics = [METRICS[name] for name in chosen]
+    meanings = "; ".join(f"{metric.label}: {metric.meaning}" for metric in metrics)
+    sentences = [f"{meanings}. {_counts(seeds)}; best in bold."]
+    sentences += _budgets(cells)
+    sentences += _streams(pairs)
+    sentences += _scenarios(cells)
+    sentences += _protocols(cells)
+    sentences += _precisions(cells)
     return " ".join(sentences)
 
 
@@ -28,12 +33,21 @@ def _counts(seeds: Mapping[str, Sequence[int]]) -> str:
     where: dict[tuple[int, ...], list[str]] = {}
     for column, own in seeds.items():
         where.setdefault(tuple(own), []).append(column)
-    spread = "Mean ± sample sd" if any(len(own) > 1 for own in where) else "One run, no spread"
+    repeated = any(len(own) > 1 for own in where)
+    spread = "Mean ± sample sd" if repeated else "One run, no spread"
     parts = []
     for own, columns in where.items():
-        place = f" on {', '.join(columns)}" if len(where) > 1 else ""
-        parts.append(f"n = {len(own)} (seed{'s' if len(own) > 1 else ''} {', '.join(spans(own, '–'))}){place}")
-    return ", ".join([spread, "; ".join(parts)])
+        part = f"n = {len(own)} ({_seeds(len(own), spans(own, '–'))})"
+        if len(where) > 1:
+            part += f" on {', '.join(columns)}"
+        parts.append(part)
+    return f"{spread}, {'; '.join(parts)}"
+
+
+def _seeds(n: int, words: Sequence[str]) -> str:
+    """Return n seeds that are told in some words, such as "seeds 0, 3-8"."""
+    noun = "seeds" if n > 1 else "seed"
+    return f"{noun} {', '.join(words)}"
 
 
 def _budgets(cells: Sequence[Cell]) -> list[str]:
@@ -42,8 +56,12 @@ def _budgets(cells: Sequence[Cell]) -> list[str]:
     for cell in cells:
         if "epochs" in cell.overrides:
             usual, own = cell.overrides["epochs"]
-            found.add(f"{cell.benchmark} with {counted(own, 'epoch')} instead of {usual}")
-    return [f"Not the recipe's budget: {'; '.join(sorted(found))}."] if found else []
+            epochs = counted(own, "epoch")
+            found.add(f"{cell.benchmark} with {epochs} instead of {usual}")
+    if not found:
+        return []
+    budgets = "; ".join(sorted(found))
+    return [f"Not the recipe's budget: {budgets}."]
 
 
 def _streams(pairs: Sequence[Pair]) -> list[str]:
@@ -51,37 +69,55 @@ def _streams(pairs: Sequence[Pair]) -> list[str]:
     known."""
     groups: dict[tuple[str, str], list[Pair]] = {}
     for cell, result in pairs:
-        groups.setdefault((cell.benchmark, cell.scenario), []).append((cell, result))
-    return [f"{name}: {', '.join(stream_facts(own))}." for (name, _), own in groups.items()]
+        stream = (cell.benchmark, cell.scenario)
+        groups.setdefault(stream, []).append((cell, result))
+    sentences = []
+    for (benchmark, _), own in groups.items():
+        facts = ", ".join(stream_facts(own))
+        sentences.append(f"{benchmark}: {facts}.")
+    return sentences
 
 
 def stream_facts(pairs: Sequence[Pair]) -> list[str]:
     """Return in words the tasks, the scenario and the epochs of cells of one benchmark, as far as they are known."""
-    sizes = sorted({len(result.matrix) for _, result in pairs if result is not None} - {0})
-    epochs = epochs_of(cell for cell, _ in pairs)
-    finished = [cell for cell, result in pairs if result is not None and result.matrix]
-    scenarios = dict.fromkeys(cell.scenario for cell in finished or [cell for cell, _ in pairs])
-    facts = [f"{' or '.join(map(str, sizes))} task{'' if sizes == [1] else 's'}"] if sizes else []
-    return [*facts, *scenarios, *([f"at most {epochs} a task"] if epochs else [])]
+    cells = [cell for cell, _ in pairs]
+    measured = [(cell, result.matrix) for cell, result in pairs if result is not None and result.matrix]
+    sizes = sorted({len(matrix) for _, matrix in measured})
+    facts: list[str] = []
+    if sizes:
+        number = " or ".join(map(str, sizes))
+        facts.append(f"{number} task" if sizes == [1] else f"{number} tasks")
+    finished = [cell for cell, _ in measured]
+    facts += dict.fromkeys(cell.scenario for cell in finished or cells)
+    epochs = epochs_of(cells)
+    if epochs:
+        facts.append(f"at most {epochs} a task")
+    return facts
 
 
 def _scenarios(cells: Sequence[Cell]) -> list[str]:
     """Return what each scenario is, where benchmarks may be run in several, and how its tests are counted."""
     used = dict.fromkeys(cell.scenario for cell in cells if cell.scenario not in ONLY_SCENARIOS)
-    counted = {"class-il": "; ACC and AIA count every test image alike"}
-    return [f"Scenario {name}: {SCENARIOS[name]}{counted.get(name, '')}." for name in used]
+    counts = {"class-il": "; ACC and AIA count every test image alike"}
+    sentences = []
+    for name in used:
+        how = counts.get(name, "")
+        sentences.append(f"Scenario {name}: {SCENARIOS[name]}{how}.")
+    return sentences
 
 
 def _protocols(cells: Sequence[Cell]) -> list[str]:
     """Return what each protocol is, but for imported cells, which were not run under one of ours."""
     used = {cell.protocol for cell in cells if not cell.traits.get("imported")}
-    return [f"Protocol {name}: {PROTOCOLS.get(name, 'unknown')}." for name in sorted(used)]
+    meanings = {name: PROTOCOLS.get(name, "unknown") for name in sorted(used)}
+    return [f"Protocol {name}: {meaning}." for name, meaning in meanings.items()]
 
 
 def _precisions(cells: Sequence[Cell]) -> list[str]:
     """Return what each precision is, but for the usual one."""
     used = {cell.precision for cell in cells} - {"fp32"}
-    return [f"Precision {name}: {PRECISIONS.get(name, 'unknown')}." for name in sorted(used)]
+    meanings = {name: PRECISIONS.get(name, "unknown") for name in sorted(used)}
+    return [f"Precision {name}: {meaning}." for name, meaning in meanings.items()]
 
 
 def notes(
@@ -96,18 +132,50 @@ def notes(
     `joint` holds the column and seed of every joint result, `unsupported` says why a method does not apply to a
     benchmark, and `changed` what has changed since a cell was run, by its key.
     """
-    used = {trait for cell, _ in pairs for trait, holds in cell.traits.items() if holds}
+    used: set[str] = set()
+    for cell, _ in pairs:
+        used.update(trait for trait, holds in cell.traits.items() if holds)
     lines = [f"{mark} {meaning}" for trait, (mark, meaning) in MARKS.items() if trait in used]
-    if _lacks_joint(pairs, joint) and any(METRICS[name].against_joint for name in chosen):
+    against_joint = any(METRICS[name].against_joint for name in chosen)
+    if against_joint and _lacks_joint(pairs, joint):
         lines.append("I lacks a finished run of joint training on some benchmark and seed, under the same budget")
-    lines += [f"{row} does not apply to {benchmark}: {why}" for (row, benchmark), why in unsupported.items()]
-    return [*lines, *_changes(pairs, changed), *_set_apart(pairs), *_other_data(pairs)]
+    lines += inapplicable_lines(unsupported)
+    lines += _changes(pairs, changed)
+    lines += _set_apart(pairs)
+    lines += _other_data(pairs)
+    return lines
+
+
+def inapplicable_lines(unsupported: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return a line for each reason why methods do not apply, with those methods and where."""
+    lines = []
+    for why, streams in by_reason(unsupported).items():
+        where: dict[tuple[str, ...], list[str]] = {}
+        for stream, methods in streams.items():
+            where.setdefault(tuple(methods), []).append(stream)
+        parts = []
+        for rows, names in where.items():
+            verb = "does" if len(rows) == 1 else "do"
+            parts.append(f"{', '.join(rows)} {verb} not apply to {', '.join(names)}")
+        lines.append(f"{'; '.join(parts)}: {why}")
+    return lines
+
+
+def by_reason(unsupported: Mapping[tuple[str, str], str]) -> dict[str, dict[str, list[str]]]:
+    """Return the methods that do not apply, by the reason and by the benchmark with its scenario."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for (method, stream), why in unsupported.items():
+        found.setdefault(why, {}).setdefault(stream, []).append(method)
+    return found
 
 
 def _lacks_joint(pairs: Sequence[Pair], joint: Collection[tuple[str, int]]) -> bool:
     """Return whether some finished result has no joint one to be measured against."""
-    finished = [cell for cell, result in pairs if result is not None and result.error is None]
-    return any((column_label(cell), cell.seed) not in joint for cell in finished)
+    for cell, result in pairs:
+        finished = result is not None and result.error is None
+        if finished and (column_label(cell), cell.seed) not in joint:
+            return True
+    return False
 
 
 def _changes(pairs: Sequence[Pair], changed: Mapping[str, Sequence[str]]) -> list[str]:
@@ -116,7 +184,10 @@ def _changes(pairs: Sequence[Pair], changed: Mapping[str, Sequence[str]]) -> lis
     for cell, result in pairs:
         if result is not None:
             found.update(changed.get(cell.key, ()))
-    return [f"{CHANGED} changed since it was run: {', '.join(sorted(found))}"] if found else []
+    if not found:
+        return []
+    parts = ", ".join(sorted(found))
+    return [f"{CHANGED} changed since it was run: {parts}"]
 
 
 def _set_apart(pairs: Sequence[Pair]) -> list[str]:
@@ -134,10 +205,11 @@ def _set_apart(pairs: Sequence[Pair]) -> list[str]:
 
 def _other_data(pairs: Sequence[Pair]) -> list[str]:
     """Return a line on the benchmarks and seeds that were not run on the same data throughout, if there are any."""
+    results = [result for _, result in pairs if result is not None]
     seeds: dict[str, list[str]] = {}
-    for benchmark, seed in same_data.differing(result for _, result in pairs if result is not None):
+    for benchmark, seed in same_data.differing(results):
         seeds.setdefault(benchmark, []).append(str(seed))
     if not seeds:
         return []
-    places = [f"{name}, seed{'s' if len(own) > 1 else ''} {', '.join(own)}" for name, own in seeds.items()]
+    places = [f"{benchmark}, {_seeds(len(own), own)}" for benchmark, own in seeds.items()]
     return [f"not all rows rest on the same data: {'; '.join(places)}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,12 +45,13 @@ class Catalog:
         found: dict[str, Path] = {}
         offers = [discovery.offered(kind, installation.extensions(FOLDERS[kind])), discovery.installed(kind)]
         offers += [discovery.offered(kind, plugin) for plugin in self.plugins]
-        for name, path in (offer for place in offers for offer in place):
-            if found.setdefault(name, path) != path:
+        for name, path in itertools.chain.from_iterable(offers):
+            if found.get(name, path) != path:
                 raise UserError(f"{path}: the name '{name}' is taken by {found[name]}; rename the file")
             if name.lower() in RESERVED or not discovery.NAME.fullmatch(name):
                 words = ", ".join(RESERVED)
                 raise UserError(f"{path}: '{name}' cannot be a name: use letters, numbers and _, and none of {words}")
+            found[name] = path
         return dict(sorted(found.items()))
 
     def left_aside(self) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
@@ -14,9 +14,13 @@ from bench.catalog.recipes import Recipe
 from bench.catalog.signature import line_of
 from bench.config import nearest
 from bench.core import SUITE_VERSION, Benchmark, Cell, Training, UserError
+from bench.text import counted
 from bench.training.method import OldData
 from bench.training.needs import unmet
 from bench.training.scenario import demand_setting
+
+FEW = 3  # reasons that are told one by one
+MOST_SEEDS = 10_000  # of a request
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Plan(NamedTuple):
 class Extensions(Protocol):
     """What planning asks of a catalog."""
 
+    def available(self, kind: Kind) -> dict[str, Path]: ...
     def path(self, kind: Kind, name: str) -> Path: ...
     def declaration(self, name: str) -> Any: ...
     def benchmark(self, name: str, options: Mapping[str, Any] | None = None, scenario: str = "") -> Benchmark: ...
@@ -67,6 +72,31 @@ def expand(request: Request, catalog: Extensions) -> Plan:
     return plan
 
 
+def demand_work(plan: Plan, request: Request, catalog: Extensions) -> None:
+    """Raise `UserError` where a request has no cell at all, with the reasons, and where a variant would have some."""
+    if plan.cells:
+        return
+    reasons = [f"{method} does not apply to {name}: {why}" for (method, name), why in plan.not_applicable.items()]
+    more = [f"and {counted(len(reasons) - FEW, 'more pair')} of them"] if len(reasons) > FEW else []
+    lines = [*reasons[:FEW], *more] or ["no benchmark is left"]
+    for method in request.methods:
+        tables = [name for name in catalog.available("Benchmark") if method in catalog.recipe(name)]
+        lines += [f"{method} has a recipe for {', '.join(tables)}"] if "+" in method and tables else []
+    raise UserError(f"nothing to do: {'; '.join(lines)}")
+
+
+def told_inapplicable(plan: Plan) -> Iterator[str]:
+    """Yield, a line a reason, which methods are left out on which benchmarks."""
+    methods: dict[tuple[str, str], list[str]] = {}
+    for (method, name), why in plan.not_applicable.items():
+        methods.setdefault((name, why), []).append(method)
+    places: dict[tuple[str, str], list[str]] = {}
+    for (name, why), own in methods.items():
+        places.setdefault((", ".join(own), why), []).append(name)
+    for (listed, why), names in places.items():
+        yield f"left out: {listed} on {', '.join(names)}: {why}"
+
+
 class NotApplicableError(Exception):
     """A method does not apply to a benchmark."""
 
@@ -77,7 +107,8 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
     recipe = catalog.recipe(benchmark_name)
     scenario = catalog.benchmark(benchmark_name, scenario=request.scenario).scenario
     parts = protocol, scenario
-    if "+" in name and not any(name in tables for tables in (recipe, *(recipe.get(part, {}) for part in parts))):
+    tables = [recipe, *(recipe.get(part, {}) for part in parts)]
+    if "+" in name and not any(name in own for own in tables):
         raise NotApplicableError(f"its recipe has no table for {name}")
     user, changes = dict(request.settings.get(name, {})), request.settings.get(benchmark_name, {})
     if request.epochs is not None:

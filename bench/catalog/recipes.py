@@ -116,10 +116,10 @@ def resolve(
     known = names(Training) | names(method.Config)
     for field_name in user:
         if field_name not in known:
-            wrong = str(nearest(f"setting of {name}", field_name, known)).split("known:")[0]
             own_fields = describe_fields(method.Config) or "none of its own"
-            said = f"{wrong}{name} has {own_fields}; its training has {describe_fields(Training)}"
-            raise SettingError(said, field_name)
+            listing = f"{name} has {own_fields}; its training has {describe_fields(Training)}"
+            unknown = nearest(f"setting of {name}", field_name, known, listing)
+            raise SettingError(str(unknown), field_name)
     merged = {
         **Training.protocols[protocol],
         **method.protocols.get(protocol, {}),

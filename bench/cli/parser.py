@@ -17,8 +17,9 @@ class Once(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
         given = vars(namespace).setdefault("_given", {})
-        if given.setdefault(self.dest, values) != values:
-            raise UserError(f"{option} is given twice, as {given[self.dest]} and as {values}: which one?")
+        first = given.setdefault(self.dest, values)
+        if first != values:
+            raise UserError(f"{option} is given twice, as {first} and as {values}: which one?")
         setattr(namespace, self.dest, values)
 
 
@@ -28,7 +29,7 @@ class UnknownOptionError(UserError):
     def __init__(self, option: str, known: Iterable[str]) -> None:
         known = list(known)
         meant = MEANT.get(option.lower(), option)
-        error = nearest("option", meant if meant in known else option, known)
+        error = nearest("option", option, known)
         super().__init__(f"unknown option '{option}': did you mean '{meant}'?" if meant in known else str(error))
         self.option = option
 

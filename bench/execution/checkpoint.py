@@ -99,7 +99,7 @@ class Checkpoint:
         return Reached(about["rows"], about["records"], about["seconds"])  # type: ignore[arg-type]
 
     def remove(self) -> None:
-        """Delete it, if the folder lets it go: the cell is done."""
+        """Delete the file, if the folder lets it go: the cell is done."""
         files.remove(self.path)
 
 

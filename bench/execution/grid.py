@@ -138,7 +138,7 @@ def _found(agenda: Agenda, journal: Journal) -> Iterator[CellFound]:
 
 
 def prepare(cells: Sequence[Cell], resources: Resources) -> tuple[list[Cell], list[Result]]:
-    """Get the data of every benchmark ready, once. Returns the cells that can run, and failures for the others."""
+    """Get the data of every benchmark ready, once. Return the cells that can run, and failures for the others."""
     failures: dict[str, DataError] = {}
     wanted = {same_data.stream_of(cell): cell for cell in cells}
     for stream, cell in wanted.items():

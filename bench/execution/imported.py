@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,9 @@ class Conditions:
 
 
 def read_matrix(path: Path, reading: Reading = Reading()) -> Matrix:
-    """R from a text file: line i, column j is the accuracy on task j after task i, in [0, 1], or in percent.
+    """Return R from a text file: line i, column j is the accuracy on task j after task i, in [0, 1], or in percent.
 
-    What lies above the diagonal, tasks not yet learnt, may be missing, and so may all lines but the last. Raises
+    What lies above the diagonal, tasks not yet learned, may be missing, and so may all lines but the last. Raises
     `UserError` naming file and line.
     """
     grid = read_grid(path)
@@ -64,11 +64,16 @@ def read_matrix(path: Path, reading: Reading = Reading()) -> Matrix:
     top = 100.0 if reading.percent else 1.0
     _demand_accuracies(matrix, grid, top)
     known = [value for row in matrix for value in row if value is not None]
-    require(
-        not reading.percent or max(known) == 0 or max(known) > 1, f"{path}: no value is above 1: leave --percent out"
-    )
+    highest = max(known)
+    fits = not reading.percent or highest == 0 or highest > 1
+    require(fits, f"{path}: no value is above 1: leave --percent out")
     _demand_meaning_of_zeros(matrix, reading, path)
-    return [[None if value is None else value / top for value in row] for row in matrix]
+    return [_in_units_of(top, row) for row in matrix]
+
+
+def _in_units_of(top: float, row: Sequence[float | None]) -> list[float | None]:
+    """Return a row over the highest accuracy, 1 or 100 percent."""
+    return [None if value is None else value / top for value in row]
 
 
 def _forget_zeros(matrix: Matrix) -> None:
@@ -124,7 +129,7 @@ def _learnt(matrix: Matrix) -> Iterator[tuple[int, int, float | None]]:
 
 
 def _demand_accuracies(matrix: Matrix, grid: Grid, top: float) -> None:
-    """Refuse gaps in what was learnt, and what is no accuracy."""
+    """Refuse gaps in what was learned, and what is no accuracy."""
     last = len(matrix) - 1
     for i, row in enumerate(matrix):
         skipped = i < last and not any(value is not None for value in row)
@@ -150,8 +155,8 @@ def _demand_meaning_of_zeros(matrix: Matrix, reading: Reading, path: Path) -> No
 def as_result(
     matrix: Matrix, method: str, benchmark: Benchmark, seed: int, origin: str, conditions: Conditions = Conditions()
 ) -> Result:
-    """The result of an imported matrix, in the scenario and under the options of the benchmark; its key is that of the
-    content. `origin` is the file's name."""
+    """Return the result of an imported matrix, in the scenario and under the options of the benchmark; its key is that
+    of the content. `origin` is the file's name."""
     require(
         len(matrix) == benchmark.num_tasks,
         f"{origin}: {len(matrix)} x {len(matrix)}, but {benchmark.name} has {benchmark.num_tasks} tasks",

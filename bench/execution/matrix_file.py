@@ -50,11 +50,17 @@ def _split(path: Path) -> Grid:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no table of numbers: {error}") from error
     require(bool(lines), f"{path} is empty")
-    clean = [[word.strip().replace(decimal, ".") for word in row] for row in words]
+    clean = [_clean(row, decimal) for row in words]
     return Grid(path, [n for n, _ in lines], clean)
 
 
+def _clean(words: Sequence[str], decimal: str) -> list[str]:
+    """Return words without blanks around them, and with a point in the place of the sign before decimals."""
+    return [word.strip().replace(decimal, ".") for word in words]
+
+
 def _words(line: str, separator: str | None) -> list[str]:
+    """Return the words of a line; without a separator, what stands between blanks."""
     if separator is None:
         return line.split()
     return next(csv.reader([line], delimiter=separator))
@@ -105,8 +111,10 @@ def _is_text(word: str) -> bool:
 
 def _count_tasks(words: Sequence[str]) -> bool:
     """Return whether at least two words count 0, 1, 2 ... or 1, 2, 3 ..."""
-    starts = [[str(i + first) for i in range(len(words))] for first in (0, 1)]
-    return len(words) > 1 and list(words) in starts
+    n = len(words)
+    from_zero = list(map(str, range(n)))
+    from_one = list(map(str, range(1, n + 1)))
+    return n > 1 and list(words) in (from_zero, from_one)
 
 
 def _square(grid: Grid) -> Grid:
@@ -125,7 +133,8 @@ def _square(grid: Grid) -> Grid:
             raise UserError(f"{grid.where(i)}: {len(words)} columns for {size} rows: R is square, or a lower triangle")
         words += [""] * (size - len(words))
     columns = range(1 + grid.skipped, size + 1 + grid.skipped)
-    grid.places = [[f"{grid.where(i)}, column {column}" for column in columns] for i in range(size)]
+    for i in range(size):
+        grid.places.append([f"{grid.where(i)}, column {column}" for column in columns])
     return grid
 
 

@@ -92,14 +92,14 @@ class Estimate:
                 self._measured.setdefault(kind, []).append(float(result.environment["seconds"]))
 
     def of(self, cell: Cell) -> float | None:
-        """The mean over the nearest kind of cell that has been measured; None before the first."""
+        """Return the mean over the nearest kind of cell that has been measured; None before the first."""
         for kind in _kinds(cell):
             if kind in self._measured:
                 return sum(self._measured[kind]) / len(self._measured[kind])
         return None
 
     def left(self, waiting: Sequence[Cell], running: Sequence[tuple[Cell, float]], workers: int) -> float | None:
-        """Seconds until a grid ends: cells waiting, and cells running with the seconds they have run."""
+        """Return the seconds until a grid ends: cells waiting, and cells running with the seconds they have run."""
         times = []
         for cell, ran in (*((cell, 0.0) for cell in waiting), *running):
             known = self.of(cell)
@@ -109,11 +109,11 @@ class Estimate:
         return max(sum(times) / workers, max(times, default=0.0))
 
     def longest_first(self, cells: Sequence[Cell]) -> list[Cell]:
-        """So that no long cell starts when the others are done."""
+        """Return the cells in an order in which no long one starts when the others are done."""
         return sorted(cells, key=lambda cell: (-(self.of(cell) or 0.0), -int(cell.training.get("epochs", 0))))
 
 
 def _kinds(cell: Cell) -> list[tuple[object, ...]]:
-    """From the most alike to the least."""
+    """Return the kinds that a cell is of, from the most alike to the least."""
     budget = cell.training.get("epochs")
     return [(cell.benchmark, budget, cell.method), (cell.benchmark, budget), (cell.benchmark,), ()]

@@ -55,8 +55,8 @@ class TimeLimitError(Exception):
 
 
 def time_limit_reached(resources: Resources) -> str:
-    """Said of a cell that took too long."""
-    return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit goes on from its checkpoint"
+    """Return what is said of a cell that took too long."""
+    return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit continues from its checkpoint"
 
 
 def run_cell(cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]] | None = None) -> Result:
@@ -99,7 +99,7 @@ def cell_events(
 
 
 def _not_begun(cell: Cell, resources: Resources, error: BaseException) -> Result:
-    """The result of a cell whose process could not even be set up, such as a GPU that answers no question."""
+    """Return the result of a cell whose process could not even be set up, such as on a GPU that answers no question."""
     facts = environment(replace(resources, device="cpu"), cell.precision) | {"device": resources.device}
     return Result(cell, error=_in_words(error, resources), traceback=traceback.format_exc(), environment=facts)
 
@@ -153,11 +153,11 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """Spent on the cell so far, before its checkpoint too."""
+        """Return the seconds spent on the cell so far, before its checkpoint too."""
         return self.before + time.perf_counter() - self.start
 
     def fail(self, error: BaseException) -> None:
-        """Note an error, with its traceback, in the place of what was learnt."""
+        """Note an error, with its traceback, in the place of what was learned."""
         self.result.error, self.result.traceback = _in_words(error, self.resources), traceback.format_exc()
         self.result.matrix, self.result.tasks = [], []
         if self.checkpoint and not isinstance(error, TimeLimitError):
@@ -192,7 +192,7 @@ def reset_peak(device: str) -> None:
 
 
 def set_arithmetic(resources: Resources) -> None:
-    """What else than the code decides the bits: threads, precision, and the choice of algorithms on a GPU."""
+    """Set what else than the code decides the bits: threads, precision, and the choice of algorithms on a GPU."""
     import torch
 
     torch.set_num_threads(resources.threads)
@@ -220,8 +220,8 @@ def warm_up(device: str) -> None:
 
 
 def measure_peak_bytes(device: str) -> int:
-    """Memory used at most: of a GPU of CUDA, or by this process, in a serial run's earlier cells too. A GPU of Apple's
-    has no memory of its own."""
+    """Return the memory used at most: of a GPU of CUDA, or by this process, in a serial run's earlier cells too. A GPU
+    of Apple's has no memory of its own."""
     if machine.is_cuda(device):
         import torch
 
@@ -231,7 +231,7 @@ def measure_peak_bytes(device: str) -> int:
 
 
 def _in_words(error: BaseException, resources: Resources) -> str:
-    """An error on one line; and, where memory has run out, what to change."""
+    """Return an error on one line; and, where memory has run out, what to change."""
     if isinstance(error, UserError | TimeLimitError):
         return str(error)
     text = f"{type(error).__name__}: {error}"
@@ -242,7 +242,7 @@ def _in_words(error: BaseException, resources: Resources) -> str:
 
 
 def environment(resources: Resources, precision: str = "fp32") -> dict[str, Any]:
-    """What a number may depend on: code, versions, machine, arithmetic. No path, no host name."""
+    """Return what a number may depend on: code, versions, machine, arithmetic. No path and no host name is in it."""
     return {
         **commit(),
         "library": library(),

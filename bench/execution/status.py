@@ -49,21 +49,21 @@ class Journal:
         self._lock.close()
 
     def progress(self, cell: Cell, task: int, epoch: int) -> None:
-        """Before an epoch."""
+        """Note where a cell is, before an epoch."""
         start = self.running[cell.key][1] if cell.key in self.running else time.monotonic()
         self.running[cell.key] = (cell, start, task, epoch)
         if time.monotonic() - self._noted > EVERY:
             self._note()
 
     def finished(self, result: Result) -> None:
-        """After a cell."""
+        """Note that a cell has ended, and how."""
         self.running.pop(result.cell.key, None)
         self.done, self.failed = self.done + (result.error is None), self.failed + (result.error is not None)
         self.estimate.learn(result)
         self._note()
 
     def left(self) -> float | None:
-        """Seconds until the grid ends, or None while none is known."""
+        """Return the seconds until the grid ends, or None while none is known."""
         now = time.monotonic()
         running = [(cell, now - start) for cell, start, *_ in self.running.values()]
         return self.estimate.left(self.agenda.waiting if self.agenda else [], running, max(self.workers, 1))
@@ -82,7 +82,7 @@ class Journal:
 
 
 def grids(results: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The grids that are alive: process and note. What dead ones left is removed."""
+    """Yield the grids that are alive, each as its process and note. What dead ones left is removed."""
     for path in sorted((results / ".grids").glob("*.json")):
         try:
             note = json.loads(path.read_text(encoding="utf-8"))
@@ -106,21 +106,28 @@ def _locked(path: Path) -> bool:
 
 
 def describe_grid(process: int, note: dict[str, Any]) -> Iterator[str]:
-    """A grid in lines."""
+    """Yield a grid in lines."""
     total, done, failed, running, left = (note[name] for name in ("total", "done", "failed", "running", "left"))
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(note["started"]))
     yield f"grid of {counted(total, 'cell')}, process {process}, started {started}"
     waiting = total - done - failed - len(running)
     counts = f"{done} finished, {len(running)} running, {failed} failed, {waiting} waiting"
-    rest = f"; about {duration(left)} left" if left is not None else ""
+    rest = f"; {estimate(left)} left" if left is not None else ""
     yield f"  {counts}{rest}"
     for cell in running:
         where = f"task {cell['task'] + 1}, epoch {cell['epoch'] + 1} of at most {cell['epochs']}"
         yield f"  running: {cell['cell']}: {where}, for {duration(cell['seconds'])}"
 
 
+def estimate(seconds: float, word: str = "about") -> str:
+    """Return a time that is not known exactly, in words; what takes no second needs no `word` before it."""
+    return duration(seconds) if seconds < 1 else f"{word} {duration(seconds)}"
+
+
 def duration(seconds: float) -> str:
-    """A time for people."""
+    """Return a time for people."""
+    if seconds < 1:
+        return "under 1 s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

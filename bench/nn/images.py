@@ -19,9 +19,11 @@ def random_views(x: Tensor, views: Views, generator: torch.Generator) -> Tensor:
     Parts are drawn as torchvision's RandomResizedCrop draws them, and resized as it resizes a tensor: bilinear, without
     antialiasing. The numbers come from a generator on the CPU, and are the same on every device.
     """
-    boxes = random_boxes(len(x), x.shape[2], x.shape[3], views, generator)
-    mirrored = torch.rand(len(x), generator=generator) < 0.5
-    return cut(x.float() / 255, boxes.to(x.device), mirrored.to(x.device), views.side)
+    n, _, height, width = x.shape
+    boxes = random_boxes(n, height, width, views, generator)
+    mirrored = torch.rand(n, generator=generator) < 0.5
+    pixels = x.float() / 255
+    return cut(pixels, boxes.to(x.device), mirrored.to(x.device), views.side)
 
 
 def random_boxes(n: int, height: int, width: int, views: Views, generator: torch.Generator) -> Tensor:
@@ -30,20 +32,29 @@ def random_boxes(n: int, height: int, width: int, views: Views, generator: torch
     A share of the area is uniform in `views.scale`, the logarithm of width / height in that of `views.ratio`.
     """
     share, shape = torch.rand(2, n, TRIES, generator=generator).unbind()
-    low, high = views.scale
-    area = height * width * (low + (high - low) * share)
-    flat, wide = (math.log(bound) for bound in views.ratio)
-    ratio = torch.exp(flat + (wide - flat) * shape)
-    heights, widths = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
-    fits = (heights <= height) & (widths <= width) & (heights > 0) & (widths > 0)
-    first = fits.float().argmax(1, keepdim=True)
-    some = fits.any(1)
-    own_height = heights.gather(1, first).squeeze(1).where(some, torch.tensor(float(height)))
-    own_width = widths.gather(1, first).squeeze(1).where(some, torch.tensor(float(width)))
+    smallest, largest = views.scale
+    area = height * width * (smallest + (largest - smallest) * share)
+    narrowest, widest = (math.log(bound) for bound in views.ratio)
+    ratio = torch.exp(narrowest + (widest - narrowest) * shape)
+    heights = (area / ratio).sqrt().round()
+    widths = (area * ratio).sqrt().round()
+    heights, widths = _first_that_fit(heights, widths, height, width)
     down, across = torch.rand(2, n, generator=generator).unbind()
-    top = (down * (height - own_height + 1)).floor()
-    left = (across * (width - own_width + 1)).floor()
-    return torch.stack([top, left, own_height, own_width], dim=1)
+    top = (down * (height - heights + 1)).floor()
+    left = (across * (width - widths + 1)).floor()
+    return torch.stack([top, left, heights, widths], dim=1)
+
+
+def _first_that_fit(heights: Tensor, widths: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return of the tries (n, TRIES) the first height and width (n,) within the image; its own where none is."""
+    not_empty = (heights > 0) & (widths > 0)
+    fits = (heights <= height) & (widths <= width) & not_empty
+    some = fits.any(1)
+    first = fits.float().argmax(1, keepdim=True)
+    drawn_height = heights.gather(1, first).squeeze(1)
+    drawn_width = widths.gather(1, first).squeeze(1)
+    whole_height, whole_width = torch.tensor([height, width], dtype=torch.float32)
+    return drawn_height.where(some, whole_height), drawn_width.where(some, whole_width)
 
 
 def cut(x: Tensor, boxes: Tensor, mirrored: Tensor, side: int) -> Tensor:
@@ -52,21 +63,29 @@ def cut(x: Tensor, boxes: Tensor, mirrored: Tensor, side: int) -> Tensor:
     A pixel beyond the box counts as the one at its edge.
     """
     top, left, height, width = boxes[:, :, None].unbind(1)  # (n, 1) each
-    places = (torch.arange(side, device=x.device) + 0.5) / side
-    rows = top + (places * height - 0.5).clamp(min=0).minimum(height - 1)  # (n, side), in pixels of x
-    columns = left + (places * width - 0.5).clamp(min=0).minimum(width - 1)
+    centers = (torch.arange(side, device=x.device) + 0.5) / side
+    rows = top + (centers * height - 0.5).clamp(min=0).minimum(height - 1)  # (n, side), in pixels of x
+    columns = left + (centers * width - 0.5).clamp(min=0).minimum(width - 1)
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    down = 2 * rows / max(x.shape[2] - 1, 1) - 1
-    across = 2 * columns / max(x.shape[3] - 1, 1) - 1
-    grid = torch.stack(torch.broadcast_tensors(across[:, None, :], down[:, :, None]), dim=3)  # (n, side, side, 2)
+    down = _from_minus_one_to_one(rows, x.shape[2])
+    across = _from_minus_one_to_one(columns, x.shape[3])
+    places = torch.broadcast_tensors(across[:, None, :], down[:, :, None])
+    grid = torch.stack(places, dim=3)  # (n, side, side, 2)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=True)
+
+
+def _from_minus_one_to_one(pixels: Tensor, size: int) -> Tensor:
+    """Return places along a side of `size` pixels as `grid_sample` takes them: -1 at its first, 1 at its last."""
+    last = max(size - 1, 1)
+    return 2 * pixels / last - 1
 
 
 def central_views(x: Tensor, views: Views) -> Tensor:
     """Return the middle of each image, uint8 (n, c, h, w), resized first, float32 (n, c, side, side)."""
     x = x.float() / 255
-    if x.shape[2:] != (views.resized, views.resized):
-        x = F.interpolate(x, (views.resized, views.resized), mode="bilinear", antialias=True)
+    size = (views.resized, views.resized)
+    if x.shape[2:] != size:
+        x = F.interpolate(x, size, mode="bilinear", antialias=True)
     start = (views.resized - views.side) // 2
     end = start + views.side
     return x[:, :, start:end, start:end]

@@ -29,14 +29,14 @@ FEW = 64  # images of a task that are enough to see training run
 
 
 def stream(name: str, catalog: Catalog, data: Path, seed: int = 0) -> list[Task]:
-    """The tasks, from a benchmark made anew."""
+    """Return the tasks, from a benchmark made anew."""
     benchmark = catalog.benchmark(name)
     benchmark.prepare(data)
     return benchmark.stream(seed, data)
 
 
 def splits(tasks: Sequence[Task]) -> Iterator[tuple[str, Split]]:
-    """All splits, each with its place in words."""
+    """Yield all splits, each with its place in words."""
     for task in tasks:
         yield from ((f"{part} of task {task.index}", split) for part, split in _parts(task))
 
@@ -66,13 +66,13 @@ def arrays_fit(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> Non
 
 
 def labels_are_local(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """A head has an output per class of its task: labels count from 0, and every class is learnt and tested. Tasks may
+    """A head has an output per class of its task: labels count from 0, and every class is learned and tested. Tasks may
     have unequal numbers of classes, and the largest as many as a head has outputs; a task of one is never wrong."""
     outputs = catalog.benchmark(name).num_classes
     tasks = stream(name, catalog, data)
     for task in tasks:
         count = len(task.classes)
-        assert count > 1, f"task {task.index} has {count} classes: every answer is right, whatever was learnt"
+        assert count > 1, f"task {task.index} has {count} classes: every answer is right, whatever was learned"
         for part, split in _parts(task):
             labels = sorted(set(split.y.tolist()))
             if labels or part != "validation":  # a benchmark may go without validation
@@ -106,9 +106,9 @@ def _equal(a: Split, b: Split) -> bool:
 
 
 def splits_are_disjoint(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """No image of a test is among those that were learnt from, or that chose the weights."""
+    """No image of a test is among those that were learned from, or that chose the weights."""
     for task in stream(name, catalog, data):
-        images = {part: [image.tobytes() for image in split.x] for part, split in _parts(task)}
+        images = {part: _bytes_of_images(split) for part, split in _parts(task)}
         if any(len(set(found)) < 0.99 * len(found) for found in images.values()):
             continue  # where images repeat within a split, a shared one proves nothing
         for a, b in (("train", "test"), ("validation", "test"), ("train", "validation")):
@@ -116,8 +116,12 @@ def splits_are_disjoint(name: str, catalog: Catalog = BUILT_IN, data: Path = HER
             assert shared <= 0.01 * len(images[b]), f"task {task.index}: {shared} images of {b} are also in {a}"
 
 
+def _bytes_of_images(split: Split) -> list[bytes]:
+    return [image.tobytes() for image in split.x]
+
+
 def recipe_is_valid(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """Every setting of the recipe exists and has its type; a misspelt one would leave a default in its place."""
+    """Every setting of the recipe exists and has its type; a misspelled one would leave a default in its place."""
     recipe = catalog.recipe(name)  # refuses a table that means nothing
     methods = [*catalog.available("Method"), *catalog.variants()]
     for protocol, scenario in product(PROTOCOLS, catalog.benchmark(name).scenarios):

@@ -73,12 +73,12 @@ def construction_changes_nothing(name: str, catalog: Catalog = BUILT_IN, ground:
 
 
 def toy_tasks_are_learnt(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
-    """Each of three easy tasks is learnt, and the matrix has the right shape and range."""
+    """Each of three easy tasks is learned, and the matrix has the right shape and range."""
     R = Run(name, catalog, ground=ground).learn()
     learnt = [R[i][i] for i in range(3) if R[i][i] is not None]
     assert len(R) == 3 and all(len(row) == 3 for row in R), "the accuracy matrix is not 3 x 3"
     assert all(a is None or 0 <= a <= 1 for row in R for a in row), f"accuracies out of [0, 1]: {R}"
-    assert learnt and min(a for a in learnt if a is not None) > 0.8, f"accuracy when learnt: {learnt}"
+    assert learnt and min(a for a in learnt if a is not None) > 0.8, f"accuracy when learned: {learnt}"
 
 
 def same_seed_same_bits(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:

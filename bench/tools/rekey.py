@@ -65,12 +65,14 @@ def _of_search(node: ast.stmt, parent: ast.AST) -> bool:
 def translated(kind: str, name: str, digest: str, commit: str) -> str:
     """Return today's digest of the code that has `digest` in an older form, if that commit has it."""
     code = file_at(commit, f"{FOLDERS[kind]}/{name.partition('+')[0]}.py")
-    known = digest in (digest_of_schema_1(code), first_digest_of_schema_2(code)) if code else False
-    return identity.digest_of(code) if known else digest
+    if not code:
+        return digest
+    older = (digest_of_schema_1(code), first_digest_of_schema_2(code))
+    return identity.digest_of(code) if digest in older else digest
 
 
 def file_at(commit: str, path: str) -> str:
-    """The content of a file at a commit; empty where there is none, no commit or no git."""
+    """Return the content of a file at a commit; empty where there is none, no commit or no git."""
     if not commit:
         return ""
     words = ["git", "show", f"{commit}:{path}"]
@@ -81,29 +83,32 @@ def file_at(commit: str, path: str) -> str:
 
 
 def recipe_then(cell: Cell) -> str:
-    """The digest of today's recipe, if it gives the settings that the cell was run with."""
+    """Return the digest of today's recipe, if it gives the settings that the cell was run with, else "unknown"."""
     settings: dict[str, dict[str, Any]] = {cell.method: {}, cell.benchmark: {}}
     for name, (_, value) in cell.overrides.items():
         of, dot, option = name.partition(".")
-        settings[of if dot else cell.method][option if dot else name] = value
+        if dot:
+            settings[of][option] = value
+        else:
+            settings[cell.method][name] = value
     how = [cell.protocol], cell.precision, cell.scenario
     request = Request([cell.method], [cell.benchmark], [cell.seed], None, settings, *how)
     try:
         [twin] = Catalog().plan(request).cells
     except (UserError, ValueError):
         return "unknown"
-    same = json.dumps([twin.training, twin.config, twin.options], sort_keys=True) == json.dumps(
-        [cell.training, cell.config, cell.options], sort_keys=True
-    )
-    return (
-        identity.recipe_digest(Catalog().recipe(cell.benchmark), cell.method, cell.protocol, cell.scenario)
-        if same
-        else "unknown"
-    )
+    if _settings_of(twin) != _settings_of(cell):
+        return "unknown"
+    recipe = Catalog().recipe(cell.benchmark)
+    return identity.recipe_digest(recipe, cell.method, cell.protocol, cell.scenario)
+
+
+def _settings_of(cell: Cell) -> str:
+    return json.dumps([cell.training, cell.config, cell.options], sort_keys=True)
 
 
 def rekeyed(raw: dict[str, Any]) -> Result:
-    """A result of schema 1 as one of schema 2."""
+    """Return a result of schema 1 as one of schema 2."""
     commit = raw["environment"].get("commit", "")
     suite = 2 if file_at(commit, "bench/layers.py") else 1  # where the masks of dropout are made otherwise
     cell = Cell(**raw["cell"], versions={"suite": suite, "method": 1, "benchmark": 1})

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from bench import files
 from bench.catalog.catalog import RESERVED, Catalog
 from bench.catalog.discovery import Kind
 from bench.config import known_as
@@ -23,36 +24,36 @@ def write_extension(kind: str, name: str, catalog: Catalog) -> list[str]:
     """Write the files of a new method or benchmark to the current folder. Return what to tell. Raises `UserError`."""
     kind = known_as("kind", kind, KINDS)
     _demand_free(kind, name, catalog)
-    files = render(kind, name)
-    for file in files:
+    texts = render(kind, name)
+    for file in texts:
         if Path(file).exists():
             raise UserError(f"{file} is there already: choose another name")
-    try:
-        for file, text in files.items():
-            Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    for file, text in texts.items():
+        try:
+            files.write_text(Path(file), text)
+        except OSError as error:
+            raise UserError(f"cannot write {file}: {error.strerror}") from error
     use = f"--methods {name}" if kind == "method" else f"--bench {name}"
     return [
-        f"wrote {', '.join(files)}",
+        f"wrote {', '.join(texts)}",
         f"check it: {program()} check {name}.py, or pytest test_{name}.py",
         f"run it:   {program()} --plugin {name}.py {use}",
     ]
 
 
 def render(kind: str, name: str) -> dict[str, str]:
-    """The files of a new method or benchmark: name -> text."""
+    """Return the files of a new method or benchmark: name -> text."""
     texts = {f"{name}{path.suffix}": path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.glob(f"{kind}.*"))}
     class_name = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
     if keyword.iskeyword(class_name) or re.search(rf"\b{class_name}\b", texts[f"{name}.py"]):
         class_name += kind.title()  # `class Tensor(Method)` would hide what the file imports
     own = {f"my_{kind}": name, f"My{kind.title()}": class_name}
     placeholder = "|".join(own)
-    files = {file: re.sub(placeholder, lambda found: own[found[0]], text) for file, text in texts.items()}
+    texts = {file: re.sub(placeholder, lambda found: own[found[0]], text) for file, text in texts.items()}
     test = (TEMPLATES / "test.py.txt").read_text(encoding="utf-8")
     test = test.replace("my_name", name).replace("KIND", kind)
-    files[f"test_{name}.py"] = test.replace("CHECKS", f"{kind}_checks", 1)
-    return files
+    texts[f"test_{name}.py"] = test.replace("CHECKS", f"{kind}_checks", 1)
+    return texts
 
 
 def _demand_free(kind: str, name: str, catalog: Catalog) -> None:

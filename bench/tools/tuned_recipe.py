@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.columns import percent
 from bench.config import nearest, require
 from bench.core import PROTOCOLS, UserError
 from bench.installation import program
@@ -39,7 +40,7 @@ def _standing(outcome: Outcome) -> tuple[bool, float, int]:
 
 
 def trial_listings(ranked: Ranked, request: Request, search: Search) -> list[Listing]:
-    """A table of the trials of each method, then one of the best settings against the recipe's."""
+    """Return a table of the trials of each method, then one of the best settings against the recipe's."""
     from bench.analysis.compare import Listing
 
     tables, summary = [], []
@@ -49,18 +50,18 @@ def trial_listings(ranked: Ranked, request: Request, search: Search) -> list[Lis
         header = [method, "validation ACC", "trial", *fields]
         tables.append(Listing(header, rows, f"{counted(len(rows), 'trial')} of {method}."))
         own, best = _recipe(outcomes), outcomes[0]
-        summary.append([method, _settings(own), _settings(best), _percent(own), _percent(best)])
+        summary.append([method, _settings(own), _settings(best), _score_in_words(own), _score_in_words(best)])
     header = ["method", "settings of the recipe", "best settings", "ACC of the recipe", "best ACC"]
     return [*tables, Listing(header, summary, _basis(request, search), left=3)]
 
 
 def _row(outcome: Outcome, fields: Sequence[str]) -> list[str]:
     number = str(outcome.trial.number) if outcome.trial.number else "0, the recipe"
-    return [_percent(outcome), number, *(str(outcome.trial.settings[field]) for field in fields)]
+    return [_score_in_words(outcome), number, *(str(outcome.trial.settings[field]) for field in fields)]
 
 
 def to_toml(ranked: Ranked, request: Request, search: Search, command: str, commit: Mapping[str, Any]) -> str:
-    """The best settings of each method as a recipe, with where they come from."""
+    """Return the best settings of each method as a recipe, with where they come from."""
     code = "no commit"
     if commit:
         changes = " with changes" if commit["dirty"] else ""
@@ -88,14 +89,14 @@ def _table(method: str, outcomes: Sequence[Outcome]) -> list[str]:
         return [f"# {method}: every trial failed"]
     origin = "the recipe"
     if best.trial.number:
-        origin = f"trial {best.trial.number}; the recipe {_percent(_recipe(outcomes))}"
+        origin = f"trial {best.trial.number}; the recipe {_score_in_words(_recipe(outcomes))}"
     name = method if method.isidentifier() else json.dumps(method)
     settings = [f"{field} = {json.dumps(value)}" for field, value in best.trial.settings.items()]
-    return [f"[{name}]  # validation ACC {_percent(best)}: {origin}", *settings]
+    return [f"[{name}]  # validation ACC {_score_in_words(best)}: {origin}", *settings]
 
 
 def stem(request: Request) -> str:
-    """The name of the recipe's file."""
+    """Return the name of the recipe's file."""
     [benchmark], [protocol] = request.benchmarks, request.protocols
     facts = [protocol] if protocol != next(iter(PROTOCOLS)) else []
     facts += [request.precision] if request.precision != "fp32" else []
@@ -106,8 +107,8 @@ def stem(request: Request) -> str:
 def read_user_recipe(
     path: Path, benchmarks: Sequence[str], protocols: Sequence[str], scenario: str, known: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
-    """The settings in a recipe of the user's, by method or benchmark. One that a search wrote names the benchmark,
-    the protocol and perhaps the scenario it is for, and is refused for others."""
+    """Return the settings in a recipe of the user's, by method or benchmark. One that a search wrote names the
+    benchmark, the protocol and perhaps the scenario it is for, and is refused for others."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # of the file, of its text or of its TOML
@@ -138,10 +139,10 @@ def _recipe(outcomes: Sequence[Outcome]) -> Outcome:
     return next(outcome for outcome in outcomes if outcome.trial.number == 0)
 
 
-def _percent(outcome: Outcome) -> str:
+def _score_in_words(outcome: Outcome) -> str:
     if outcome.error:
         return "diverged" if outcome.diverged else "failed"
-    return f"{100 * outcome.score:.2f}"
+    return f"{percent(outcome.score):.2f}"
 
 
 def _settings(outcome: Outcome) -> str:

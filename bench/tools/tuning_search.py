@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench import files, metrics
+from bench.analysis.columns import percent
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.config import require
@@ -59,13 +60,13 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """Identity, as a cell's: it covers all that decides the outcome."""
+        """Return the identity of a trial, as a cell's: it covers all that decides the outcome."""
         words = json.dumps([self.tasks, *(cell.key for cell in self.cells)])
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
     @property
     def path(self) -> Path:
-        """Of the outcome, relative to the results folder."""
+        """Return the path of the outcome, relative to the results folder."""
         return Path("tune") / self.cells[0].benchmark / self.method / f"{self.key}.json"
 
     def __str__(self) -> str:
@@ -84,7 +85,7 @@ class Outcome:
 
     @property
     def score(self) -> float:
-        """To be maximised; NaN where the trial failed."""
+        """Return what is to be maximised; NaN where the trial failed."""
         return math.nan if self.error else float(np.mean(self.accuracies))
 
     @property
@@ -97,11 +98,12 @@ class Outcome:
         return self.error is None or self.diverged
 
     def __str__(self) -> str:
-        return f"{self.trial}: {self.error or f'{100 * self.score:.2f}'}, {self.seconds:.1f} s"
+        outcome = self.error or f"{percent(self.score):.2f}"
+        return f"{self.trial}: {outcome}, {self.seconds:.1f} s"
 
 
 def plan(request: Request, search: Search, catalog: Catalog) -> tuple[list[Trial], dict[str, str]]:
-    """The trials of a search on one benchmark, recipes first, and why a method is not searched, by method."""
+    """Return the trials of a search on one benchmark, recipes first, and why a method is not searched, by method."""
     trials: list[Trial] = []
     left_out: dict[str, str] = {}
     for name in request.methods:
@@ -133,7 +135,7 @@ def _trials_of(name: str, usual: Sequence[Cell], request: Request, search: Searc
 
 
 def blind(tasks: Sequence[Task], first: int) -> list[Task]:
-    """The first tasks, with validation data in the place of test data."""
+    """Return the first tasks, with validation data in the place of test data."""
     require(all(len(task.validation) for task in tasks[:first]), "there is no validation data to judge a trial by")
     return [replace(task, test=task.validation) for task in tasks[:first]]
 

@@ -57,6 +57,8 @@ class TrainingData:
 
     @property
     def earlier(self) -> Sequence[TrainingData]:
+        """Return the training splits of the tasks before this one, in order. Raises `PermissionError` where the method
+        does not declare that it reads them."""
         if self._earlier is None:
             raise PermissionError(UNDECLARED)
         return self._earlier

@@ -152,7 +152,7 @@ NO_HOOKS = ("logits", "state", "load_state", "stored_samples")  # the methods of
 
 
 def flat(memory: Memory, prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a nested memory by name, the names on the way to each joined.
+    """Return the tensors of a nested memory, each as it is, by name: the names on the way to it joined by SEPARATOR.
 
     Raises `UserError` for a name that would not come back from a checkpoint as it is.
     """
@@ -170,7 +170,8 @@ def flat(memory: Memory, prefix: str = "") -> dict[str, Tensor]:
 
 
 def nested(state: Mapping[str, Tensor]) -> Memory:
-    """Return the memory that `flat` made `state` of."""
+    """Return the memory that `flat` made `state` of: dictionaries within each other, a level for every name joined in a
+    key, with the same tensors."""
     memory: Memory = {}
     for path, tensor in state.items():
         *folders, name = path.split(SEPARATOR)

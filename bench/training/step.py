@@ -21,8 +21,9 @@ REPEATED = 10  # steps of one kind, after which the next ones are captured
 def training_step(
     method: Method, optimizer: torch.optim.Optimizer, batch: Batch, rho: float, update: Update | None = None
 ) -> Tensor:
-    """Make one update from one batch, by SAM where rho > 0. Return the loss, detached.
+    """Make one update from one batch, by SAM where rho > 0. Return the loss, (), detached.
 
+    The batch is that of the stream: x (n, *input_shape), y (n,) and the task, one or (n,).
     A small network's step is as long as its Python: what a method leaves as it is in the base class is passed over.
     """
     own = type(method)

@@ -64,7 +64,7 @@ BREAKS = {  # a check, the class body that breaks it, and what is said
     "learns nothing": (
         "toy_tasks_are_learnt",
         "def edit_grads(self):\n    for p in self.network.parameters():\n        p.grad = None",
-        "accuracy when learnt",
+        "accuracy when learned",
     ),
     "draws lots": (
         "same_seed_same_bits",
@@ -255,7 +255,7 @@ BROKEN_STREAMS = {  # a check, what is replaced, by what, and what is said
         "task 1 has 1 classes: every answer is right",
     ),
     "too many outputs": ("labels_are_local", "= 2, 2,", "= 2, 3,", "up to 2 classes, but num_classes = 3"),
-    "one output": ("fine_tuning_runs", "= 2, 2,", "= 2, 1,", "a head of one output is right whatever it has learnt"),
+    "one output": ("fine_tuning_runs", "= 2, 2,", "= 2, 1,", "a head of one output is right whatever it has learned"),
     "leak": ("splits_are_disjoint", "split(8), split(16)", "*[split(8)] * 2", "8 images of test are also in valid"),
     "network": ("fine_tuning_runs", '"convnet"', '""', "names no backbone, and has no own_backbone() either"),
     "two right answers": (

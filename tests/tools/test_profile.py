@@ -19,7 +19,7 @@ from bench.training.stage import EpochBegun
 from bench.training.step import make_optimizer, training_step
 
 BASES = {  # of the AlexNet's five layers: the width of what may not be touched
-    "NESS, task 2": (45, 231, 287, 198, 137),  # K-11, complemented
+    "NESS, task 2": (45, 231, 287, 198, 137),  # all inputs but the null space of the untrained network
     "GPM, task 10": (19, 389, 467, 723, 980),  # after two epochs a task, results/published
 }
 
@@ -92,7 +92,7 @@ def operations(name: str = "split_cifar100", widths: tuple[int, ...] = (), share
 @pytest.mark.parametrize("widths", BASES.values(), ids=BASES)
 @pytest.mark.slow
 def test_a_free_update_costs_little_arithmetic(widths):
-    """K-25: on one layer, factors multiplied out are 30 times the layer, and projected gradients 4 times."""
+    """On one layer, factors multiplied out are 30 times the layer, and projected gradients 4 times."""
     assert operations() < operations(widths=widths) < 1.15 * operations()
 
 

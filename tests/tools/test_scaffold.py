@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import installation
+from bench import files, installation
 from bench.tools import scaffold
 
 Command = Callable[..., Any]
@@ -100,9 +100,9 @@ def test_nothing_is_overwritten(command: Command, here: Path, file: str) -> None
 
 
 def test_a_folder_that_cannot_be_written(command: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path, text: str, encoding: str) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    def fail(path: Path, text: str) -> None:
+        raise PermissionError(13, "Permission denied", f".{path}.partial")
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(files, "write_text", fail)
     answer = command("new", "method", "pull_back")
     assert answer.code == 2 and "cannot write pull_back.py: Permission denied" in answer.err

@@ -204,9 +204,9 @@ def small() -> Network:
     return Network(nn.Linear(4, 6, bias=False), 6, 2, 2)
 
 
-def trained(method: Method, tasks: list[Task], **settings):
+def trained(method: Method, tasks: list[Task], scenario: str = "task-il", **settings):
     """Return R and the records of a method's training on tasks, with seed 0."""
-    return loop.Session(method.network, method, tasks, Training(**settings), seed=0).run()
+    return loop.Session(method.network, method, tasks, Training(**settings), seed=0, scenario=scenario).run()
 
 
 def test_best_weights_come_back(monkeypatch):
@@ -329,5 +329,5 @@ def test_upper_triangle_is_measured_for_a_shared_head_only():
     assert R[0][1] is None
     assert R[1][0] is not None
     shared = Network(nn.Linear(4, 6, bias=False), 6, 2, 1)
-    R, _ = trained(Method(shared), tasks_of(32, 8), epochs=1)
+    R, _ = trained(Method(shared), tasks_of(32, 8), scenario="domain-il", epochs=1)
     assert R[0][1] is not None

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise, product
 
 from bench.analysis.latex.sheet import STYLES, TEXT_WIDTH, Group, Sheet, Style, height_on_page, width_on_page
@@ -19,6 +20,9 @@ from bench.analysis.latex.text import escape
 COLUMN_WIDTH = 229.0  # points
 HEIGHT = 480.0  # points that the parts and notes of one float may take, so that it is no higher than a page
 CAPTION_LETTERS = 200  # about three lines
+
+
+Layout = tuple[list[list[Sheet]], Style]  # the parts of a table, page by page
 
 
 @dataclass(frozen=True)
@@ -37,35 +41,41 @@ def typeset(ways: Sequence[Callable[[bool], Sheet]], words: Words, styles: Seque
 
     Each of the `ways` makes the table, with spreads as indices or not.
     """
-    laid: list[tuple[list[list[Sheet]], Style]] = []
+    layouts: list[Layout] = []
     for sheet_of, style in product(ways, styles):
         sheet = sheet_of(style.lowered)
         if width_on_page(sheet, style) <= words.room:
-            laid.append((_pages([sheet], style, words.notes), style))
-    if not laid:
-        laid.append((_pages(list(_parts(sheet, style, words.room)), style, words.notes), style))
-    pages, style = min(laid, key=lambda one: (len(one[0]), _excess(one[0], one[1], words.notes)))
+            pages = _pages([sheet], style, words.notes)
+            layouts.append((pages, style))
+    if not layouts:
+        parts = list(_parts(sheet, style, words.room))
+        pages = _pages(parts, style, words.notes)
+        layouts.append((pages, style))
+    pages, style = min(layouts, key=partial(_badness, words.notes))
     return _floats(pages, style, words)
 
 
-def _excess(pages: Sequence[Sequence[Sheet]], style: Style, notes: Sequence[str]) -> float:
-    """Return by how much the last page is too high, in points, where the notes are long."""
-    return max(0.0, height_on_page(pages[-1], style, notes, TEXT_WIDTH) - HEIGHT)
+def _badness(notes: Sequence[str], layout: Layout) -> tuple[int, float]:
+    """Return the number of pages, and by how much the last is too high, in points, where the notes are long."""
+    pages, style = layout
+    excess = height_on_page(pages[-1], style, notes, TEXT_WIDTH) - HEIGHT
+    return len(pages), max(0.0, excess)
 
 
 def _parts(sheet: Sheet, style: Style, room: float) -> Iterator[Sheet]:
     """Yield sheets that fit, each with as many of the groups as have room; a group that has none by itself is cut."""
     pieces: list[Group] = []
     for group in sheet.groups:
-        alone = width_on_page(replace(sheet, groups=[group]), style) <= room
+        alone = width_on_page(sheet.part([group]), style) <= room
         pieces += [group] if alone else [replace(group, columns=[column]) for column in group.columns]
     waiting: list[Group] = []
     for group in pieces:
-        if waiting and width_on_page(replace(sheet, groups=_joined([*waiting, group])), style) > room:
-            yield replace(sheet, groups=_joined(waiting))
+        longer = sheet.part(_joined([*waiting, group]))
+        if waiting and width_on_page(longer, style) > room:
+            yield sheet.part(_joined(waiting))
             waiting = []
         waiting.append(group)
-    yield replace(sheet, groups=_joined(waiting))
+    yield sheet.part(_joined(waiting))
 
 
 def _joined(groups: Sequence[Group]) -> list[Group]:
@@ -73,7 +83,8 @@ def _joined(groups: Sequence[Group]) -> list[Group]:
     found: list[Group] = []
     for group in groups:
         if found and found[-1].name == group.name:
-            found[-1] = Group(group.name, [*found[-1].columns, *group.columns])
+            columns = [*found[-1].columns, *group.columns]
+            found[-1] = Group(group.name, columns)
         else:
             found.append(group)
     return found
@@ -86,7 +97,8 @@ def _pages(sheets: Sequence[Sheet], style: Style, notes: Sequence[str]) -> list[
     for n, whole in enumerate(sheets):
         below = notes if n == len(sheets) - 1 else []
         for sheet in _cut(whole, style, below):
-            if pages[-1] and height_on_page([*pages[-1], sheet], style, below, TEXT_WIDTH) > HEIGHT:
+            height = height_on_page([*pages[-1], sheet], style, below, TEXT_WIDTH)
+            if pages[-1] and height > HEIGHT:
                 pages.append([])
             pages[-1].append(sheet)
     return pages
@@ -95,32 +107,29 @@ def _pages(sheets: Sequence[Sheet], style: Style, notes: Sequence[str]) -> list[
 def _cut(sheet: Sheet, style: Style, notes: Sequence[str]) -> Iterator[Sheet]:
     """Yield pieces of a sheet that are no higher than a page, of about as many rows each; of the page, notes may take
     half."""
-    room = HEIGHT - min(height_on_page([], style, notes, TEXT_WIDTH), HEIGHT / 2)
-    most = sheet.rows + int((room - height_on_page([sheet], style, [], TEXT_WIDTH)) // style.leading)
-    count = math.ceil(sheet.rows / max(1, most - bool(sheet.below))) if most < sheet.rows else 1
+    for_notes = min(height_on_page([], style, notes, TEXT_WIDTH), HEIGHT / 2)
+    left_over = HEIGHT - for_notes - height_on_page([sheet], style, [], TEXT_WIDTH)
+    most = sheet.rows + int(left_over // style.leading)
+    count = 1
+    if most < sheet.rows:
+        rows = max(1, most - bool(sheet.below))
+        count = math.ceil(sheet.rows / rows)
     ends = [round(sheet.rows * k / count) for k in range(count + 1)]
     cuts = [end - 1 if end in sheet.below else end for end in ends]
     for start, end in pairwise(cuts):
-        yield _rows_of(sheet, slice(start, end))
-
-
-def _rows_of(sheet: Sheet, rows: slice) -> Sheet:
-    """Return some of the rows of a sheet."""
-    left = [replace(column, cells=column.cells[rows]) for column in sheet.left]
-    groups = []
-    for group in sheet.groups:
-        columns = [replace(column, cells=column.cells[rows]) for column in group.columns]
-        groups.append(Group(group.name, columns))
-    return Sheet(left, groups, frozenset(row - rows.start for row in sheet.below))
+        yield sheet.with_rows(range(start, end))
 
 
 def _floats(pages: Sequence[Sequence[Sheet]], style: Style, words: Words) -> str:
     """Return a float for each page; the notes stand in the last one."""
     floats = []
     for n, page in enumerate(pages):
-        own = replace(words, notes=words.notes if n == len(pages) - 1 else ["Continued in the next table"])
+        own = words
+        if n < len(pages) - 1:
+            own = replace(own, notes=["Continued in the next table"])
         if n:
-            own = replace(own, caption=f"{words.caption.rstrip('.')}, continued.", label=f"{words.label}-{n + 1}")
+            caption = f"{words.caption.rstrip('.')}, continued."
+            own = replace(own, caption=caption, label=f"{words.label}-{n + 1}")
         floats.append(_float(page, style, own))
     return "\n\n".join(floats)
 
@@ -128,49 +137,79 @@ def _floats(pages: Sequence[Sequence[Sheet]], style: Style, words: Words) -> str
 def _float(sheets: Sequence[Sheet], style: Style, words: Words) -> str:
     """Return one float: in a column where all fits one, else over the whole text."""
     widest = max(width_on_page(sheet, style) for sheet in sheets)
-    in_column = widest <= COLUMN_WIDTH and height_on_page(sheets, style, words.notes, COLUMN_WIDTH) <= HEIGHT
+    height = height_on_page(sheets, style, words.notes, COLUMN_WIDTH)
+    in_column = widest <= COLUMN_WIDTH and height <= HEIGHT
     name = "table" if in_column else "table*"
-    size = rf"{style.command}\setlength{{\tabcolsep}}{{{style.gap:g}pt}}"
-    start = [rf"\begin{{{name}}}", r"\centering", r"\setlength{\belowcaptionskip}{6pt}"]
-    caption = [rf"\caption{{{_one_line(words.caption)}}}", rf"\label{{{words.label}}}"]
-    parts = "\n\\par\\medskip\n".join(_tabular(sheet) for sheet in sheets)
-    return "\n".join([*start, *caption, *words.setup, size, parts, *_below(words.notes), rf"\end{{{name}}}"])
+    tabulars = [_tabular(sheet) for sheet in sheets]
+    lines = [
+        rf"\begin{{{name}}}",
+        r"\centering",
+        r"\setlength{\belowcaptionskip}{6pt}",
+        rf"\caption{{{_one_line(words.caption)}}}",
+        rf"\label{{{words.label}}}",
+        *words.setup,
+        rf"{style.command}\setlength{{\tabcolsep}}{{{style.gap:g}pt}}",
+        "\n\\par\\medskip\n".join(tabulars),
+        *_below(words.notes),
+        rf"\end{{{name}}}",
+    ]
+    return "\n".join(lines)
 
 
 def _below(notes: Sequence[str]) -> list[str]:
     """Return the notes in small type, over the width of the float."""
     if not notes:
         return []
-    text = "\n".join(f"{_one_line(note).rstrip('.')}." for note in notes)
-    return [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright", text, r"\end{minipage}"]
+    sentences = [f"{_one_line(note).rstrip('.')}." for note in notes]
+    return [
+        r"\par\smallskip",
+        r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
+        *sentences,
+        r"\end{minipage}",
+    ]
 
 
 def _one_line(text: str) -> str:
     """Return a text as LaTeX without an empty line, which would end what it stands in."""
-    return " ".join(escape(line) for line in text.split("\n") if line)
+    return " ".join(map(escape, _lines(text)))
 
 
 def _tabular(sheet: Sheet) -> str:
-    columns = [column for group in sheet.groups for column in group.columns]
-    layout = "".join(column.layout for column in (*sheet.left, *columns))
-    head = _row([column.head.text for column in (*sheet.left, *columns)])
+    columns = list(sheet.left)
+    for group in sheet.groups:
+        columns += group.columns
+    layout = "".join(column.layout for column in columns)
+    head = [column.head.text for column in columns]
     body = []
     for n in range(sheet.rows):
-        body.append(_row([column.cells[n].text for column in (*sheet.left, *columns)]))
-    rules = [r"\toprule", *_names(sheet), head, r"\midrule", *body, r"\bottomrule"]
-    return "\n".join([rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}", *rules, r"\end{tabular}"])
+        cells = [column.cells[n].text for column in columns]
+        body.append(_row(cells))
+    lines = [
+        rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}",
+        r"\toprule",
+        *_names(sheet),
+        _row(head),
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines)
 
 
 def _names(sheet: Sheet) -> list[str]:
     """Return two lines: the names of the groups over their columns, and the rules below them; none without names."""
     if not any(group.name for group in sheet.groups):
         return []
-    names, rules, place = [""] * len(sheet.left), [], len(sheet.left) + 1
+    names = [""] * len(sheet.left)
+    rules = []
+    first = len(sheet.left) + 1
     for group in sheet.groups:
         width = len(group.columns)
+        last = first + width - 1
         names.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(group.name)}}}")
-        rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
-        place += width
+        rules.append(rf"\cmidrule(lr){{{first}-{last}}}")
+        first += width
     return [_row(names), "".join(rules)]
 
 
@@ -191,6 +230,12 @@ def headline(text: str, instead: str) -> tuple[str, list[str]]:
     first, stop, rest = text.partition(". ")
     line, below, more = first.partition("\n")
     if len(line) > CAPTION_LETTERS:
-        return instead, [part for part in text.split("\n") if part]
-    rest = f"{more}{stop}{rest}" if below else rest
-    return f"{line.rstrip('.')}.", [part for part in rest.split("\n") if part]
+        return instead, _lines(text)
+    if below:
+        rest = f"{more}{stop}{rest}"
+    return f"{line.rstrip('.')}.", _lines(rest)
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text that are not empty."""
+    return [line for line in text.split("\n") if line]

@@ -56,7 +56,7 @@ class Attempt:
 
     @property
     def name(self) -> tuple[str, int]:
-        """What tells it from all others: the key of its cell, and which attempt at it this is."""
+        """Return what tells an attempt from all others: the key of its cell, and which attempt at it this is."""
         return self.cell.key, self.count
 
     def seen(self, sign: Alive) -> None:
@@ -95,7 +95,7 @@ class Work:
     lost_at: float = math.inf  # when Ray was seen to be lost
 
     def next(self) -> Attempt | None:
-        """The next one to hand to Ray; None where none is free now, or none is left."""
+        """Return the next attempt to hand to Ray; None where none is free now, or none is left."""
         if self.again:
             return self.again.pop(0)
         cell = next(self.cells, END)
@@ -104,7 +104,7 @@ class Work:
 
 
 def _turns(work: Work, pool: Pool, resources: Resources) -> Iterator[CellEvent]:
-    """Hand out cells and yield what comes back, until all have ended or Ray is lost."""
+    """Hand out cells, and yield what comes back until all have ended or Ray is lost."""
     work.lost_at = math.inf
     while work.more or work.again or pool.running:
         while (work.more or work.again) and math.isinf(work.lost_at) and pool.has_room():
@@ -193,7 +193,7 @@ class Pool:
         self.running[remote.remote(attempt.cell, attempt.count, self.resources, self.queue)] = attempt
 
     def start_elsewhere(self, attempt: Attempt, faulty: str) -> bool:
-        """Hand a cell to another node than the faulty one. Whether there is one with room for it."""
+        """Hand a cell to another node than the faulty one. Return whether there is one with room for it."""
         node = other_node(self.ray.nodes(), faulty, self.resources)
         if node is None:
             return False
@@ -212,7 +212,8 @@ class Pool:
         return not all(node["Alive"] for node in self.ray.nodes())
 
     def collect(self) -> list[tuple[Attempt, Result | NodeFault | str]]:
-        """What has ended since the last look: results, or the name of Ray's error for a process that was lost."""
+        """Return what has ended since the last look: results, or the name of Ray's error for a process that was
+        lost."""
         if not self.running:
             time.sleep(PATIENCE)
             return []
@@ -282,7 +283,7 @@ class Pool:
 
 
 def _failure(attempt: Attempt, outcome: str, resources: Resources) -> Result:
-    """The result of a cell that has none."""
+    """Return the result of a cell that has none."""
     if attempt.overdue:
         line = time_limit_reached(resources)
     elif outcome in LOST:

@@ -76,13 +76,13 @@ def _ask(code: str, address: str) -> subprocess.CompletedProcess[str]:
 
 
 def silent(address: str) -> str:
-    """Said of a port where something listens and does not speak as Ray does."""
+    """Return what is said of a port where something listens and does not speak as Ray does."""
     remedy = "give the port that `ray start --head` has named"
     return f"no Ray cluster answers at {address}, though something listens there: {remedy}"
 
 
 def token_wanted(address: str) -> str:
-    """Said where a cluster lets in only who knows its token."""
+    """Return what is said where a cluster lets in only who knows its token."""
     token = "RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its head"
     return f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and {token}"
 

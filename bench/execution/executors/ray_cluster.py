@@ -27,8 +27,8 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 @contextmanager
 def connected(resources: Resources) -> Iterator[tuple[Any, Resources]]:
-    """Ray, and the resources as its workers see them. Raises `UserError` where it cannot be had, or would never run a
-    cell."""
+    """Yield Ray, and the resources as its workers see them. Raises `UserError` where it cannot be had, or would never
+    run a cell."""
     import ray
 
     with ExitStack() as stack:
@@ -68,7 +68,7 @@ def loopback() -> Iterator[None]:
 
 
 def _own(resources: Resources) -> dict[str, Any]:
-    """How a Ray of our own is started: on this machine's code, with room for the workers and no more."""
+    """Return how a Ray of our own is started: on this machine's code, with room for the workers and no more."""
     variables = {"OMP_NUM_THREADS": str(resources.threads), "PYTHONPATH": os.pathsep.join(sys.path)}
     return {
         "address": "local",
@@ -103,7 +103,8 @@ def _hint(options: dict[str, Any]) -> str:
 
 
 def _room(ray: Any, resources: Resources) -> int:
-    """How many cells fit. Raises `UserError` where no node could ever hold one: Ray would wait for it for ever."""
+    """Return how many cells fit. Raises `UserError` where no node could ever hold one: Ray would wait for it for
+    ever."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     asked = _asked(resources)
     for what, amount in asked.items():
@@ -118,18 +119,18 @@ def _room(ray: Any, resources: Resources) -> int:
 
 
 def room_of(node: dict[str, Any], resources: Resources) -> int:
-    """How many cells a node of Ray could hold, were it empty."""
+    """Return how many cells a node of Ray could hold, were it empty."""
     has = node["Resources"]
     return min(int(has.get(what, 0.0) / amount) for what, amount in _asked(resources).items() if amount)
 
 
 def _asked(resources: Resources) -> dict[str, float]:
-    """What a cell asks of its node, by Ray's names."""
+    """Return what a cell asks of its node, by Ray's names."""
     return {"CPU": resources.threads, "GPU": resources.gpus_per_cell, "memory": resources.memory_per_cell}
 
 
 def _ship(resources: Resources, folder: Path) -> tuple[Resources, dict[str, Any]]:
-    """Copy the code, plugins included, to a folder that Ray hands to every node. Returns the resources with plugins by
+    """Copy the code, plugins included, to a folder that Ray hands to every node. Return the resources with plugins by
     their paths there, and the runtime environment."""
     parts = [installation.PACKAGE, *map(installation.extensions, discovery.FOLDERS.values())]
     for part in parts:
@@ -141,7 +142,8 @@ def _ship(resources: Resources, folder: Path) -> tuple[Resources, dict[str, Any]
 
 
 def _ship_plugin(plugin: Path, folder: Path, n: int) -> Path:
-    """A file or folder goes to `plugins/<n>`; a module of a package takes the whole package along, importable."""
+    """Copy a file or folder to `plugins/<n>`, for a module of a package the whole package, so that it is importable.
+    Return where the plugin lies in the copy."""
     top = plugin
     while (top.parent / "__init__.py").exists():
         top = top.parent

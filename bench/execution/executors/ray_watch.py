@@ -30,7 +30,7 @@ class NodeWatch:
         self.missed: dict[str, float] = {}  # since when a node was not seen alive
 
     def gone(self, nodes: set[str]) -> set[str]:
-        """Those of these nodes that Ray has not seen alive for a while."""
+        """Return those of these nodes that Ray has not seen alive for a while."""
         now = time.monotonic()
         if nodes and now - self.looked > LOOK:
             self.looked = now  # Ray raises where its head does not answer; then nobody is called gone
@@ -44,7 +44,7 @@ class NodeWatch:
 
 
 def other_node(nodes: Iterable[dict[str, Any]], faulty: str, resources: Resources) -> str | None:
-    """The id of a living node that could hold a cell and is not the faulty one; None where there is none."""
+    """Return the id of a living node that could hold a cell and is not the faulty one; None where there is none."""
     for node in nodes:
         if node["Alive"] and node["NodeID"] != faulty and room_of(node, resources):
             return str(node["NodeID"])
@@ -82,8 +82,8 @@ class LifeWatch:
         return {name for name, seconds in self.silent.items() if seconds > SILENCE}
 
     def unheard(self) -> None:
-        """The queue has not answered in time: what was said may come later, or is lost. So nobody is called silent
-        before signs have come through for another while."""
+        """Note that the queue has not answered in time: what was said may come later, or is lost. So nobody is called
+        silent before signs have come through for another while."""
         passed = self._passed()
         most = SILENCE - AGAIN
         self.silent = {name: max(was, min(was + passed, most)) for name, was in self.silent.items()}

@@ -47,7 +47,7 @@ def _within_limit(cell: Cell, resources: Resources) -> Iterator[CellEvent]:
 
 @contextmanager
 def _alarm(seconds: float, resources: Resources) -> Iterator[None]:
-    """A signal interrupts what takes longer; signals reach the main thread only."""
+    """Interrupt by a signal what takes longer in the block; signals reach the main thread only."""
     if not 0 < seconds < math.inf or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -24,12 +24,12 @@ from bench.core import Cell, Result
 from bench.execution import machine, store
 from bench.execution.forecast.calibration import Answer, Order, calibrate
 from bench.execution.runner import Resources
-from bench.execution.status import duration
+from bench.execution.status import duration, estimate
 
 LIMIT = 20.0  # seconds that all calibrations of a grid may take
 RAY = 10.0  # seconds that a Ray of our own takes to start and to stop
 RECENT = 20  # results of a method on a benchmark, at most, that are looked at: the newest
-WAITING = "not calibrated yet: the same command goes on with it"
+WAITING = "not calibrated yet: the same command continues with it"
 HERE, ELSEWHERE, CALIBRATED = "measured here", "measured elsewhere", "calibrated"
 
 
@@ -54,7 +54,8 @@ class Forecast:
         return [guess.seconds for _, guess in self.guesses]
 
     def with_speed(self, name: str) -> float | None:
-        """Seconds of all cells in "bf16" or on the "gpu"; None where that was not timed for every benchmark."""
+        """Return the seconds of all cells in "bf16" or on the "gpu"; None where that was not timed for every
+        benchmark."""
         times = []
         for cell, guess in self.guesses:
             factor = self.speeds.get(cell.benchmark, {}).get(name)
@@ -104,7 +105,7 @@ def measured(cell: Cell, resources: Resources, out: Path) -> Guess | None:
 
 
 def _recent(folder: Path, cell: Cell, resources: Resources) -> Iterator[Result]:
-    """The newest results of the method on the benchmark that took what the cell takes, epochs aside."""
+    """Yield the newest results of the method on the benchmark that took what the cell takes, epochs aside."""
     paths = sorted((folder / cell.benchmark / cell.method).glob("seed*-*.json"), key=_age)
     for path in paths[:RECENT]:
         with suppress(ValueError, OSError):  # a damaged file; whoever needs it will tell
@@ -131,18 +132,18 @@ def _alike(result: Result, cell: Cell, resources: Resources) -> bool:
 
 
 def _work(cell: Cell) -> tuple[object, ...]:
-    """What a step of the cell is made of."""
+    """Return what a step of the cell is made of."""
     return cell.training.get("batch_size"), cell.training.get("sam"), _changes(cell)
 
 
 def _changes(cell: Cell) -> str:
-    """What the user changed of the recipe, but for the epochs."""
+    """Return what the user changed of the recipe, but for the epochs."""
     changes = {name: value for name, (_, value) in cell.overrides.items() if name != "epochs"}
     return json.dumps(changes, sort_keys=True)
 
 
 def _scaled(result: Result, epochs: int) -> float:
-    """The seconds of a result had it had so many epochs a task."""
+    """Return the seconds that a result would have taken with so many epochs a task."""
     training = sum(task["seconds"]["train"] for task in result.tasks)
     ran = sum(task["epochs"] for task in result.tasks)
     wanted = epochs * len(result.tasks)
@@ -218,11 +219,11 @@ def describe_part(forecast: Forecast, benchmark: str) -> str:
         return "time unknown"
     words = "at most" if any(guess.at_most for guess in guesses) else "about"
     without = f", without {', '.join(unknown)}" if unknown else ""
-    return f"{words} {duration(sum(guess.seconds for guess in guesses))}{without}"
+    return f"{estimate(sum(guess.seconds for guess in guesses), words)}{without}"
 
 
 def _total(forecast: Forecast, resources: Resources, executor: str) -> str:
-    """The time of the grid as it was asked for, and what that rests on."""
+    """Return in words the time of the grid as it was asked for, and what that rests on."""
     sources = Counter(guess.source for _, guess in forecast.guesses)
     rests = (
         ", ".join(f"{count} {source}" for source, count in sources.items()) if len(sources) > 1 else "".join(sources)
@@ -233,7 +234,7 @@ def _total(forecast: Forecast, resources: Resources, executor: str) -> str:
     if executor == "ray" and resources.workers:
         seconds = shared(forecast.seconds, resources.workers)
     alone = " of one worker's time" if not resources.workers else ""
-    return f"{words} {duration(seconds)}{alone}{some} ({rests})"
+    return f"{estimate(seconds, words)}{alone}{some} ({rests})"
 
 
 def shared(seconds: Sequence[float], workers: int) -> float:
@@ -242,7 +243,7 @@ def shared(seconds: Sequence[float], workers: int) -> float:
 
 
 def _workers(forecast: Forecast, resources: Resources, executor: str) -> str:
-    """What the other executor would make of it."""
+    """Return in words what the other executor would make of it."""
     if executor == "ray":
         return f"one at a time {duration(sum(forecast.seconds))}" if resources.workers > 1 else ""
     fit = min((os.cpu_count() or 1) // resources.threads, len(forecast.guesses))

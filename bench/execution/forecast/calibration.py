@@ -55,7 +55,7 @@ def calibrate(orders: Sequence[Order], resources: Resources, limit: float) -> di
 
 
 def _ask(orders: Sequence[Order], resources: Resources, end: float) -> dict[str, Answer]:
-    """The answers of one process, as long as it lives and time has not come to its end."""
+    """Return the answers of one process, as long as it lives and time has not come to its end."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(theirs, list(orders), resources), daemon=True)
@@ -77,7 +77,7 @@ def _ask(orders: Sequence[Order], resources: Resources, end: float) -> dict[str,
 
 
 def _serve(pipe: Connection, orders: Sequence[Order], resources: Resources) -> None:
-    """In the process: answer the orders one after the other. What an author's code prints goes nowhere."""
+    """Answer the orders, in the process, one after the other. What an author's code prints goes nowhere."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it will end it
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -176,7 +176,7 @@ def learn_little(cell: Cell, resources: Resources, batches: int) -> Little:
 
 
 def _session(cell: Cell, resources: Resources, tasks: list[Task]) -> Session:
-    """The session of a cell, on tasks that are not its own; its stream may not be there."""
+    """Return the session of a cell, on tasks that are not its own; its stream may not be there."""
     from bench.execution.session import session_of
 
     return session_of(cell, resources.catalog, resources.data, resources.device, tasks)

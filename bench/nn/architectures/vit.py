@@ -80,7 +80,11 @@ def separated(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a transformer of ours as timm has them: the inverse of `separated`."""
+    """Return the weights of a transformer of ours as timm has them: the inverse of `separated`.
+
+    Of every layer with `qkv.q`, `qkv.k` and `qkv.v`, each (d, d) with biases (d,), one `qkv` (3 d, d) with (3 d,) is
+    made, in this order; the other weights keep their names.
+    """
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
         path, _, kind = name.rpartition(".")

@@ -72,7 +72,7 @@ def serve(pipe: Connection, name: str, setting: Setting) -> None:
 
 
 def harness(name: str, setting: Setting) -> Iterator[Stage]:
-    """A method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one.
+    """Yield a method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one.
 
     `precision` is a setting here too, so that arms of either precision take turns.
     """
@@ -126,7 +126,8 @@ def learn_before(session: Session, t: int) -> list[TaskRecord]:
 
 
 def bare_loop(setting: Setting) -> Iterator[Stage]:
-    """One epoch of the loop anybody would write, of either task: torch's own layers, in its usual memory format."""
+    """Yield one epoch of the loop anybody would write, of either task: torch's own layers, in its usual memory
+    format."""
     training = make_settings(Training, setting.catalog.recipe(setting.benchmark)["training"], setting.benchmark)
     benchmark, tasks, source = tasks_to_measure(setting)
     for t in (0, setting.later - 1):
@@ -160,7 +161,7 @@ def bare_loop(setting: Setting) -> Iterator[Stage]:
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """The module with torch's own layers in the place of ours."""
+    """Return the module with torch's own layers in the place of ours."""
     for path, layer in list(module.named_modules()):
         if isinstance(layer, Dropout):
             module.set_submodule(path, nn.Dropout(layer.p))
@@ -170,9 +171,9 @@ def plain(module: nn.Module) -> nn.Module:
 
 
 def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], moments: int) -> dict[str, Any]:
-    """What a training step cannot do without: its floating-point operations, as counted by PyTorch in matrix products
-    and convolutions; and bytes to and from memory: weights read forward and backward, gradients written and read,
-    parameters and `moments` numbers for each read or written by the optimiser."""
+    """Return what a training step cannot do without: its floating-point operations, as counted by PyTorch in matrix
+    products and convolutions; and bytes to and from memory: weights read forward and backward, gradients written and
+    read, parameters and `moments` numbers for each read or written by the optimizer."""
     with FlopCounterMode(display=False) as counter:
         step()
     used = sum(parameter.numel() for parameter in read)
@@ -182,7 +183,7 @@ def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], 
 
 
 def tasks_to_measure(setting: Setting) -> tuple[Benchmark, list[Task], str]:
-    """The tasks up to the later one, cut to so many training images, and what they are made of."""
+    """Return the tasks up to the later one, cut to so many training images, and what they are made of."""
     benchmark = setting.catalog.benchmark(setting.benchmark)
     try:
         tasks, source = benchmark.stream(1, setting.data)[: setting.later], "real images"

@@ -32,7 +32,7 @@ Pipes = list[Connection]  # to the copies of an arm, which run at the same time
 
 @contextmanager
 def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Pipes]]:
-    """Pipes to the copies of each arm, in processes that end with the block."""
+    """Yield the pipes to the copies of each arm, in processes that end with the block."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Pipes] = {arm: [] for arm in arms}
     for arm in pipes:
@@ -51,15 +51,16 @@ def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Pipes
 
 
 def ask(copies: Pipes, order: str) -> list[Any]:
-    """The answers of an arm's copies, all asked at once. Raises EOFError where one has died; it says itself of what."""
+    """Return the answers of an arm's copies, all asked at once. Raises `EOFError` where one has died; it says itself of
+    what."""
     for pipe in copies:
         pipe.send(order)
     return [pipe.recv() for pipe in copies]
 
 
 def measure_stage(pipes: dict[str, Pipes], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
-    """The next stage: what is known of each arm, made ready one after the other; and seconds per arm and round, of its
-    slowest copy. A first round is not counted."""
+    """Return of the next stage what is known of each arm, made ready one after the other; and the seconds per arm and
+    round, of its slowest copy. A first round is not counted."""
     facts = {arm: ask(copies, "next")[0] for arm, copies in pipes.items()}
     seconds: Times = {arm: [] for arm in pipes}
     for _ in range(rounds + 1):
@@ -71,7 +72,8 @@ def measure_stage(pipes: dict[str, Pipes], rounds: int) -> tuple[dict[str, dict[
 
 
 def machine(setting: Setting, repeats: int = 5) -> dict[str, float]:
-    """What this machine can do: operations per second of a float32 matrix product, bytes per second of a copy."""
+    """Return what this machine can do: operations per second of a float32 matrix product, bytes per second of a
+    copy."""
     set_arithmetic(Resources(threads=setting.threads))
     device = torch.device(setting.device)
     a, b = (torch.randn(2048, 2048, device=device) for _ in range(2))
@@ -90,28 +92,32 @@ def machine(setting: Setting, repeats: int = 5) -> dict[str, float]:
 
 
 def over(seconds: Times, arm: str, yardstick: str) -> dict[str, float]:
-    """Of an arm's seconds over a yardstick's in the same round: the median, the lowest and the highest."""
+    """Return the median, the lowest and the highest of an arm's seconds over a yardstick's in the same round."""
     ratios = [a / b for a, b in zip(seconds[arm], seconds[yardstick], strict=True)]
     return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
 def describe_arm(arm: str, facts: dict[str, Any], seconds: Times, rates: dict[str, float]) -> dict[str, Any]:
-    """All that is known of an arm in one stage."""
-    epoch, records = statistics.median(seconds[arm]), facts.get("records", [])
-    floor = max(facts["flops"] / rates["flops_per_s"], facts["bytes"] / rates["bytes_per_s"]) * facts["steps"]
-    hooks = records[-1].seconds if records else {}
+    """Return all that is known of an arm in one stage."""
+    records = facts.get("records", [])
+    last = records[-1] if records else None
+    hooks = last.seconds if last else {}
+    hooks_in_epochs = None
+    if hooks:
+        hooks_in_epochs = (hooks["begin"] + hooks["end"]) / statistics.median(seconds[YARDSTICK])
+    by_arithmetic = facts["flops"] / rates["flops_per_s"]
+    by_memory = facts["bytes"] / rates["bytes_per_s"]
+    floor = max(by_arithmetic, by_memory) * facts["steps"]
     return {
-        "epoch_s": epoch,
+        "epoch_s": statistics.median(seconds[arm]),
         "over_finetune": over(seconds, arm, YARDSTICK),
         "over_bare": over(seconds, arm, BARE),
         "floor_s": floor,
         "gflop_per_step": facts["flops"] / 1e9,
         "begin_s": hooks.get("begin"),
         "end_s": hooks.get("end"),
-        "hooks_in_finetune_epochs": (
-            (hooks["begin"] + hooks["end"]) / statistics.median(seconds[YARDSTICK]) if hooks else None
-        ),
-        "state_bytes": records[-1].state_bytes if records else None,
+        "hooks_in_finetune_epochs": hooks_in_epochs,
+        "state_bytes": last.state_bytes if last else None,
         "peak_bytes": facts["peak_bytes"],
         "seconds_by_task": [record.seconds for record in records],  # begin, an epoch with its validation, end
     }
@@ -157,11 +163,14 @@ def unusual_conditions(numbers: dict[str, Any]) -> str:
 
 
 def measure_arms(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str, Any]:
-    """The whole measurement, as it is written."""
+    """Return the whole measurement, as it is written."""
     rates = machine(setting)
-    with processes(list(dict.fromkeys([BARE, YARDSTICK, *arms])), setting) as pipes:
+    every = list(dict.fromkeys([BARE, YARDSTICK, *arms]))
+    with processes(every, setting) as pipes:
         facts, seconds = zip(*(measure_stage(pipes, rounds) for _ in range(2)), strict=True)
-    stages = [{arm: describe_arm(arm, f[arm], s, rates) for arm in s} for f, s in zip(facts, seconds, strict=True)]
+    stages = []
+    for known, times in zip(facts, seconds, strict=True):
+        stages.append({arm: describe_arm(arm, known[arm], times, rates) for arm in times})
     return {
         "benchmark": setting.benchmark,
         "images": f"{setting.samples} a task, {facts[0][BARE]['images']}",

@@ -22,15 +22,18 @@ from bench.training.method import Method
 def evaluate(method: Method, t: int, x: Tensor, y: Tensor, batch_size: int = 64) -> tuple[float, float]:
     """Return the mean loss and the accuracy, in [0, 1], on task t, in evaluation mode, in the given order.
 
+    x are images as they are stored, (n, c, h, w) or (n, *input_shape), and y (n,), int64, which logit is right of each.
     A method whose network has a single head is told the task, rather than 0, where the scenario makes it known.
     """
     told = t if method.network.task_known or not method.network.shares_its_head else 0
-    loss, correct = torch.zeros((), device=x.device), torch.zeros((), dtype=torch.long, device=x.device)
+    loss = torch.zeros((), device=x.device)
+    correct = torch.zeros((), dtype=torch.long, device=x.device)
     with evaluating(method.network):
         for part in slices(len(y), batch_size):
-            answers = method.logits(method.network.test_images(x[part]), told)
-            loss += F.cross_entropy(answers, y[part], reduction="sum")
-            correct += (answers.argmax(1) == y[part]).sum()
+            images = method.network.test_images(x[part])
+            logits = method.logits(images, told)
+            loss += F.cross_entropy(logits, y[part], reduction="sum")
+            correct += (logits.argmax(1) == y[part]).sum()
     return float(loss) / len(y), float(correct) / len(y)
 
 
@@ -42,7 +45,8 @@ def measure(method: Method, tests: Sequence[Data], training: Training, seed: int
     """
     row: list[float | None] = []
     for test in tests:
-        words = ("evaluation", test[0]) if training.eval_order == "fixed" else ("evaluation", test[0], after)
+        task, _, _ = test
+        words = ("evaluation", task) if training.eval_order == "fixed" else ("evaluation", task, after)
         orders = torch.Generator().manual_seed(derive(seed, *words))
         passes = [evaluate(method, *_shuffled(test, orders), training.eval_batch_size) for _ in range(training.n_eval)]
         odd = any(math.isnan(loss) for loss, _ in passes)  # as it is where one logit of one image is
@@ -70,11 +74,16 @@ def validation_loss(
         return otherwise
     if orders is not None:
         parts = [_shuffled(part, orders) for part in parts]
-    losses = [evaluate(method, *part, training.eval_batch_size)[0] * len(part[2]) for part in parts]
-    return sum(losses) / sum(len(y) for _, _, y in parts) + method.validation_penalty()
+    losses = []
+    for t, x, y in parts:
+        loss, _ = evaluate(method, t, x, y, training.eval_batch_size)
+        losses.append(loss * len(y))
+    samples = sum(len(y) for _, _, y in parts)
+    return sum(losses) / samples + method.validation_penalty()
 
 
 def _shuffled(data: Data, orders: torch.Generator) -> Data:
+    """Return the data of a task in another order."""
     t, x, y = data
     order = torch.randperm(len(y), generator=orders).to(y.device)
     return t, x[order], y[order]
