@@ -65,7 +65,10 @@ def test_a_package_imports_only_packages_below_it(path: Path) -> None:
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
-    graph = {name_of(path): of_library(path) - {name_of(path)} for path in LIBRARY if path.parent.name != "bench"}
+    """The ground too; its public face imports nothing until it is asked, and then what is on any floor."""
+    face = ROOT / "bench" / "__init__.py"
+    graph = {name_of(path): of_library(path) - {name_of(path)} for path in LIBRARY if path != face}
+    assert {"bench.core", "bench.config"} <= set(graph)
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
@@ -99,7 +102,19 @@ def test_heavy_packages_have_few_users(package: str, users: set[str]) -> None:
     assert not strangers
 
 
+def parameters(path: Path) -> set[str]:
+    return {node.arg for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.arg)}
+
+
+def test_plugins_are_in_a_catalog_above_the_catalog() -> None:
+    """What knows of methods and benchmarks is handed a catalog, which was made of the plugins once."""
+    takers = {name_of(path) for path in (*LIBRARY, *METHODS, *DATASETS) if "plugins" in parameters(path)}
+    assert takers
+    assert {name for name in takers if room_of(name) not in ("catalog", "cli")} == set()
+
+
 def test_a_folder_is_looked_through_at_a_glance() -> None:
+    """At most twelve Python files of its own; `__init__.py`, which every package has, is not counted."""
     files = Counter(path.parent.relative_to(ROOT).as_posix() for path in LIBRARY if path.name != "__init__.py")
     assert max(files.values()) <= 12, files
 

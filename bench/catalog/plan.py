@@ -35,6 +35,8 @@ class Request:
     protocols: Sequence[str] = ("published",)
     precision: str = "fp32"
     scenario: str = ""  # one of SCENARIOS; empty: of each benchmark the first of its own
+    origins: Mapping[tuple[str, str], Path] = field(default_factory=dict)  # (method or benchmark, field) -> the file
+    # that the setting stands in, where it does in one
 
 
 class Plan(NamedTuple):
@@ -118,7 +120,7 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
         brought = [f"{prefix}{benchmark_name}", f"{prefix}{name}.{benchmark_name}"]
         files.append((catalog.method_recipes().get(base), brought))
         files.append((catalog.recipe_path(benchmark_name), [f"{prefix}{base}", f"{prefix}{name}"]))
-    with recipes.locate_errors({**user, **changes}, files):
+    with recipes.locate_errors(_origins(request, {name: user, benchmark_name: changes}), files):
         bare = catalog.benchmark(benchmark_name, scenario=scenario)
         options = recipes.resolve_options(bare, recipe, changes, protocol)
         training, config = recipes.resolve(name, method, recipe, user, *parts)
@@ -147,6 +149,13 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
         versions={"suite": SUITE_VERSION, "method": method.version, "benchmark": benchmark.version},
     )
     return [replace(cell, seed=seed) for seed in request.seeds]
+
+
+def _origins(request: Request, given: Mapping[str, Mapping[str, Any]]) -> dict[str, recipes.Origin | None]:
+    """Return the fields that a user set, of a method or of a benchmark, with the file and table each stands in, if it
+    does in one."""
+    fields = [(owner, name) for owner, settings in given.items() for name in settings]
+    return {name: (path, owner) if (path := request.origins.get((owner, name))) else None for owner, name in fields}
 
 
 def _settings(training: Training, config: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def demand_form(path: Path, content: Mapping[str, Any], known: Known, method: st
     """Raise `UserError` for the first table or value of a parsed recipe, of a benchmark or of a method, that means
     nothing."""
     for way, complaint in _misplaced(content, known, method):
-        raise UserError(f"{path}, line {_line_of(path, way)}: {complaint}")
+        raise UserError(f"{path}, line {line_of_way(path, way)}: {complaint}")
 
 
 def _misplaced(content: Mapping[str, Any], known: Known, method: str) -> Iterator[Misplaced]:
@@ -92,7 +92,7 @@ def _hint(setting: str) -> str:
     return f" did you mean '{close[0]}'?" if close and close[0] != setting else ""
 
 
-def _line_of(path: Path, way: Way) -> int:
+def line_of_way(path: Path, way: Way) -> int:
     """Return the line, from 1, in which a file first comes to a table or a value."""
     table: Way = ()
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):

@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.catalog.recipe_form import Known, demand_form
+from bench.catalog.recipe_form import Known, demand_form, line_of_way
 from bench.config import SettingError, describe_fields, make_settings, names, nearest
 from bench.core import PROTOCOLS, SCENARIOS, Training, UserError
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 Recipe = dict[str, dict[str, Any]]
+Origin = tuple[Path, str]  # of a setting: a file, and the table in it
 
 
 def read_recipe(
@@ -69,16 +70,24 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def locate_errors(user: Mapping[str, Any], files: Sequence[tuple[Path | None, Sequence[str]]]) -> Iterator[None]:
-    """Inside, an error of a setting that the user did not set gets the file and the line it stands in. `files` are such
-    and tables in them, the later standing above the earlier: of several lines the last one counts."""
+def locate_errors(
+    user: Mapping[str, Origin | None], files: Sequence[tuple[Path | None, Sequence[str]]]
+) -> Iterator[None]:
+    """Inside, an error of a setting that stands in a file gets that file and the line.
+
+    `user` has the settings that the user gave, with an origin where that was by a file. The others stand in `files`,
+    which come with tables in them, the later above the earlier: of several lines the last one counts.
+    """
     try:
         yield
     except SettingError as error:
         places: list[str] = []
-        for path, tables in files:
-            places += lines(path, tables, error.field) if path else []
-        if error.field in user or not places:
+        if origin := user.get(error.field):
+            path, table = origin
+            places = [f"{path}, line {line_of_way(path, (table, error.field))}"]
+        elif error.field not in user:
+            places = [place for path, tables in files if path for place in lines(path, tables, error.field)]
+        if not places:
             raise
         raise UserError(f"{places[-1]}: {error}") from error
 
@@ -109,7 +118,8 @@ def resolve(
         if field_name not in known:
             own_fields = describe_fields(method.Config) or "none of its own"
             listing = f"{name} has {own_fields}; its training has {describe_fields(Training)}"
-            raise nearest(f"setting of {name}", field_name, known, listing)
+            unknown = nearest(f"setting of {name}", field_name, known, listing)
+            raise SettingError(str(unknown), field_name)
     merged = {
         **Training.protocols[protocol],
         **method.protocols.get(protocol, {}),

@@ -56,6 +56,7 @@ def make_request(args: argparse.Namespace) -> Request:
         own = given.setdefault(name, {})
         require(own.get(field, parsed) == parsed, f"--set {name}.{field} is given two values")
         own[field] = parsed
+    origins = {(name, f): args.recipe for name, own in settings.items() for f in own if f not in given.get(name, {})}
     for name, own in given.items():
         settings.setdefault(name, {}).update(own)
     for name in settings:
@@ -63,7 +64,7 @@ def make_request(args: argparse.Namespace) -> Request:
             raise nearest("method or benchmark in --set", name, (*methods, *benchmarks))
     from bench.catalog.plan import Request
 
-    return Request(methods, benchmarks, seeds, args.epochs, settings, protocols, args.precision, args.scenario)
+    return Request(methods, benchmarks, seeds, args.epochs, settings, protocols, args.precision, args.scenario, origins)
 
 
 def in_scenario(args: argparse.Namespace, benchmarks: Sequence[str]) -> list[str]:

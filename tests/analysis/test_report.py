@@ -14,6 +14,7 @@ from test_plots import made_up, over_classes
 
 from bench.analysis import report
 from bench.analysis.explorer.manifest import commands_behind
+from bench.analysis.labels import CHANGED
 from bench.analysis.page import TEMPLATES
 from bench.catalog import plan
 from bench.catalog.catalog import Catalog
@@ -174,6 +175,19 @@ def test_gaps_are_shown(page: tuple[Path, str]) -> None:
     assert "failed" in rows["broken"][0] and "missing" in rows["absent"][0] and "n/a" in rows["other"][0]
     assert "No run here: absent, other." in text
     assert "(n=1)" in next(cells[0] for row, cells in rows.items() if "script" in row)
+
+
+def test_a_number_whose_code_has_changed_is_marked(tmp_path: Path) -> None:
+    """In every table of it: the one of all benchmarks, and that of its own."""
+    results = [made_up(0, 2, name) for name in ("old", "fresh")]
+    pairs = report.with_gaps(results, [], {})
+    changed = {results[0].cell.key: ["the method's code"]}
+    report.write_report(tmp_path / "page.html", pairs, [0], ["acc"], changed=changed)
+    tables = map(cells_of, (tmp_path / "page.html").read_text().split("</table>"))
+    overview, metrics = (rows for rows in tables if {"old", "fresh"} <= set(rows))
+    for rows in (overview, metrics):
+        marked = {name: [cell.count(CHANGED) for cell in cells if "87.50" in cell] for name, cells in rows.items()}
+        assert marked == {"old": [1], "fresh": [0]}
 
 
 def test_the_numbers_are_those_of_the_table(page: tuple[Path, str]) -> None:

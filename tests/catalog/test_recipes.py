@@ -224,6 +224,39 @@ def test_a_table_that_a_method_brings_for_nobody(
     assert f"{path.with_suffix('.toml')}, line {line}: " in answer.err and said in answer.err
 
 
+BY_OPTION = {  # a file for --recipe, the line of what is wrong with it, and what is said
+    "type": ('# Ours.\n[finetune]\nlr = "quick"\n', 3, "finetune.lr is float, not 'quick'"),
+    "range": ("[finetune]\nepochs = 1\nlr = -1.0\n", 3, "finetune: lr must be greater than 0, not -1.0"),
+    "name": ("[finetune]\nlr = 0.1\nmomentun = 0.9\n", 3, "unknown setting of finetune 'momentun': did you mean"),
+    "dotted": ('[ewc]\nlr = 1\n[optioned]\n# no\n\n[finetune]\n"lr" = []\n', 7, "finetune.lr is float, not []"),
+    "inline": ("finetune = { lr = true }\n", 1, "finetune.lr is float, not True"),
+    "data": ("[finetune]\nlr = 0.1\n[optioned]\nflip = 3\n", 4, "optioned.flip is bool, not 3"),
+}
+
+
+@pytest.mark.parametrize(("recipe", "line", "said"), BY_OPTION.values(), ids=BY_OPTION)
+def test_a_wrong_value_in_a_recipe_by_option_is_told_with_its_file_and_line(
+    command: Callable[..., Any], tmp_path: Path, recipe: str, line: int, said: str
+) -> None:
+    """The benchmark's own recipe sets the rate too, and is not blamed."""
+    plugin, path = tmp_path / "optioned.py", tmp_path / "own.toml"
+    plugin.write_text(OPTIONED)
+    plugin.with_suffix(".toml").write_text("[training]\nlr = 0.1\n")
+    path.write_text(recipe)
+    words = ("--methods", "finetune", "--bench", "optioned", "--plugin", plugin, "--recipe", path, "--dry-run")
+    answer = command(*words)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert f"{path}, line {line}: {said}" in answer.err
+
+
+def test_what_stands_above_a_recipe_by_option_is_not_blamed_on_it(command: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text("[finetune]\nlr = 0.1\n")
+    words = ("--methods", "finetune", "--bench", "toy", "--recipe", path, "--set", "finetune.lr=fast", "--dry-run")
+    answer = command(*words)
+    assert answer.code == 2 and "finetune.lr is float, not 'fast'" in answer.err and ".toml" not in answer.err
+
+
 def test_what_the_user_set_is_not_blamed_on_the_recipe(command: Callable[..., Any]) -> None:
     answer = command("--methods", "finetune", "--bench", "toy", "--set", "finetune.lr=fast", "--dry-run")
     assert answer.code == 2 and "finetune.lr is float, not 'fast'" in answer.err and ".toml" not in answer.err

@@ -46,6 +46,13 @@ def test_a_workflow_is_made_of_shell(path: Path) -> None:
     assert [word for word in named if not (ROOT / word).exists()] == []
 
 
+def test_every_version_of_python_meets_the_slow_tests_and_those_of_ray() -> None:
+    """What is left out without a word on the command line; a machine of theirs has no GPU."""
+    job = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))["jobs"]["tests"]
+    [line] = [step["run"] for step in job["steps"] if step.get("run", "").startswith("pytest")]
+    assert line.split(" -m ")[1].startswith('"not gpu" ')
+
+
 def test_pre_commit_calls_what_the_tests_install() -> None:
     [local] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     called = {hook["entry"].split()[0] for hook in local["hooks"]}

@@ -404,8 +404,8 @@ def test_a_lost_worker_is_a_failure_that_is_tried_again() -> None:
 
 RECIPES = {
     "method": ("[ewk]\nlr = 0.1", ["ewk", "'ewc'", "FILE"]),
-    "field": ("[ewc]\nstrenght = 1.0", ["strenght", "'strength'"]),
-    "type": ("[ewc]\nstrength = 'strong'", ["ewc.strength is float"]),
+    "field": ("[ewc]\nstrenght = 1.0", ["FILE, line 2: ", "strenght", "'strength'"]),
+    "type": ("[ewc]\nstrength = 'strong'", ["FILE, line 2: ewc.strength is float"]),
     "benchmark": ('bench = "digits"\n[ewc]\nlr = 0.1', ["--bench digits", "FILE"]),
     "protocol": ('protocol = "sound"\n[ewc]\nlr = 0.1', ["--protocol sound"]),
     "no table": ("ewc = 3", ["'ewc' is no table", "[ewc]"]),
