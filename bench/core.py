@@ -290,20 +290,17 @@ class Result:
 
     @property
     def seen(self) -> list[float]:
-        """Return, in class-il, the accuracy over the test images of all tasks learnt so far, after each; else
-        nothing."""
+        """Return the accuracy over the test images of all tasks learnt so far, after each; nothing but in class-il."""
         return [task["seen"] for task in self.tasks if "seen" in task]
 
     @property
     def within(self) -> np.ndarray | None:
-        """Return, in class-il, the last row of R had the task of every image been told, (T,): task-il on the same
-        network."""
+        """Return, in class-il, the last row of R had each image's task been told, (T,): task-il on the same network."""
         return self._last("within")
 
     @property
     def confusion(self) -> np.ndarray | None:
-        """Return, in class-il, the share of the images of task i that are taken for a class of task j at the end, (T,
-        T)."""
+        """Return, in class-il, the share of the images of task i taken for a class of task j at the end, (T, T)."""
         return self._last("confusion")
 
     def _last(self, name: str) -> np.ndarray | None:

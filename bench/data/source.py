@@ -209,8 +209,7 @@ def legacy_shuffle(n: int, seed: int) -> np.ndarray:
 
 
 def normalise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """Return images, uint8 (n, h, w, c), as float32 (n, c, h, w), scaled to [0, 1], then per channel (x - mean) /
-    std."""
+    """Return images, uint8 (n, h, w, c), as float32 (n, c, h, w): in [0, 1], then per channel (x - mean) / std."""
     x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
     x /= 255  # in place: the larger data sets take a gigabyte
     x -= np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
