@@ -44,7 +44,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _PLACES.items():
         if name in names:
-            import_module("bench.installation").demand_system()
+            installation = import_module("bench.installation")
+            installation.demand_system()
+            installation.demand_whole()
             return getattr(import_module(module), name)
     raise AttributeError(f"module 'bench' has no attribute '{name}'")
 

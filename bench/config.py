@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from bench.core import UserError
 
 T = TypeVar("T")
 LONGEST = 10_000  # characters of a value that is read as Python: what is nested deeper may end the process
+NEAR = 2 / 3  # a name is suggested for one that is so much like it
 HUGE = 2**63  # no whole number of a setting is beyond what PyTorch can count
 
 
@@ -25,13 +25,39 @@ class SettingError(UserError):
         self.field = field
 
 
-def nearest(what: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for an unknown name: what was wrong, the nearest right spelling, and all of them."""
+def nearest(what: str, name: str, known: Iterable[str], listing: str = "") -> UserError:
+    """The error for an unknown name: what was wrong, and the nearest right spelling or, where none is near, all names,
+    as `listing` has them where it is given."""
     known = sorted(known)
-    lower = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(name.lower(), lower, 1, 0.5)
-    hint = f"did you mean '{lower[close[0]]}'? " if close else ""
-    return UserError(f"unknown {what} '{name}': {hint}known: {', '.join(known)}")
+    alike = {each: likeness(name.lower(), each.lower()) for each in known}
+    near = max(known, key=alike.__getitem__, default="")
+    hint = f"did you mean '{near}'?" if alike.get(near, 0) >= NEAR else listing or f"known: {', '.join(known)}"
+    return UserError(f"unknown {what} '{name}': {hint}")
+
+
+def likeness(typed: str, meant: str) -> float:
+    """Return how much of two words is the same, from 0 to 1; the dashes that all options begin with do not count."""
+    typed, meant = typed.removeprefix("--"), meant.removeprefix("--")
+    letters = len(typed) + len(meant)
+    if len(typed) > 3 * len(meant) or not letters:  # like nothing; and counting may take long
+        return 0.0
+    return 1 - slips(typed, meant) / letters
+
+
+def slips(typed: str, meant: str) -> int:
+    """Return in how few steps one word becomes another: a letter is added or dropped, or two neighbors are swapped."""
+    before: list[int] = []
+    row = list(range(len(meant) + 1))
+    for i, letter in enumerate(typed, 1):
+        earlier, before, row = before, row, [i]
+        for j, other in enumerate(meant, 1):
+            ways = [before[j] + 1, row[j - 1] + 1]
+            if letter == other:
+                ways.append(before[j - 1])
+            if i > 1 and j > 1 and (letter, typed[i - 2]) == (meant[j - 2], other):
+                ways.append(earlier[j - 2] + 1)
+            row.append(min(ways))
+    return row[-1]
 
 
 def known_as(what: str, name: str, known: Iterable[str]) -> str:

@@ -75,7 +75,7 @@ class Split:
 
 def slices(n: int, size: int) -> list[slice]:
     """Return consecutive slices of `size`, the last one smaller; a last one of a single sample joins the one before it,
-    for normalisation by batch statistics is undefined on one sample."""
+    for normalization by batch statistics is undefined on one sample."""
     cuts = [*range(0, n, size), n]
     if len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
         del cuts[-2]
@@ -290,7 +290,7 @@ class Result:
 
     @property
     def seen(self) -> list[float]:
-        """Return the accuracy over the test images of all tasks learnt so far, after each; nothing but in class-il."""
+        """Return the accuracy over the test images of all tasks learned so far, after each; nothing but in class-il."""
         return [task["seen"] for task in self.tasks if "seen" in task]
 
     @property

@@ -17,7 +17,7 @@ def acc(R: np.ndarray) -> float:
 
 
 def bwt(R: np.ndarray) -> float:
-    """Backward transfer: mean change of earlier tasks since they were learnt; negative is forgetting (ibid.)."""
+    """Backward transfer: mean change of earlier tasks since they were learned; negative is forgetting (ibid.)."""
     if len(R) < 2:
         return np.nan
     change = R[-1] - np.diag(R)
@@ -25,7 +25,7 @@ def bwt(R: np.ndarray) -> float:
 
 
 def learning_accuracy(R: np.ndarray) -> float:
-    """Mean accuracy on each task just after it was learnt. acc = learning_accuracy + bwt (T-1)/T."""
+    """Mean accuracy on each task just after it was learned. acc = learning_accuracy + bwt (T-1)/T."""
     return float(np.mean(np.diag(R)))
 
 
@@ -46,7 +46,7 @@ def forgetting(R: np.ndarray, include_last: bool = False) -> float:
 
 
 def forward_transfer(R: np.ndarray, untrained: np.ndarray) -> float:
-    """Mean gain on a task not yet learnt over an untrained network, `untrained` (T,) (Lopez-Paz & Ranzato 2017).
+    """Mean gain on a task not yet learned over an untrained network, `untrained` (T,) (Lopez-Paz & Ranzato 2017).
 
     With a head per task the head of a future task is untrained: the number is then noise around 0.
     """
@@ -57,7 +57,7 @@ def forward_transfer(R: np.ndarray, untrained: np.ndarray) -> float:
 
 
 def intransigence(R: np.ndarray, reference: np.ndarray) -> float:
-    """Mean shortfall, when each task was learnt, against a reference model, (T,) (Chaudhry et al. 2018)."""
+    """Mean shortfall, when each task was learned, against a reference model, (T,) (Chaudhry et al. 2018)."""
     shortfall = reference - np.diag(R)
     return float(np.mean(shortfall))
 

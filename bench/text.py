@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import unicodedata
 from collections.abc import Iterable
 
 FEW = 5  # numbers in a row that are still told one by one
 LONGEST = 400  # characters of a word; paths are rarely longer
+PLAINLY = "ness_bench_plain"  # the handler of what an encoding lacks, for streams and for `plainly`
+PLAIN = {
+    "±": "+-", "–": "-", "—": "-", "−": "-", "×": "x", "≤": "<=", "≥": ">=", "→": "->", "↑": "(up)", "↓": "(down)",
+    "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"', "†": "(+)", "‡": "(++)", "§": "(s)", "¶": "(p)", "°": "deg",
+}  # fmt: skip
 
 
 def printable(text: str) -> str:
@@ -24,6 +31,26 @@ def for_terminal(text: str) -> str:
 def _cut(word: re.Match[str]) -> str:
     left_out = len(word[0]) - LONGEST // 2
     return f"{word[0][: LONGEST // 4]}[{left_out} characters left out]{word[0][-LONGEST // 4 :]}"
+
+
+def plainly(text: str, encoding: str) -> str:
+    """Return a text in the signs that an encoding has: as a terminal will show it, and so as wide as it will be."""
+    return text.encode(encoding, PLAINLY).decode(encoding)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_plain, error.object[error.start : error.end])), error.end
+
+
+codecs.register_error(PLAINLY, _replace)
+
+
+def _plain(c: str) -> str:
+    """Return a sign in ASCII: the one it looks like, the letter under its accents, or its escape."""
+    letters = "".join(part for part in unicodedata.normalize("NFKD", c) if part.isascii())
+    return PLAIN.get(c) or (letters if c.isalpha() else "") or c.encode("unicode_escape").decode()
 
 
 def spans(numbers: Iterable[int], dash: str) -> list[str]:

@@ -1,7 +1,7 @@
 """CIFAR-100 by superclass: twenty tasks of five classes, LeNet variant (Krizhevsky 2009; Yoon et al. 2020; GPM, 2021).
 
 Per task 2,500 training images, of which the first 125 of a permutation are for validation, and 500 for the test; no
-augmentation. The published form is that of GPM's code: images are not normalised, their colour planes are read as if
+augmentation. The published form is that of GPM's code: images are not normalized, their color planes are read as if
 they were pixels, and the validation images are the same in every run, so this stream does not depend on the seed.
 """
 
@@ -40,7 +40,7 @@ GROUPS = (  # fine labels of a superclass
     (8, 13, 48, 58, 90),  # vehicles 1
     (41, 69, 81, 85, 89),  # vehicles 2
 )
-ORDERS = (  # of superclasses, as they are learnt (Yoon et al. 2020)
+ORDERS = (  # of superclasses, as they are learned (Yoon et al. 2020)
     tuple(range(20)),
     (15, 12, 5, 9, 7, 16, 18, 17, 1, 0, 3, 8, 11, 14, 10, 6, 2, 4, 13, 19),
     (17, 1, 19, 18, 12, 7, 6, 0, 11, 15, 10, 5, 13, 3, 9, 16, 4, 14, 2, 8),

@@ -1,6 +1,6 @@
 """5-Datasets: CIFAR-10, MNIST, SVHN, FashionMNIST and notMNIST, ten classes each, reduced ResNet18 (GPM, ICLR 2021).
 
-As in the code of GPM and NESS: grey images of 28 x 28 are padded with 2 zeros a side, normalised by constants,
+As in the code of GPM and NESS: gray images of 28 x 28 are padded with 2 zeros a side, normalized by constants,
 and repeated in three channels; no augmentation; a twentieth of the training images is for validation. The loader there
 downloads MNIST a second time in the place of FashionMNIST, and draws validation by the same seed in every run: both are
 options here. notMNIST is the 32 x 32 version of that code; up to two of its images are empty, for two files of the
@@ -112,7 +112,7 @@ def make_task(t: int, source: Source, data: Path, mean: tuple[float, ...], std: 
 
 
 def as_color(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """Return images, uint8 (n, 32, 32, 3), (n, 28, 28) or (n, 32, 32), normalised, as float32 (n, 3, 32, 32)."""
+    """Return images, uint8 (n, 32, 32, 3), (n, 28, 28) or (n, 32, 32), normalized, as float32 (n, 3, 32, 32)."""
     if images.ndim == 4:
         return normalise(images, mean, std)
     side = (32 - images.shape[1]) // 2

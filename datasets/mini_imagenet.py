@@ -1,7 +1,7 @@
 """20-split MiniImageNet: twenty tasks of five classes, 84 x 84, reduced ResNet18 (Vinyals et al. 2016; TRGP 2022).
 
 As in the code of TRGP and NESS: the run's seed decides which classes make a task; of the 500 training images of
-a class, 10 on average are for validation (2 % of a task); normalisation by the constants of ImageNet, no augmentation.
+a class, 10 on average are for validation (2 % of a task); normalization by the constants of ImageNet, no augmentation.
 There, validation also depends on all random numbers drawn before the task; here, on the seed and the task alone.
 The images may not be redistributed. Where they come as folders, classes are numbered by the order of their names; in
 what order the authors' files number them is not known. The stream takes 5.1 GB of memory, and 6.4 GB while it is made.

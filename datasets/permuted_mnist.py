@@ -1,6 +1,6 @@
 """Permuted MNIST: ten tasks of ten digits, each with its own order of pixels, one shared head (domain-incremental).
 
-As in GPM's code (Saha et al. 2021; the stream is Goodfellow et al.'s, 2014): normalised, then permuted; no task has the
+As in GPM's code (Saha et al. 2021; the stream is Goodfellow et al.'s, 2014): normalized, then permuted; no task has the
 natural order; of 60,000 training images a tenth is for validation, the same for every task. The run's seed decides
 the order of the ten permutations, and a permutation follows from its number and its place. GPM's code caches permuted
 images by number alone, so that it gives a second seed the permutations of the first one, which is not done here.
@@ -58,5 +58,5 @@ def permute(x: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def flatten(images: np.ndarray) -> np.ndarray:
-    """Return images, uint8 (n, 28, 28), normalised, as rows, float32 (n, 784)."""
+    """Return images, uint8 (n, 28, 28), normalized, as rows, float32 (n, 784)."""
     return normalise(images[..., None], MEAN, STD).reshape(len(images), -1)

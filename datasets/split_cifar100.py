@@ -1,6 +1,6 @@
 """10-split CIFAR-100: ten tasks of ten classes, in natural order, AlexNet variant (Krizhevsky 2009; GPM, ICLR 2021).
 
-As in the code of GPM and NESS: normalisation by the constants of CIFAR-10, no augmentation; of every task's
+As in the code of GPM and NESS: normalization by the constants of CIFAR-10, no augmentation; of every task's
 5,000 training images the first 250 of a permutation by the run's seed are for validation, the same for every task.
 """
 

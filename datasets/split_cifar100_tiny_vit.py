@@ -1,10 +1,10 @@
 """Second half of CIFAR-100 on a small pre-trained ViT: ten tasks of five classes, as InfLoRA (Liang & Li, CVPR 2024).
 
-The vision transformer comes with the suite and has learnt labels 0 to 49 (see `bench/tools/pretrain.py`); the stream is
-labels 50 to 99 in natural order, so that nothing it asks for was seen before. As in InfLoRA's code: a head with a bias
-for every task, no validation, classes in the same order for every seed, which decides weights and batches alone. Pixels
-are scaled to [-1, 1], as in pre-training; no augmentation. Of a class's 500 training images the first 200 are learnt
-from, so that a cell takes minutes.
+The vision transformer comes with the suite and has learned labels 0 to 49 (see `bench/tools/pretrain.py`); the stream
+is labels 50 to 99 in natural order, so that nothing it asks for was seen before. As in InfLoRA's code: a head with a
+bias for every task, no validation, classes in the same order for every seed, which decides weights and batches alone.
+Pixels are scaled to [-1, 1], as in pre-training; no augmentation. Of a class's 500 training images the first 200 are
+learned from, so that a cell takes minutes.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """Adam-NSCL: Adam in the null space of the features' covariance (Wang, Li, Sun & Xu, CVPR 2021, arXiv 2103.07113).
 
-A layer's covariance C = Σ XᵀX, (d, d), uncentred, adds up the inputs X of all tasks; B (d, k) are its eigenvectors with
-λ <= a λ_min. From the second task on a step of Adam, u, becomes u B Bᵀ: the step is projected, not the gradient, which
-Adam scales element by element. Moments see the raw gradient, weight decay included. What is no weight matrix (of
-normalization, biases) takes Adam's step and is held by EWC: strength Σ F (θ - θ*)² over tasks, as one quadratic.
+A layer's covariance C = Σ XᵀX, (d, d), uncentered, adds up the inputs X of all tasks; B (d, k) are its eigenvectors
+with λ <= a λ_min. From the second task on a step of Adam, u, becomes u B Bᵀ: the step is projected, not the gradient,
+which Adam scales element by element. Moments see the raw gradient, weight decay included. What is no weight matrix
+(of normalization, biases) takes Adam's step and is held by EWC: strength Σ F (θ - θ*)² over tasks, as one quadratic.
 
 Paper -> code: C memory["covariance"][block], a ratio, F memory["importance"], θ* memory["anchor"].
 As in the authors' code, under "published": a row of X is the mean over a batch, so that C has few of them and depends

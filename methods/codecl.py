@@ -57,7 +57,7 @@ class CODECL(Method):
     @classmethod
     def unsupported(cls, benchmark: Benchmark, training: Training) -> str | None:
         if training.optimizer != "sgd" or training.weight_decay:
-            return "it projects gradients, and neither Adam nor weight decay keeps to their directions"
+            return "it projects gradients, and Adam or weight decay would leave their directions"
         return None
 
     def begin_task(self, task: int, data: TrainingData) -> None:

@@ -7,7 +7,7 @@ climbed weights and λ is freed of the span of M, G <- G - G M Mᵀ; biases and 
 but go on taking part in the ascent.
 
 Paper -> code: M memory[block], λ mix, α beta, w mixup, ε_th energy (constant). With mixup 0 it is GPM with SAM, with
-sam "none" besides GPM. Departures: M is re-orthonormalised; thresholds stay below 1; Adam and weight decay, under which
+sam "none" besides GPM. Departures: M is re-orthonormalized; thresholds stay below 1; Adam and weight decay, under which
 projecting gradients is not projecting updates, are refused; SAM's radius is the training's rho.
 As in the authors' code: the first task keeps the largest k *below* the energy; λ climbs by 0.05 whatever rho is. Of its
 defects, a setting under "published": the labels of x̃ have the weights of each other, mean λ for that of x_n.

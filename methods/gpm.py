@@ -6,7 +6,7 @@ is a parameter that has no such component: under SGD the same, and on wide layer
 
 Paper -> code: M memory[block], ε_th energy, R Rᵀ gram. The basis comes from eigenvectors of R Rᵀ, the same as the
 left singular vectors of R. Departures: evaluation mode is set explicitly; thresholds stay below 1; the basis is
-re-orthonormalised; weight decay, Adam and SAM act on the update alone, which so stays in the free space.
+re-orthonormalized; weight decay, Adam and SAM act on the update alone, which so stays in the free space.
 As in the authors' code, not the paper: the first task keeps the largest k *below* the energy.
 """
 

@@ -50,8 +50,8 @@ class HAT(Method):
     @classmethod
     def unsupported(cls, benchmark: Benchmark, training: Training) -> str | None:
         if training.weight_decay:
-            return "weight decay moves weights that earlier tasks have closed"
-        return "Adam undoes what scales gradients" if training.optimizer == "adam" else None
+            return "weight decay would move weights that earlier tasks have closed"
+        return "it scales gradients, and Adam would undo that" if training.optimizer == "adam" else None
 
     def begin_task(self, task: int, data: TrainingData) -> None:
         self.samples, self.offset, self.epoch = len(data), 0, 0

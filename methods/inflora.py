@@ -7,7 +7,7 @@ Li, CVPR 2023): a basis of what to avoid or, once that is the thinner one, of wh
 Paper -> code: A factors.up, B factors.down, M_t memory[block], "retain" memory[block + ".retain"].
 A pre-trained network is adapted from the first task on, as the authors' ViT: B then holds the leading directions of all
 its inputs. Where keys and values get the same inputs they get the same B. Adapted to networks trained from scratch: the
-first task trains everything; every Linear and Conv2d layer is adapted; normalisation frozen after the first task.
+first task trains everything; every Linear and Conv2d layer is adapted; normalization frozen after the first task.
 Energies are those of the Gram squared, as in the authors' code (σ⁴), or of the inputs (σ²). Departures: unaugmented
 inputs in evaluation mode; branches are merged; directions that leave the allowed space are dropped; a first task that
 fills over half of the space stores the true complement.

@@ -11,7 +11,7 @@ As in the authors' code, not the paper: θ = ε Σσ ("nuclear"); the paper's ε
 As there, too, old images are passed in a row: where normalization takes the statistics of the batch, it matters that a
 batch holds the end of one task and the start of the next. Elsewhere they are passed task by task, which is the same.
 Departures: one pass for all layers; Grams and eigenvalues in float64, clamped at zero; merged at the task's end. The
-update is always a parameter, so it stays in its space under any optimiser; with SGD it equals projecting gradients.
+update is always a parameter, so it stays in its space under any optimizer; with SGD it equals projecting gradients.
 """
 
 from dataclasses import dataclass

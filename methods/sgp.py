@@ -6,7 +6,7 @@ along gains (α + 1) σ / (α σ + max σ), up to λ = 1 in all: importances add
 
 Paper -> code: M memory[basis], λ memory[importance], α alpha, ε_th energy. σ = ‖Mᵢᵀ R‖, for old directions as for new
 ones, whose σ is the singular value of the residual; taken from the Gram R Rᵀ. With α without bound SGP is GPM.
-Departures: evaluation mode is set explicitly; thresholds stay below 1; the basis is re-orthonormalised; a layer without
+Departures: evaluation mode is set explicitly; thresholds stay below 1; the basis is re-orthonormalized; a layer without
 a direction is left free, where the released code stops. Gradients are projected, which projects updates under SGD with
 or without momentum and SAM, but not under Adam or weight decay: those are refused.
 As in the authors' code, not the paper: the first task keeps the largest k *below* the energy.

@@ -7,7 +7,7 @@ freed of the span of M. A task is tested with its own Q; the task of every test 
 
 Paper -> code: M memory[basis], S_j memory[space][j], Q memory[scale][task][block][j], ε_th energy, ε trust. Of the
 directions of M and those left of the inputs, the strongest that hold ε_th of the energy are S; the new ones join M.
-Departures: M is re-orthonormalised; thresholds stay below 1; Adam and weight decay, under which projecting gradients is
+Departures: M is re-orthonormalized; thresholds stay below 1; Adam and weight decay, under which projecting gradients is
 not projecting updates, are refused. As in the authors' code: the first task keeps the largest k *below* the energy;
 input matrices are those of the unscaled network. Of its defects, settings under "published": the strongest new
 direction never joins M; a layer is scaled only where the network's first layer, and the first of its own residual

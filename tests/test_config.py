@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from bench.config import describe_fields, make_settings, nearest, parse_value
+from bench.config import describe_fields, make_settings, nearest, parse_value, slips
 from bench.core import Training, UserError
 
 
@@ -86,6 +86,35 @@ def test_an_unknown_name_gets_the_nearest() -> None:
     far = str(nearest("method", "xyz", ["gpm", "ewc"]))
     assert "did you mean" not in far
     assert far.endswith("known: ewc, gpm")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("gmp", "gpm"),
+        ("toi", "toy"),
+        ("NES", "ness"),
+        ("--output", "--out"),
+        ("bfloat16", "bf16"),
+        ("cifar100", "split_cifar100"),
+    ],
+)
+def test_the_nearest_name_is_told_alone(typed: str, meant: str) -> None:
+    error = nearest("name", typed, ["sgp", "toy", "ness", "--out", "bf16", "--version", "split_cifar100", "gpm"])
+    assert str(error) == f"unknown name '{typed}': did you mean '{meant}'?"
+
+
+@pytest.mark.parametrize("typed", ["status", "--status", "--to", "xyz", "", "x" * 100_000])
+def test_a_name_that_is_like_none_gets_all(typed: str) -> None:
+    assert str(nearest("name", typed, ["--version", "gpm"])) == f"unknown name '{typed}': known: --version, gpm"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant", "steps"),
+    [("gpm", "gpm", 0), ("gmp", "gpm", 1), ("gm", "gpm", 1), ("gmp", "sgp", 2), ("", "ab", 2)],
+)
+def test_two_letters_that_are_swapped_are_one_slip(typed: str, meant: str, steps: int) -> None:
+    assert slips(typed, meant) == slips(meant, typed) == steps
 
 
 def test_describe_names_every_field_with_its_type() -> None:

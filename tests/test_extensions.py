@@ -29,7 +29,7 @@ def test_a_table_format(command: Callable[..., Any], tmp_path: Path, monkeypatch
     def rows_alone(table: Table) -> str:
         return "\n".join(table.rows)
 
-    monkeypatch.setitem(render.FORMATS, "rows", rows_alone)  # type: ignore[arg-type]
+    monkeypatch.setitem(render.FORMATS, "rows", rows_alone)
     command(*WORDS, tmp_path)
     assert command("table", "--out", tmp_path, "--format", "rows").out == "finetune\n"
 

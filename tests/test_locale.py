@@ -1,6 +1,7 @@
 """Files are UTF-8 whatever the locale, and a locale that is not loses nothing."""
 
 import ast
+import io
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.main import main
 from bench.core import Result
 from bench.execution import store
 
@@ -88,6 +90,22 @@ def contents(folder: Path) -> dict[str, bytes]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     own = str(folder).encode()
     return {str(path.relative_to(folder)): path.read_bytes().replace(own, b"") for path in files}
+
+
+def test_in_a_terminal_without_utf8_a_table_keeps_its_columns(
+    make_result: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signs are replaced before the columns are padded, in the main table and in the tests below it."""
+    for method, acc in (("finetune", 50), ("ness", 60)):
+        for seed in range(6):
+            store.save_result(make_result(method, seed, acc + seed, benchmark="toy"), tmp_path)
+    bytes_out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_out, encoding="ascii", write_through=True))
+    assert main(["table", "--compare", "finetune", "--out", str(tmp_path)]) == 0
+    tables = re.findall(r"(?:^\|.*\n?)+", bytes_out.getvalue().decode("ascii"), re.MULTILINE)
+    assert len(tables) == 2 and "62.50 +- 1.87** (up) deg" in tables[0]
+    for table in tables:
+        assert len({len(line) for line in table.splitlines()}) == 1, table
 
 
 @pytest.mark.slow

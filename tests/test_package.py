@@ -1,6 +1,7 @@
 """What is built and installed has all it needs, from any folder."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -64,12 +65,70 @@ def test_an_installation_runs_in_an_empty_folder(installed: Path, tmp_path: Path
     assert wrong.returncode == 2 and wrong.stderr.startswith("ness-bench: unknown method 'nes': did you mean 'ness'?")
 
 
+KINDS = {  # of what an installation may lack, a file of each
+    "a recipe": "catalog/recipes/digits.toml",
+    "settings that a method brings": "methods/er.toml",
+    "a method": "methods/gpm.py",
+    "a benchmark": "datasets/digits.py",
+    "a template of the report": "analysis/templates/report.html.j2",
+    "the look of the report": "analysis/templates/page.css",
+    "printed numbers": "analysis/papers/printed/results.csv",
+    "their names": "analysis/papers/printed/names.toml",
+    "a template of `new`": "tools/templates/method.py",
+    "bundled weights": "nn/architectures/tiny_vit.safetensors",
+    "a command": "cli/commands/table.py",
+}
+DAMAGE = """
+import sys
+from pathlib import Path
+import bench
+from bench.cli.main import main
+from bench.core import UserError
+
+package = Path(bench.__file__).parent
+for name in sys.argv[1:]:
+    aside = (package / name).rename(package / "aside")
+    print(main(["list"]), "from the command line")
+    try:
+        bench.run
+    except UserError as error:
+        print(error)
+    aside.rename(package / name)
+for path in list(package.rglob("*.pyc")):
+    path.unlink()
+print(main(["list"]), "when whole")
+"""
+
+
 @pytest.mark.slow
-def test_a_damaged_installation_says_so(installed: Path, tmp_path: Path) -> None:
-    for folder in ("methods", "datasets"):
-        place, aside = installed / "bench" / folder, tmp_path / folder
-        place.rename(aside)
-        done = ness_bench(installed, tmp_path, "list")
-        aside.rename(place)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-        assert f"it has no folder {folder}: install ness-bench again" in done.stderr
+def test_an_installation_without_a_file_says_so(installed: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", DAMAGE, *KINDS.values()]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    lines = [
+        f"this installation is damaged, it has no bench/{name}: install ness-bench again" for name in KINDS.values()
+    ]
+    assert done.stderr.splitlines() == [f"ness-bench: {line}" for line in lines], done.stderr
+    said = [line for line in done.stdout.splitlines() if "damaged" in line or "command line" in line]
+    assert said == [text for line in lines for text in ("2 from the command line", line)]
+    assert done.stdout.endswith("0 when whole\n"), "what is compiled may go"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("bench/methods", "it has no bench/methods/[a-z]+.py and [0-9]+ other files"),
+        ("bench/text.py", "No module named 'bench.text'"),  # which is imported before anything can be looked for
+        ("bench/cli/main.py", "No module named 'bench.cli.main'"),
+        ("ness_bench-*.dist-info", "it has no metadata"),
+        ("ness_bench-*.dist-info/METADATA", "it has no ness_bench-[^/]+/METADATA"),
+    ],
+)
+def test_a_damaged_installation_says_so(installed: Path, tmp_path: Path, place: str, said: str) -> None:
+    [whole] = installed.glob(place)
+    whole.rename(tmp_path / "aside")
+    done = ness_bench(installed, tmp_path, "list")
+    (tmp_path / "aside").rename(whole)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(f"ness-bench: this installation is damaged, {said}: install ness-bench again\n", done.stderr)

@@ -139,12 +139,34 @@ def notes(
     against_joint = any(METRICS[name].against_joint for name in chosen)
     if against_joint and _lacks_joint(pairs, joint):
         lines.append("I lacks a finished run of joint training on some benchmark and seed, under the same budget")
-    for (row, benchmark), why in unsupported.items():
-        lines.append(f"{row} does not apply to {benchmark}: {why}")
+    lines += inapplicable_lines(unsupported)
     lines += _changes(pairs, changed)
     lines += _set_apart(pairs)
     lines += _other_data(pairs)
     return lines
+
+
+def inapplicable_lines(unsupported: Mapping[tuple[str, str], str]) -> list[str]:
+    """Return a line for each reason why methods do not apply, with those methods and where."""
+    lines = []
+    for why, streams in by_reason(unsupported).items():
+        where: dict[tuple[str, ...], list[str]] = {}
+        for stream, methods in streams.items():
+            where.setdefault(tuple(methods), []).append(stream)
+        parts = []
+        for rows, names in where.items():
+            verb = "does" if len(rows) == 1 else "do"
+            parts.append(f"{', '.join(rows)} {verb} not apply to {', '.join(names)}")
+        lines.append(f"{'; '.join(parts)}: {why}")
+    return lines
+
+
+def by_reason(unsupported: Mapping[tuple[str, str], str]) -> dict[str, dict[str, list[str]]]:
+    """Return the methods that do not apply, by the reason and by the benchmark with its scenario."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for (method, stream), why in unsupported.items():
+        found.setdefault(why, {}).setdefault(stream, []).append(method)
+    return found
 
 
 def _lacks_joint(pairs: Sequence[Pair], joint: Collection[tuple[str, int]]) -> bool:

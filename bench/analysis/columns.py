@@ -81,8 +81,8 @@ def _recorded(result: Result, name: str) -> list[float]:
 
 
 def curve(result: Result) -> np.ndarray:
-    """Return the accuracy on what is learnt so far, after each task, (T,), NaN where it was not measured: the mean over
-    tasks; in class-il, where it was counted, over the test images of all of them."""
+    """Return the accuracy on what is learned so far, after each task, (T,), NaN where it was not measured: the mean
+    over tasks; in class-il, where it was counted, over the test images of all of them."""
     R, seen = result.R, result.seen
     if not seen:
         return np.array([R[i, : i + 1].mean() for i in range(len(R))])
@@ -117,21 +117,21 @@ def usual_metrics(scenario: str) -> Sequence[str]:
 
 METRICS = {
     "acc": Metric("ACC", "mean accuracy over all tasks at the end, %", _acc),
-    "bwt": Metric("BWT", "mean change of earlier tasks since they were learnt, points", lambda r: metrics.bwt(r.R)),
+    "bwt": Metric("BWT", "mean change of earlier tasks since they were learned, points", lambda r: metrics.bwt(r.R)),
     "forgetting": Metric(
         "F", "mean drop from the best past accuracy, points", lambda r: metrics.forgetting(r.R), best="min"
     ),
-    "la": Metric("LA", "mean accuracy on each task when just learnt, %", lambda r: metrics.learning_accuracy(r.R)),
+    "la": Metric("LA", "mean accuracy on each task when just learned, %", lambda r: metrics.learning_accuracy(r.R)),
     "aia": Metric("AIA", "mean over time of the accuracy on tasks seen, %", _aia),
     "within": Metric(
         "within", "in class-il, mean accuracy over all tasks had the task of every image been told, %", _within
     ),
-    "fwt": Metric("FWT", "mean gain on a task just before it is learnt over the untrained network, points", _fwt),
+    "fwt": Metric("FWT", "mean gain on a task just before it is learned over the untrained network, points", _fwt),
     "intransigence": Metric(
-        "I", "mean shortfall against joint training when each task was learnt, points",
+        "I", "mean shortfall against joint training when each task was learned, points",
         lambda r, joint: metrics.intransigence(r.R, joint.R[-1]), best="min", against_joint=True,
     ),
-    "state": Metric("state", "MB carried between tasks beside the network", lambda r: state_bytes(r) / 1e6, False),
+    "state": Metric("state", "MB carried between tasks besides the network", lambda r: state_bytes(r) / 1e6, False),
     "trainable": Metric(
         "trainable", "thousand parameters trained in a task, mean over tasks", lambda r: trainable(r) / 1e3, False
     ),

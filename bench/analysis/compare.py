@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ BEYOND = (  # what tests of more pairs than LIMIT are
     f"Beyond {stats.LIMIT} seeds, p is from {stats.FLIPS:,} random choices of signs, and never below "
     f"{1 / (stats.FLIPS + 1):.0e}; Wilcoxon's only where differences are tied"
 )
+FEWEST_METHODS = 3  # that a ranking leaves benchmarks out for
 FEWEST_BENCHMARKS = 3  # below, neither Friedman's test nor a critical difference says anything
 
 
@@ -32,10 +34,10 @@ class Listing:
 
 
 def compare_and_rank(
-    table: Table, reference: str | None, ranked: Sequence[str], alpha: float
+    table: Table, reference: str | None, by: Sequence[str], alpha: float
 ) -> tuple[Table, list[Listing]]:
-    """Compare with a reference row, if there is one, and rank by each of the metrics `ranked` that is a quality, over
-    the benchmarks of each scenario by themselves.
+    """Compare with a reference row, if there is one, and rank by each of the metrics `by` that is a quality, over the
+    benchmarks of each protocol and scenario by themselves.
 
     Return the table, with marks where it was compared, and the listings.
     """
@@ -43,11 +45,19 @@ def compare_and_rank(
     if reference is not None:
         table, comparison = mark_differences(table, reference, alpha)
         listings.append(comparison)
-    qualities = [metric for metric in ranked if METRICS[metric].quality]
-    for scenario in dict.fromkeys(table.scenarios.values()):
-        within = [column for column in table.columns if table.scenarios.get(column[0]) == scenario]
-        listings += [rank_rows(replace(table, columns=within), metric, alpha) for metric in qualities]
+    qualities = [metric for metric in by if METRICS[metric].quality]
+    for part in rankings(table).values():
+        listings += [rank_rows(part, metric, alpha) for metric in qualities]
     return table, listings
+
+
+def rankings(table: Table) -> dict[tuple[str, str], Table]:
+    """Return the columns that may be ranked together, by their protocol and scenario."""
+    found: dict[tuple[str, str], list[Column]] = {}
+    for column in table.columns:
+        if column[0] in table.scenarios:  # not where no cell could run
+            found.setdefault((table.protocols[column[0]], table.scenarios[column[0]]), []).append(column)
+    return {kind: replace(table, columns=columns) for kind, columns in found.items()}
 
 
 def mark_differences(table: Table, reference: str, alpha: float, seed: int = 0) -> tuple[Table, Listing]:
@@ -101,9 +111,9 @@ def _verdict(base: str, counts: list[int], alpha: float) -> str:
         seeds = "1 common seed" if most == 1 else f"{most} common seeds"
         return (
             f"Nothing is marked against {base}: with {seeds} no two-sided exact test, sign-flip or Wilcoxon, "
-            f"gets below p = {stats.smallest_p(most):.3g}, and alpha is {alpha:g}; it takes {needed} seeds"
+            f"gets below p = {stats.smallest_p(most):.3g}, and alpha is {alpha:g}; {needed} seeds are needed"
         )
-    few = f"; it takes {needed} common seeds, so some entries cannot be marked" if min(counts) < needed else ""
+    few = f"; {needed} common seeds are needed, so some entries cannot be marked" if min(counts) < needed else ""
     beyond = f". {BEYOND}" if most > stats.LIMIT else ""
     return (
         f"↑ above and ↓ below {base}: two-sided exact sign-flip test over the common seeds, at most n = {most}, "
@@ -132,16 +142,22 @@ def _comparison_line(row: str, column: Column, pair: stats.Paired) -> list[str]:
     return [benchmark, METRICS[metric].label, row, _number(pair.mean, "+.2f"), interval, *tests, str(pair.n)]
 
 
+class Ranked(NamedTuple):
+    """The methods and benchmarks of a ranking, and scores and ranks, both (columns, rows)."""
+
+    columns: list[Column]
+    rows: list[str]
+    scores: np.ndarray
+    ranks: np.ndarray
+
+
 def rank_rows(table: Table, metric: str, alpha: float) -> Listing:
     """Return methods by their mean rank over benchmarks, with the critical difference or the reason why there is none.
 
-    Only rows with every seed on every benchmark are ranked, and no upper bound. An alpha that is no probability is a
-    `UserError`.
+    Ranked are the methods and benchmarks of `ranked`. An alpha that is no probability is a `UserError`.
     """
     require(0 < alpha < 1, f"--alpha is a probability between 0 and 1, not {alpha:g}")
-    columns = [column for column in table.columns if column[1] == metric]
-    rows, scores, ranks = ranked_rows(table, columns)
-    left_out = [row for row in table.rows if row not in table.upper and row not in rows]
+    columns, rows, scores, ranks = ranked(table, metric)
     means = dict(zip(rows, ranks.mean(axis=0), strict=True))
     body = []
     for row in sorted(rows, key=means.__getitem__):
@@ -149,21 +165,60 @@ def rank_rows(table: Table, metric: str, alpha: float) -> Listing:
         body.append([row, *own, f"{means[row]:.2f}"])
     where = " and ".join(dict.fromkeys(table.scenarios[benchmark] for benchmark, _ in columns))
     caption = f"Ranks by the mean {METRICS[metric].label} in {where}, 1 is best. {_spread(scores, alpha)}"
-    if left_out:
-        caption += f" Not ranked, for want of a complete entry on every benchmark: {', '.join(left_out)}."
+    caption += _left_out(table, metric, columns, rows)
     return Listing(["method", *(benchmark for benchmark, _ in columns), "mean rank"], body, caption)
 
 
-def ranked_rows(table: Table, columns: Sequence[Column]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the rows that can be ranked over these columns, their scores and their ranks, both (columns, rows)."""
+def _left_out(table: Table, metric: str, columns: Sequence[Column], rows: Sequence[str]) -> str:
+    """Return sentences on the benchmarks and methods that are not ranked; '' if all are."""
+    others = [column for column in table.columns if column[1] == metric and column not in columns]
+    candidates = _candidates(table, metric)
+    unlike = [benchmark for benchmark, _ in others if (benchmark, metric) not in candidates]
+    gone = [benchmark for benchmark, _ in others if (benchmark, metric) in candidates]
+    absent = [row for row in table.rows if row not in table.upper and row not in rows]
+    text = f" Not of the recipe's budget in fp32, and left out: {', '.join(unlike)}." if unlike else ""
+    if gone:
+        text += f" Benchmarks left out, because too few methods are complete there: {', '.join(gone)}."
+    if absent:
+        text += f" Not ranked, because an entry on some benchmark is missing or incomplete: {', '.join(absent)}."
+    return text
+
+
+def ranked(table: Table, metric: str) -> Ranked:
+    """Return what can be ranked by a metric: under the recipe's budget in fp32 where there is some, the largest block
+    of methods and benchmarks that is complete. No upper bound competes."""
+    columns = _candidates(table, metric)
     competing = [row for row in table.rows if row not in table.upper]
-    rows = [row for row in competing if _complete(table, row, columns)]
-    scores = _scores(table, rows, columns)
-    return rows, scores, stats.rank_scores(scores) if rows else scores
+    complete = {row: frozenset(c for c in columns if table.entries[row, c].complete) for row in competing}
+    block = _largest_block(columns, list(complete.values()))
+    rows = [row for row, own in complete.items() if own >= set(block)]
+    scores = _scores(table, rows, block)
+    return Ranked(block, rows, scores, stats.rank_scores(scores) if rows else scores)
 
 
-def _complete(table: Table, row: str, columns: Sequence[Column]) -> bool:
-    return all(table.entries[row, column].complete for column in columns)
+def _candidates(table: Table, metric: str) -> list[Column]:
+    """Return the columns of a metric under the recipe's budget in fp32; where there are none, all of it."""
+    columns = [column for column in table.columns if column[1] == metric]
+    return [column for column in columns if column[0] in table.usual] or columns
+
+
+def _largest_block(columns: Sequence[Column], complete: Sequence[frozenset[Column]]) -> list[Column]:
+    """Return the columns of the largest block of entries, given those that each row has complete.
+
+    Blocks of at least three rows come first, then those of as many columns as a critical difference takes, then those
+    of the most entries.
+    """
+    blocks = {frozenset(columns)}
+    for own in set(complete):
+        blocks |= {block & own for block in blocks}  # in the end all that rows have in common
+
+    def size(block: frozenset[Column]) -> tuple[int, int, int, list[int]]:
+        rows = sum(own >= block for own in complete)
+        places = [-place for place, column in enumerate(columns) if column in block]  # of two alike the first
+        return min(rows, FEWEST_METHODS), min(len(block), FEWEST_BENCHMARKS), rows * len(block), places
+
+    best = max((block for block in blocks if block), key=size, default=frozenset(columns))
+    return [column for column in columns if column in best]
 
 
 def _scores(table: Table, rows: Sequence[str], columns: Sequence[Column]) -> np.ndarray:
@@ -179,9 +234,9 @@ def _spread(scores: np.ndarray, alpha: float) -> str:
     """Return a sentence on Friedman's test and the critical difference of scores (benchmarks, methods)."""
     benchmarks, methods = scores.shape
     if methods < 2:
-        return "No critical difference: it takes at least 2 methods."
+        return "No critical difference: at least 2 methods are needed."
     if benchmarks < FEWEST_BENCHMARKS:
-        return f"No critical difference: it takes at least {FEWEST_BENCHMARKS} benchmarks, not {benchmarks}."
+        return f"No critical difference: at least {FEWEST_BENCHMARKS} benchmarks are needed, not {benchmarks}."
     cd = stats.critical_difference(methods, benchmarks, alpha)
     text = f"Critical difference (Nemenyi, alpha = {alpha:g}): {cd:.2f} over {benchmarks} benchmarks"
     if cd > methods - 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bench.core import ONLY_SCENARIOS, Cell
 from bench.text import counted, printable
@@ -52,7 +52,26 @@ def column_label(cell: Cell) -> str:
         facts.append(cell.protocol)
     if cell.precision != "fp32":
         facts.append(cell.precision)
-    return printable(f"{cell.benchmark} ({', '.join(facts)})" if facts else cell.benchmark)
+    return printable(with_facts(cell.benchmark, facts))
+
+
+def is_usual(cell: Cell) -> bool:
+    """Return whether a cell has the recipe's budget, in fp32, on the benchmark as it is."""
+    changed = [name for name in cell.overrides if name == "epochs" or "." in name]
+    return not changed and cell.precision == "fp32"
+
+
+def with_facts(label: str, facts: Sequence[str]) -> str:
+    """Return a label with facts in brackets, behind those that it has; without brackets where there are none."""
+    if not facts:
+        return label
+    start = f"{label.removesuffix(')')}, " if label.endswith(")") else f"{label} ("
+    return f"{start}{', '.join(facts)})"
+
+
+def labels_of(cell: Cell) -> tuple[str, str]:
+    """Return the row and the column of a table that a cell is averaged in."""
+    return row_label(cell), column_label(cell)
 
 
 def epochs_of(cells: Iterable[Cell]) -> str:

@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bench.analysis import render
 from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
-from bench.analysis.explorer.beside import HEADER
+from bench.analysis.explorer.beside import HEADER, TEXTS, Beside
 from bench.analysis.explorer.charts import MORE_IS_BETTER, PRICES
-from bench.analysis.explorer.gaps import Gaps
+from bench.analysis.explorer.gaps import Gaps, Inapplicable
 from bench.analysis.explorer.manifest import Manifest
 from bench.analysis.figures.figure import slug
 from bench.analysis.labels import CHANGED
@@ -23,6 +23,7 @@ from bench.analysis.papers.paper import RULE
 from bench.analysis.table import Entry, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+PRINTED_COLUMNS = 16  # of the overview, that have room on a sheet of paper on its side
 SUFFIXES = {"md": "markdown", "latex": "LaTeX", "csv": "CSV"}  # what a table may be saved as
 
 
@@ -69,9 +70,11 @@ class Report(NamedTuple):
     title: str
     summary: str
     overview: Table
+    notes: Sequence[str]  # below it
+    inapplicable: Mapping[str, Sequence[Inapplicable]]  # by reason
     gaps: Gaps
     sections: Sequence[Section]
-    beside: Sequence[Sequence[str]]  # published numbers beside ours, in the columns of HEADER
+    beside: Sequence[Beside]  # published numbers beside ours
     ranks: Sequence[Ranks]
     manifest: Manifest
     links: Mapping[str, str]  # address of a result's file, by its path in the results folder
@@ -85,8 +88,7 @@ def to_html(report: Report) -> str:
         "better": list(MORE_IS_BETTER),
         "prices": list(PRICES),
     }
-    beside = Listing(list(HEADER), [list(row) for row in report.beside], "Published numbers beside ours.", left=6)
-    values = report._asdict() | {"drawn": drawn, "published": beside, "rule": RULE}
+    values = report._asdict() | {"drawn": drawn, "rule": RULE, "wide": len(report.overview.columns) > PRINTED_COLUMNS}
     return _environment().get_template("report.html.j2").render(**values)
 
 
@@ -107,9 +109,15 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.update(METRICS=METRICS, CHANGED=CHANGED)
-    shown = (mean_and_spread, why_empty, column_spans, confusion, downloads, kinds)
+    shown = (as_listing, mean_and_spread, why_empty, column_spans, confusion, downloads, kinds)
     environment.filters.update({function.__name__: function for function in shown})
     return environment
+
+
+def as_listing(beside: Sequence[Beside], caption: str, compared: bool) -> Listing:
+    """Return published numbers beside ours as a table; where they are not `compared`, without the difference."""
+    header = list(HEADER) if compared else list(HEADER[:-1])
+    return Listing(header, [list(number.words[: len(header)]) for number in beside], caption, left=TEXTS)
 
 
 def confusion(section: Section) -> Listing | None:

@@ -7,7 +7,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -19,11 +20,13 @@ from bench.analysis.latex.layout import TEXT_WIDTH
 from bench.analysis.latex.tables import listing_to_latex, to_latex
 from bench.analysis.table import Column, Entry, Table, after, show
 from bench.core import Result
-from bench.text import printable
+from bench.text import plainly, printable
+
+UTF8 = "utf-8"
 
 
-def to_markdown(table: Table) -> str:
-    """Return a GitHub table, its caption and notes."""
+def to_markdown(table: Table, encoding: str = UTF8) -> str:
+    """Return a GitHub table, its caption and notes; its cells are in the signs that an encoding has."""
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in table.columns))
     labels = [METRICS[metric].label for _, metric in table.columns]
     if len(benchmarks) == 1:
@@ -36,8 +39,19 @@ def to_markdown(table: Table) -> str:
         body.append([row, *cells])
     notes = [f"{note}." for note in table.notes]
     title = f"{table.title}. " if table.title else ""
+    pipes = _pipes(header, body, 1, encoding)
     below = map(printable, [title + table.caption, *notes])
-    return "\n".join([_pipes(header, body, 1), "", *below])
+    return "\n".join([pipes, "", *below])
+
+
+def to_terminal(table: Table) -> str:
+    """Return the same in the signs that standard output can show, its columns aligned there too."""
+    return to_markdown(table, _terminal())
+
+
+def _terminal() -> str:
+    """Return the encoding of standard output; a notebook's may have none."""
+    return getattr(sys.stdout, "encoding", None) or UTF8
 
 
 def _markdown_cell(entry: Entry, column: Column) -> str:
@@ -47,15 +61,17 @@ def _markdown_cell(entry: Entry, column: Column) -> str:
     return text + after(entry)
 
 
-def _markdown(word: str) -> str:
+def _markdown(word: str, encoding: str) -> str:
     """Return a text as it stands in a cell: on one line, its pipes no borders; backslashes before one are doubled."""
-    return re.sub(r"(\\*)\|", r"\1\1\\|", printable(word))
+    return re.sub(r"(\\*)\|", r"\1\1\\|", plainly(printable(word), encoding))
 
 
-def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int) -> str:
+def _pipes(header: Sequence[str], body: Sequence[Sequence[str]], left: int, encoding: str) -> str:
     """Return a GitHub table, its first `left` columns aligned left."""
-    names = list(map(_markdown, header))
-    lines = [list(map(_markdown, row)) for row in body]
+    names = [_markdown(word, encoding) for word in header]
+    lines = []
+    for row in body:
+        lines.append([_markdown(word, encoding) for word in row])
     align = ["left"] * left + ["right"] * (len(header) - left)
     colalign = align if lines else None
     return tabulate(lines, names, tablefmt="pipe", colalign=colalign, disable_numparse=True)
@@ -95,16 +111,23 @@ def _no_formula(word: str) -> str:
     return f"'{word}" if formula else word
 
 
-FORMATS = {"md": to_markdown, "latex": to_latex, "csv": to_csv}
+TERMINAL = "terminal"  # markdown for standard output; a table that is asked for as `md` is shown so
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "md": to_markdown,
+    "latex": to_latex,
+    "csv": to_csv,
+    TERMINAL: to_terminal,
+}
 
 
 def show_listing(listing: Listing, form: str, room: float = TEXT_WIDTH) -> str:
     """Return a small table in one of the FORMATS; in LaTeX no wider than `room`, in points."""
     if form == "csv":
         return _comma_separated([listing.header, *listing.rows])
-    if form == "md":
+    if form in ("md", TERMINAL):
+        encoding = _terminal() if form == TERMINAL else UTF8
         caption = map(printable, listing.caption.split("\n"))
-        return "\n".join([_pipes(listing.header, listing.rows, listing.left), "", *caption])
+        return "\n".join([_pipes(listing.header, listing.rows, listing.left, encoding), "", *caption])
     return listing_to_latex(listing, room)
 
 

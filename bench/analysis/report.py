@@ -13,14 +13,14 @@ from urllib.parse import quote
 from bench import files
 from bench.analysis import captions, page
 from bench.analysis.columns import METRICS
-from bench.analysis.compare import rank_rows
+from bench.analysis.compare import rank_rows, rankings
 from bench.analysis.explorer.beside import published_beside
 from bench.analysis.explorer.charts import charts_of, rank_diagram
-from bench.analysis.explorer.gaps import gaps_of
+from bench.analysis.explorer.gaps import gaps_of, inapplicable_of
 from bench.analysis.explorer.manifest import manifest_of
 from bench.analysis.figures import figure, plots
 from bench.analysis.figures.figure import Plot, Runs
-from bench.analysis.labels import column_label, row_label, stream_label
+from bench.analysis.labels import column_label, is_usual, row_label, stream_label
 from bench.analysis.table import Table, seeds_by_column, summarize
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
@@ -50,6 +50,7 @@ def write_report(
     files.check_writable(path.parent)
     table = summarize(pairs, chosen, seeds, **options)
     full = summarize(pairs, list(METRICS), seeds, **options)
+    unsupported = options.get("unsupported") or {}
     runs = runs_of(full, pairs, seeds)
     drawn: list[list[Plot]] = [[] for _ in runs]
     if formats:
@@ -67,10 +68,12 @@ def write_report(
         title="Report of a comparison",
         summary=f"{'; '.join(size)}.",
         overview=table,
+        notes=[note for note in table.notes if note not in captions.inapplicable_lines(unsupported)],
+        inapplicable=inapplicable_of(pairs, unsupported),
         gaps=gaps_of(full, runs, pairs, options.get("changed") or {}),
         sections=sections,
         beside=published_beside(results),
-        ranks=_ranks(full, sections),
+        ranks=_ranks(full),
         manifest=manifest_of(results, commands),
         links=links,
     )
@@ -91,7 +94,7 @@ def with_gaps(results: Iterable[Result], methods: Sequence[str], benchmarks: Map
     """
     pairs: list[Pair] = [(result.cell, result) for result in results]
     cells = [cell for cell, _ in pairs]
-    like = cells[0]
+    like = next(filter(is_usual, cells), cells[0])
     budget = {name: change for name, change in like.overrides.items() if name == "epochs"}
     others = {name: change for name, change in like.overrides.items() if name != "epochs"}
     there = {cell.method for cell in cells}
@@ -212,17 +215,9 @@ def _links(cells: Sequence[Cell], folder: Path | None, page_folder: Path) -> dic
     return {path.as_posix(): quote((start / path).as_posix()) for path in paths}
 
 
-def _ranks(full: Table, sections: Sequence[page.Section]) -> list[page.Ranks]:
-    """Return, for each protocol and scenario, how methods rank over its benchmarks, each under the first of its
-    budgets."""
+def _ranks(full: Table) -> list[page.Ranks]:
+    """Return, for each protocol and scenario, how methods rank over its benchmarks."""
     found = []
-    for protocol, scenario in dict.fromkeys(section.kind[1:] for section in sections):
-        names: dict[str, str] = {}
-        for section in sections:
-            if section.kind[1:] == (protocol, scenario):
-                names.setdefault(section.kind.benchmark, section.name)
-        columns = [(name, "acc") for name in names.values()]
-        listing = rank_rows(replace(full, columns=columns), "acc", ALPHA)
-        diagram = rank_diagram(full, list(names.values()), alpha=ALPHA)
-        found.append(page.Ranks(protocol, scenario, listing, diagram))
+    for (protocol, scenario), part in rankings(full).items():
+        found.append(page.Ranks(protocol, scenario, rank_rows(part, "acc", ALPHA), rank_diagram(part, alpha=ALPHA)))
     return found

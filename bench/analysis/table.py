@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.analysis import captions
 from bench.analysis.columns import METRICS, Metric, usual_metrics
-from bench.analysis.labels import CHANGED, column_label, row_label, stream_label
+from bench.analysis.labels import CHANGED, column_label, is_usual, row_label, stream_label
 from bench.core import Cell, Result
 
 
@@ -53,6 +53,8 @@ class Table:
     scenarios: Mapping[str, str]  # of each benchmark with its budget
     upper: frozenset[str] = frozenset()  # rows that are upper bounds
     title: str = ""  # of the user's, before the caption
+    protocols: Mapping[str, str] = field(default_factory=dict)  # as the scenarios
+    usual: frozenset[str] = frozenset()  # benchmarks under the recipe's budget, in fp32
 
 
 def summarize(
@@ -102,7 +104,9 @@ def summarize(
     shown = list(dict.fromkeys(metric for _, metric in columns))
     caption = captions.caption(pairs, wanted, shown)
     notes = captions.notes(pairs, shown, joint, reasons, changes)
-    return Table(rows, columns, entries, caption, notes, scenarios, upper)
+    protocols = {column_label(cell): cell.protocol for cell in cells}
+    usual = frozenset(column_label(cell) for cell in cells if is_usual(cell))
+    return Table(rows, columns, entries, caption, notes, scenarios, upper, protocols=protocols, usual=usual)
 
 
 def seeds_by_column(cells: Iterable[Cell], asked: Sequence[int] | None = None) -> dict[str, list[int]]:

@@ -17,7 +17,7 @@ from bench.execution.loggers.logger import accuracies
 def write_scalars(results: Iterable[Result], folder: Path) -> int:
     """Write the finished results under `folder`, as <benchmark>/<method>/seed<k>-<hash>; return how many runs.
 
-    `accuracy/task_<j>`: accuracy on task j after each task; `accuracy/seen`: its mean over the tasks learnt so far;
+    `accuracy/task_<j>`: accuracy on task j after each task; `accuracy/seen`: its mean over the tasks learned so far;
     `accuracy/all_classes`: in class-il, that over all test images of these tasks;
     `final/<metric>`: the metrics, in percent, at the last step. A run that is there already is written anew.
     """

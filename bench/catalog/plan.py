@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 from bench.catalog import identity, recipes
-from bench.catalog.discovery import Kind
+from bench.catalog.discovery import Kind, class_in
 from bench.catalog.recipes import Recipe
+from bench.catalog.signature import line_of
 from bench.config import nearest
-from bench.core import SUITE_VERSION, Benchmark, Cell, Training
+from bench.core import SUITE_VERSION, Benchmark, Cell, Training, UserError
+from bench.text import counted
+from bench.training.method import OldData
 from bench.training.needs import unmet
 from bench.training.scenario import demand_setting
+
+FEW = 3  # reasons that are told one by one
+MOST_SEEDS = 10_000  # of a request
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Plan(NamedTuple):
 class Extensions(Protocol):
     """What planning asks of a catalog."""
 
+    def available(self, kind: Kind) -> dict[str, Path]: ...
     def path(self, kind: Kind, name: str) -> Path: ...
     def declaration(self, name: str) -> Any: ...
     def benchmark(self, name: str, options: Mapping[str, Any] | None = None, scenario: str = "") -> Benchmark: ...
@@ -61,6 +68,31 @@ def expand(request: Request, catalog: Extensions) -> Plan:
         except NotApplicableError as reason:
             plan.not_applicable[method, benchmark] = str(reason)
     return plan
+
+
+def demand_work(plan: Plan, request: Request, catalog: Extensions) -> None:
+    """Raise `UserError` where a request has no cell at all, with the reasons, and where a variant would have some."""
+    if plan.cells:
+        return
+    reasons = [f"{method} does not apply to {name}: {why}" for (method, name), why in plan.not_applicable.items()]
+    more = [f"and {counted(len(reasons) - FEW, 'more pair')} of them"] if len(reasons) > FEW else []
+    lines = [*reasons[:FEW], *more] or ["no benchmark is left"]
+    for method in request.methods:
+        tables = [name for name in catalog.available("Benchmark") if method in catalog.recipe(name)]
+        lines += [f"{method} has a recipe for {', '.join(tables)}"] if "+" in method and tables else []
+    raise UserError(f"nothing to do: {'; '.join(lines)}")
+
+
+def told_inapplicable(plan: Plan) -> Iterator[str]:
+    """Yield, a line a reason, which methods are left out on which benchmarks."""
+    methods: dict[tuple[str, str], list[str]] = {}
+    for (method, name), why in plan.not_applicable.items():
+        methods.setdefault((name, why), []).append(method)
+    places: dict[tuple[str, str], list[str]] = {}
+    for (name, why), own in methods.items():
+        places.setdefault((", ".join(own), why), []).append(name)
+    for (listed, why), names in places.items():
+        yield f"left out: {listed} on {', '.join(names)}: {why}"
 
 
 class NotApplicableError(Exception):
@@ -97,6 +129,7 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
     if reason := unmet(method.needs, benchmark) or method.unsupported(benchmark, training):
         raise NotApplicableError(reason)
     code = catalog.path("Method", name), catalog.path("Benchmark", benchmark_name)
+    _demand_old_data(method.old_data(config), code[0])
     overrides = _changed(_settings(training, config), usual)
     cell = Cell(
         benchmark=benchmark_name,
@@ -118,6 +151,20 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
 
 def _settings(training: Training, config: Any) -> dict[str, Any]:
     return asdict(training) | asdict(config)
+
+
+def _demand_old_data(answer: Any, path: Path) -> None:
+    """Raise `UserError`, with file and line, where what a method says of earlier tasks' data is nothing that is known.
+
+    It may depend on the settings, so that it is held against them here and not when the file is loaded.
+    """
+    known = get_args(OldData)
+    if answer in known:
+        return
+    node = class_in(path, "Method")
+    assert node is not None
+    place = f"{path}, line {line_of(node, 'old_data')}"
+    raise UserError(f"{place}: old_data gives {answer!r}, none of {', '.join(map(repr, known))}")
 
 
 def traits_of(method: Any, config: Any) -> dict[str, bool]:

@@ -74,8 +74,9 @@ def _faults(way: Way, table: Any, fits: bool, known: Iterable[str], instead: str
     """Yield what is wrong with one table. `instead` is where a value would stand that is none."""
     *within, name = way
     if isinstance(table, dict) and not fits:
-        possible = known if within else (*known, *PARTS)
-        yield Misplaced(way, f"{nearest('table', name, possible)}, and what plugins have that --plugin names")
+        possible = sorted(known if within else (*known, *PARTS))
+        listing = f"known: {', '.join(possible)}, and what plugins have that --plugin names"
+        yield Misplaced(way, str(nearest("table", name, possible, listing)))
     elif isinstance(table, dict):
         for inner in (key for key, value in table.items() if isinstance(value, dict)):
             yield Misplaced((*way, inner), f"'{inner}' is a table within the settings of '{name}', which have none")

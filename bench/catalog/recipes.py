@@ -107,9 +107,9 @@ def resolve(
     known = names(Training) | names(method.Config)
     for field_name in user:
         if field_name not in known:
-            wrong = str(nearest(f"setting of {name}", field_name, known)).split("known:")[0]
             own_fields = describe_fields(method.Config) or "none of its own"
-            raise UserError(f"{wrong}{name} has {own_fields}; its training has {describe_fields(Training)}")
+            listing = f"{name} has {own_fields}; its training has {describe_fields(Training)}"
+            raise nearest(f"setting of {name}", field_name, known, listing)
     merged = {
         **Training.protocols[protocol],
         **method.protocols.get(protocol, {}),

@@ -8,13 +8,13 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench.config import nearest
 from bench.core import ONLY_SCENARIOS, SCENARIOS, UserError
 from bench.search_space import Range
 from bench.settings import declared
-from bench.training.method import NO_HOOKS
+from bench.training.method import NO_HOOKS, Span
 from bench.training.needs import NEEDS
 
 RENAMED = {  # members of a method that had another name, or another form, in version 0.1
@@ -27,7 +27,7 @@ REQUIRED = {"Benchmark": ("num_tasks", "num_classes", "input_shape", "stream")} 
 def demand_fit(cls: type, base: type, path: Path, node: ast.ClassDef) -> None:
     """Raise `UserError`, with file and line, unless `cls`, which stands at `node` in `path`, fits its base."""
     for member, complaint in misfits(cls, base):
-        raise UserError(f"{path}, line {_line(node, member)}: {complaint}")
+        raise UserError(f"{path}, line {line_of(node, member)}: {complaint}")
 
 
 def misfits(cls: type, base: type) -> Iterator[tuple[str, str]]:
@@ -47,6 +47,9 @@ def misfits(cls: type, base: type) -> Iterator[tuple[str, str]]:
             for close in difflib.get_close_matches(name, hooks, 1, 0.8):
                 yield name, f"unknown hook '{name}': did you mean '{close}'? a helper of your own starts with _"
     yield from _unknown_needs(getattr(cls, "needs", ()))
+    yield from _unclear_flags(cls, base)
+    if base.__name__ == "Method" and cls.stage not in get_args(Span):  # type: ignore[attr-defined]
+        yield "stage", f"stage is {cls.stage!r}, neither {' nor '.join(map(repr, get_args(Span)))}"  # type: ignore[attr-defined]
     if base.__name__ == "Benchmark":
         yield from _unknown_scenarios(cls.scenarios)  # type: ignore[attr-defined]
     if type(cls.version) is not int:  # type: ignore[attr-defined]
@@ -64,6 +67,13 @@ def _unknown_needs(needs: Any) -> Iterator[tuple[str, str]]:
     for need in needs:
         if need not in NEEDS:
             yield "needs", str(nearest("need", str(need), NEEDS))
+
+
+def _unclear_flags(cls: type, base: type) -> Iterator[tuple[str, str]]:
+    """What is declared in another way than by True or False: any text is true, "no" as well."""
+    for name in [name for name, value in vars(base).items() if isinstance(value, bool)]:
+        if not isinstance(getattr(cls, name), bool):
+            yield name, f"{name} is {getattr(cls, name)!r}, neither True nor False"
 
 
 def _unknown_scenarios(scenarios: Any) -> Iterator[tuple[str, str]]:
@@ -131,12 +141,12 @@ def _settings(config: Any) -> Iterator[tuple[str, str]]:
             yield f"Config.{name}", f"the default of '{name}', {defaults[name]!r}, lies outside {stated.search!r}"
 
 
-def _line(node: ast.ClassDef, member: str) -> int:
-    """Of a member of a class, `name` or `Class.name`; of the class where it cannot be told."""
+def line_of(node: ast.ClassDef, member: str) -> int:
+    """Return the line of a member of a class, `name` or `Class.name`; of the class where it cannot be told."""
     name, _, rest = member.partition(".")
     spelt = {name, "scenario"} if name == "scenarios" else {name}  # a benchmark with a single one says so
     for inner in node.body:
         targets = getattr(inner, "targets", [getattr(inner, "target", None)])
         if not spelt.isdisjoint((getattr(inner, "name", None), *(getattr(target, "id", None) for target in targets))):
-            return _line(inner, rest) if rest and isinstance(inner, ast.ClassDef) else inner.lineno
+            return line_of(inner, rest) if rest and isinstance(inner, ast.ClassDef) else inner.lineno
     return node.lineno

@@ -87,13 +87,16 @@ def add_selection(parser: argparse.ArgumentParser, runs: bool) -> None:
         metavar="A,B",
         help="by name, or default, or all (default: %(default)s)",
     )
-    has_data = " whose data is there or can be had, or everything" if runs else ""
+    has_data = " whose data is here or can be downloaded, or everything" if runs else ""
     which = f"by name, or default, or all{has_data} (default: %(default)s)"
     add("--bench", type=name_list, default=whole, metavar="A,B", help=which)
     add("--seeds", default=seeds, metavar="LIST", help=f"as in 1,2,3 or 0-4 (default: {seeds or 'all'})")
     add_out(parser)
     if not runs:
         add("--scenario", default="all", metavar="S", help=f"{', '.join(SCENARIOS)}, or all (default: all)")
+        budget = "only runs of so many epochs a task; or recipe: of the recipe's budget (default: all)"
+        add("--epochs", default="all", metavar="N", help=budget)
+        add("--precision", default="all", metavar="P", help=f"{', '.join(PRECISIONS)}, or all (default: all)")
     add("--protocol", default=PROTOCOL if runs else None, metavar="P", help=f"{known}; or all (default: {protocol})")
     columns = f"columns, of {', '.join(METRICS)} (default: {','.join(USUAL)}; in class-il aia too)"
     add("--metric", metavar="A,B", help=columns)
@@ -109,21 +112,21 @@ def add_scenario(parser: argparse.ArgumentParser) -> None:
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """Add by what cells are run, and what a cell is given."""
     add = parser.add_argument
-    add("--executor", default="serial", metavar="E", help="serial (default): a cell at a time; ray: several at a time")
+    add("--executor", default="serial", metavar="E", help="serial (default): one cell at a time; ray: several")
     add("--memory-per-cell", type=finite, metavar="GB", help="memory that Ray sets aside for a cell (default: none)")
     add("--ray-address", default="", metavar="A", help="auto or HOST:PORT of a Ray cluster (default: start one here)")
-    add("--time-limit", type=finite, metavar="MIN", help="stop a cell after so many minutes (default: never)")
+    add("--time-limit", type=finite, metavar="MIN", help="stop a cell after this many minutes (default: never)")
     loggers = "log curves while cells run, to tensorboard, wandb or mlflow; repeatable; files go to OUT/logs"
     add("--log", action="append", default=[], metavar="A,B", help=loggers)
-    add("--no-checkpoint", action="store_true", help="keep nothing between tasks: a killed cell starts anew")
+    add("--no-checkpoint", action="store_true", help="save nothing between tasks: a killed cell starts over")
 
 
 def add_resources(parser: argparse.ArgumentParser) -> None:
     """Add the budget of a task, and where and how."""
     add = parser.add_argument
-    add("--epochs", type=whole, metavar="N", help="another budget than the recipe's; the table will say so")
-    add("--workers", type=whole, metavar="N", help="cells at a time under ray (default: CPUs / threads)")
-    add("--threads", type=whole, default=1, metavar="N", help="CPU threads of a cell (default: 1); sums depend on it")
+    add("--epochs", type=whole, metavar="N", help="a budget other than the recipe's; the table will say so")
+    add("--workers", type=whole, metavar="N", help="cells run at a time under ray (default: CPUs / threads)")
+    add("--threads", type=whole, default=1, metavar="N", help="CPU threads of a cell (default: 1); affects rounding")
     add("--gpus-per-cell", type=finite, metavar="F", help="share of a GPU for a cell under ray (default: 1 on cuda)")
     add(
         "--device",
@@ -133,5 +136,5 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
     )
     known = "; ".join(f"{name}: {what}" for name, what in PRECISIONS.items())
     add("--precision", default="fp32", metavar="P", help=f"{known} (default: %(default)s)")
-    add("--tf32", action="store_true", help="on a GPU, round what is multiplied to TF32: other numbers, sooner")
+    add("--tf32", action="store_true", help="on a GPU, round factors to TF32: faster, but numbers change")
     add("--dry-run", action="store_true", help="list what would run, say how long it may take, and stop")

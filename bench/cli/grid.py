@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.commands import tell, warn
-from bench.core import Benchmark, Cell, Result, UserError
+from bench.core import Benchmark, Cell, Result
 from bench.text import counted
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from bench.catalog.plan import Plan, Request
     from bench.execution.forecast.budget import Forecast
     from bench.execution.runner import Resources
-
-FEW = 3  # reasons that are told one by one
 
 
 @dataclass
@@ -91,31 +89,6 @@ def _streams(cells: Iterable[Cell], catalog: Catalog) -> list[Benchmark]:
     """Return the benchmarks of cells, each once with every choice of options: what data depends on."""
     kinds = {(cell.benchmark, str(sorted(cell.options.items()))): cell for cell in cells}
     return [catalog.benchmark(cell.benchmark, cell.options) for cell in kinds.values()]
-
-
-def demand_work(plan: Plan, request: Request, catalog: Catalog) -> None:
-    """Raise `UserError` where a request has no cell at all, with the reasons, and where a variant would have some."""
-    if plan.cells:
-        return
-    reasons = [f"{method} does not apply to {name}: {why}" for (method, name), why in plan.not_applicable.items()]
-    more = [f"and {counted(len(reasons) - FEW, 'more pair')} of them"] if len(reasons) > FEW else []
-    lines = [*reasons[:FEW], *more] or ["no benchmark is left"]
-    for method in request.methods:
-        tables = [name for name in catalog.available("Benchmark") if method in catalog.recipe(name)]
-        lines += [f"{method} has a recipe for {', '.join(tables)}"] if "+" in method and tables else []
-    raise UserError(f"nothing to do: {'; '.join(lines)}")
-
-
-def tell_inapplicable(plan: Plan) -> None:
-    """Tell, a line a reason, which methods are left out on which benchmarks."""
-    methods: dict[tuple[str, str], list[str]] = {}
-    for (method, name), why in plan.not_applicable.items():
-        methods.setdefault((name, why), []).append(method)
-    places: dict[tuple[str, str], list[str]] = {}
-    for (name, why), own in methods.items():
-        places.setdefault((", ".join(own), why), []).append(name)
-    for (listed, why), names in places.items():
-        tell(f"left out: {listed} on {', '.join(names)}: {why}")
 
 
 def by_benchmark(grid: Grid, forecast: Forecast, resources: Resources) -> Iterator[str]:

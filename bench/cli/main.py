@@ -1,23 +1,23 @@
 """NESS-Bench: methods x benchmarks x seeds, turned into a table.
 
   {program}                                        the default methods on the embedded digits, three seeds
-  {program} --methods ness,gpm --bench all         methods on every benchmark whose data is there or can be had
-  {program} status                                 how far a grid is that runs in another terminal
+  {program} --methods ness,gpm --bench all         methods on every benchmark whose data is here or can be downloaded
+  {program} status                                 the progress of a grid that runs in another terminal
   {program} tune                                   better settings, chosen on validation data
-  {program} list                                   what there is; with --recipes, every setting and its source
+  {program} list                                   methods and benchmarks; with --recipes, every setting and its source
   {program} data --prepare                         download and prepare the data of all benchmarks
   {program} table --metric acc,bwt,forgetting      a table of what has been run
   {program} table --paper NAME                     a paper's published table beside ours
-  {program} reproduce gpm:pmnist                   a paper's table run again, and a verdict on each number
+  {program} reproduce gpm:pmnist                   rerun a paper's table, with a verdict on each number
   {program} report                                 one HTML page of what has been run, with its figures
   {program} new method NAME                        a file to start your own method from, and its test
-  {program} check NAME.py                          what every method and benchmark must keep to, on yours
+  {program} check NAME.py                          check yours against what every method and benchmark must satisfy
   {program} import matrix.csv --help               a row for an accuracy matrix computed elsewhere
   {program} profile                                what methods cost in time, memory and arithmetic
   {program} help COMMAND                           the options of a command, as with COMMAND --help
 
 Finished cells (a method on a benchmark with a seed) are kept in the results folder and never run twice: the same
-command again goes on where it stopped.
+command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from bench.cli.arguments import add_common
 from bench.cli.commands import warn
 from bench.cli.parser import Parser, UnknownOptionError
 from bench.cli.terminal import speak_plainly
-from bench.config import known_as, require
+from bench.config import known_as, require, slips
 from bench.core import UserError
-from bench.installation import demand_system, program
+from bench.installation import demand_system, demand_whole, program
 from bench.stopping import Stopped, stoppable
 from bench.text import for_terminal
 
@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     speak_plainly(sys.stdout, sys.stderr)
     try:
         demand_system()
+        demand_whole()
         command, args = understood(words)
         args.command = command
         args.catalog = Catalog.of(args.plugin)
@@ -111,13 +112,14 @@ def _without_command(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 
 def _parsed(name: str, words: Sequence[str]) -> argparse.Namespace:
-    """Return what words mean to a command. An error of an option tells which other commands have it."""
+    """Return what words mean to a command. An option of other commands is told as such, unless it is nearly its own."""
     try:
         return parser_of(name).parse_all(words)
     except UnknownOptionError as error:
         others = [other for other in COMMANDS if error.option in parser_of(other).options]
-        where = f"; it is an option of {', '.join(others)}" if others else ""
-        raise UserError(f"{error}{where}") from error
+        if not others or any(slips(error.option, own) == 1 for own in parser_of(name).options):
+            raise
+        raise UserError(f"unknown option '{error.option}' of {name}; it is an option of {', '.join(others)}") from error
 
 
 def command_of(name: str) -> ModuleType:

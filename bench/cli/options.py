@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.columns import METRICS
+from bench.catalog.plan import MOST_SEEDS
 from bench.cli.commands import tell
 from bench.config import known_as, nearest, parse_value, require
 from bench.core import PRECISIONS, PROTOCOLS, SCENARIOS, UserError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 PROTOCOL = "published"  # unless told otherwise
 FIGURE_FORMATS = ("pdf", "png", "svg")
-MOST_SEEDS = 10_000
 EVERYTHING = ("all", "everything")  # of --bench: for `run`, what has data, and what has none too
 
 

@@ -29,7 +29,7 @@ class UnknownOptionError(UserError):
     def __init__(self, option: str, known: Iterable[str]) -> None:
         known = list(known)
         meant = MEANT.get(option.lower(), option)
-        error = nearest("option", meant if meant in known else option, known)
+        error = nearest("option", option, known)
         super().__init__(f"unknown option '{option}': did you mean '{meant}'?" if meant in known else str(error))
         self.option = option
 

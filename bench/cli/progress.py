@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.core import Cell, Result
 from bench.execution.events import CellFinished, CellFound, EpochStarted, Event
-from bench.execution.status import duration
+from bench.execution.status import estimate
 from bench.text import printable
 
 
@@ -63,8 +63,8 @@ class Display:
         if "checkpoint" in result.environment:
             line += f" ({result.environment['checkpoint']})"
         if left:
-            line += f"; about {duration(left)} left"
-            self.bars.update(self.grid, description=f"cells, about {duration(left)} left")
+            line += f"; {estimate(left)} left"
+            self.bars.update(self.grid, description=f"cells, {estimate(left)} left")
         if self.bars.disable:
             print(printable(line), file=sys.stderr, flush=True)
         else:

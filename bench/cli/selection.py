@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from bench import installation
+from bench.analysis.labels import labels_of
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.commands import warn
-from bench.core import PROTOCOLS, SCENARIOS, Cell, Result, UserError
+from bench.config import require
+from bench.core import PRECISIONS, PROTOCOLS, SCENARIOS, Cell, Result, UserError
 from bench.installation import program
 
 
@@ -34,13 +37,16 @@ def select(args: argparse.Namespace) -> Selection:
     methods = options.pick_methods(args.methods, args.catalog, imported)
     protocols = options.pick("protocol", args.protocol or "all", PROTOCOLS)
     scenarios = options.pick("scenario", args.scenario, SCENARIOS)
+    has_budget = budget_of(args.epochs)
+    precisions = options.pick("precision", args.precision, PRECISIONS)
     if args.methods == "all":
         methods += args.catalog.variants()
 
     def asked_for(cell: Cell) -> bool:
         named = cell.method in methods and cell.benchmark in benchmarks
         under = cell.protocol in protocols or cell.traits.get("imported", False)
-        return named and under and cell.scenario in scenarios and (seeds is None or cell.seed in seeds)
+        alike = cell.scenario in scenarios and cell.precision in precisions and has_budget(cell)
+        return named and under and alike and (seeds is None or cell.seed in seeds)
 
     kept = [result for result in stored if asked_for(result.cell)]
     if not kept:
@@ -49,6 +55,18 @@ def select(args: argparse.Namespace) -> Selection:
         )
     changed = {result.cell.key: today.changes(result.cell) for result in kept}
     return Selection(kept, seeds, stored, changed)
+
+
+def budget_of(text: str) -> Callable[[Cell], bool]:
+    """Return what tells whether a cell has the budget that `--epochs` asks for."""
+    word = text.strip().lower()
+    if word == "all":
+        return lambda cell: True
+    if word == "recipe":
+        return lambda cell: "epochs" not in cell.overrides
+    whole = word.isdecimal() and len(word) < 10 and int(word) > 0
+    require(whole, f"--epochs takes a number of epochs, at least 1, or recipe, or all, not '{text}'")
+    return lambda cell: cell.training.get("epochs") == int(word)
 
 
 def where_published(args: argparse.Namespace) -> str:
@@ -65,7 +83,6 @@ def where_published(args: argparse.Namespace) -> str:
 def stored_results(folder: Path, today: changes.Today) -> list[Result]:
     """Return all stored results, those apart that may not be averaged; warn of files that cannot be read, and of
     results whose method or benchmark is unknown."""
-    from bench.analysis import table as tables
     from bench.execution import store
 
     found: list[Result] = []
@@ -79,4 +96,4 @@ def stored_results(folder: Path, today: changes.Today) -> list[Result]:
             unknown[f"{result.cell.method} on {result.cell.benchmark}"] = None
     if unknown:
         warn(f"left aside, unknown here without their --plugin: {', '.join(unknown)}")
-    return changes.tell_apart(found, lambda cell: (tables.row_label(cell), tables.column_label(cell)), today)
+    return changes.tell_apart(found, labels_of, today)

@@ -116,12 +116,18 @@ def result_of(raw: Object) -> Result:
         raise ValueError(str(error)) from error
     if raw["schema"] != SCHEMA:
         raise OtherSchemaError(f"has schema {raw['schema']}, this version reads {SCHEMA}")
-    unknown = set(raw) - {field.name for field in fields(Result)}
-    if unknown:
-        raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
+    _demand_known_fields(raw, Result)
+    _demand_known_fields(raw["cell"], Cell)
     result = Result(**{**raw, "cell": Cell(**{"scenario": _scenario_before(raw), **raw["cell"]})})
     _demand_sense(result)
     return result
+
+
+def _demand_known_fields(raw: Object, form: type[Result] | type[Cell]) -> None:
+    """Raise ValueError for a field that a later version may know."""
+    unknown = set(raw) - {field.name for field in fields(form)}
+    if unknown:
+        raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
 
 
 def _scenario_before(raw: Object) -> str:
@@ -179,7 +185,7 @@ def _demand_within(within: list[float] | None, record: Object, result: Result) -
 
 
 def _demand_row(row: list[float | None], index: int, size: int) -> None:
-    """Raise ValueError unless a row of R has an accuracy for every task learnt, or, but for the last, for none."""
+    """Raise ValueError unless a row of R has an accuracy for every task learned, or, but for the last, for none."""
     if len(row) != size:
         raise ValueError(f"row {index} of the accuracy matrix has {len(row)} numbers, not {size}")
     for accuracy in row:

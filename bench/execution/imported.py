@@ -47,7 +47,7 @@ class Conditions:
 def read_matrix(path: Path, reading: Reading = Reading()) -> Matrix:
     """Return R from a text file: line i, column j is the accuracy on task j after task i, in [0, 1], or in percent.
 
-    What lies above the diagonal, tasks not yet learnt, may be missing, and so may all lines but the last. Raises
+    What lies above the diagonal, tasks not yet learned, may be missing, and so may all lines but the last. Raises
     `UserError` naming file and line.
     """
     grid = read_grid(path)
@@ -129,7 +129,7 @@ def _learnt(matrix: Matrix) -> Iterator[tuple[int, int, float | None]]:
 
 
 def _demand_accuracies(matrix: Matrix, grid: Grid, top: float) -> None:
-    """Refuse gaps in what was learnt, and what is no accuracy."""
+    """Refuse gaps in what was learned, and what is no accuracy."""
     last = len(matrix) - 1
     for i, row in enumerate(matrix):
         skipped = i < last and not any(value is not None for value in row)

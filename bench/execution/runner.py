@@ -56,7 +56,7 @@ class TimeLimitError(Exception):
 
 def time_limit_reached(resources: Resources) -> str:
     """Return what is said of a cell that took too long."""
-    return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit goes on from its checkpoint"
+    return f"stopped after {resources.time_limit / 60:g} minutes; a larger --time-limit continues from its checkpoint"
 
 
 def run_cell(cell: Cell, resources: Resources, view: Callable[[list[Task]], list[Task]] | None = None) -> Result:
@@ -157,7 +157,7 @@ class Work:
         return self.before + time.perf_counter() - self.start
 
     def fail(self, error: BaseException) -> None:
-        """Note an error, with its traceback, in the place of what was learnt."""
+        """Note an error, with its traceback, in the place of what was learned."""
         self.result.error, self.result.traceback = _in_words(error, self.resources), traceback.format_exc()
         self.result.matrix, self.result.tasks = [], []
         if self.checkpoint and not isinstance(error, TimeLimitError):

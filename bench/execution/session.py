@@ -15,7 +15,7 @@ from bench.seeding import derive
 from bench.training.demands.contract import demand_network, demand_splits, demand_stream
 from bench.training.loop import Session
 
-View = Callable[[list[Task]], list[Task]]  # what of a stream is learnt
+View = Callable[[list[Task]], list[Task]]  # what of a stream is learned
 
 
 def session_of(

@@ -112,15 +112,22 @@ def describe_grid(process: int, note: dict[str, Any]) -> Iterator[str]:
     yield f"grid of {counted(total, 'cell')}, process {process}, started {started}"
     waiting = total - done - failed - len(running)
     counts = f"{done} finished, {len(running)} running, {failed} failed, {waiting} waiting"
-    rest = f"; about {duration(left)} left" if left is not None else ""
+    rest = f"; {estimate(left)} left" if left is not None else ""
     yield f"  {counts}{rest}"
     for cell in running:
         where = f"task {cell['task'] + 1}, epoch {cell['epoch'] + 1} of at most {cell['epochs']}"
         yield f"  running: {cell['cell']}: {where}, for {duration(cell['seconds'])}"
 
 
+def estimate(seconds: float, word: str = "about") -> str:
+    """Return a time that is not known exactly, in words; what takes no second needs no `word` before it."""
+    return duration(seconds) if seconds < 1 else f"{word} {duration(seconds)}"
+
+
 def duration(seconds: float) -> str:
     """Return a time for people."""
+    if seconds < 1:
+        return "under 1 s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

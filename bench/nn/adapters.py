@@ -126,7 +126,7 @@ def attach_free(network: Network, bases: Mapping[str, Tensor]) -> dict[str, nn.P
     """Freeze what tasks share, and put on every layer an update orthogonal to its basis M, (d, k) by block.
 
     Returns the updates' coordinates `up`, (o, d - k) by block, in an orthonormal basis of what is free, zero at first.
-    Training them by SGD is training the weight by projected gradients, G (I - M Mᵀ); decay, SAM and other optimisers
+    Training them by SGD is training the weight by projected gradients, G (I - M Mᵀ); decay, SAM and other optimizers
     cannot leave the free space either. Layers whose bases are complete, or not given, stay frozen. Updates are to be
     merged before layer inputs are read.
     """

@@ -66,13 +66,13 @@ def arrays_fit(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> Non
 
 
 def labels_are_local(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """A head has an output per class of its task: labels count from 0, and every class is learnt and tested. Tasks may
+    """A head has an output per class of its task: labels count from 0, and every class is learned and tested. Tasks may
     have unequal numbers of classes, and the largest as many as a head has outputs; a task of one is never wrong."""
     outputs = catalog.benchmark(name).num_classes
     tasks = stream(name, catalog, data)
     for task in tasks:
         count = len(task.classes)
-        assert count > 1, f"task {task.index} has {count} classes: every answer is right, whatever was learnt"
+        assert count > 1, f"task {task.index} has {count} classes: every answer is right, whatever was learned"
         for part, split in _parts(task):
             labels = sorted(set(split.y.tolist()))
             if labels or part != "validation":  # a benchmark may go without validation
@@ -106,7 +106,7 @@ def _equal(a: Split, b: Split) -> bool:
 
 
 def splits_are_disjoint(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """No image of a test is among those that were learnt from, or that chose the weights."""
+    """No image of a test is among those that were learned from, or that chose the weights."""
     for task in stream(name, catalog, data):
         images = {part: _bytes_of_images(split) for part, split in _parts(task)}
         if any(len(set(found)) < 0.99 * len(found) for found in images.values()):
@@ -121,7 +121,7 @@ def _bytes_of_images(split: Split) -> list[bytes]:
 
 
 def recipe_is_valid(name: str, catalog: Catalog = BUILT_IN, data: Path = HERE) -> None:
-    """Every setting of the recipe exists and has its type; a misspelt one would leave a default in its place."""
+    """Every setting of the recipe exists and has its type; a misspelled one would leave a default in its place."""
     recipe = catalog.recipe(name)  # refuses a table that means nothing
     methods = [*catalog.available("Method"), *catalog.variants()]
     for protocol, scenario in product(PROTOCOLS, catalog.benchmark(name).scenarios):

@@ -22,21 +22,31 @@ class Verdict(NamedTuple):
     place: str  # where it ran, if there are several places
     protects: str  # from what
     failure: str | None
+    subject: str = ""  # whose: a name, and whether of a method or a benchmark
+
+    def __str__(self) -> str:
+        where = f" ({self.place})" if self.place else ""
+        line = f"  {'ok  ' if self.failure is None else 'FAIL'}  {self.check.replace('_', ' ')}{where}: {self.protects}"
+        return line if self.failure is None else f"{line}\n        {self.failure}"
 
 
 def run_checks(kind: Kind, name: str, catalog: Catalog, data: Path = Path()) -> Iterator[Verdict]:
     """Run every check of a method or a benchmark; `data` is the folder of data sets."""
-    path = catalog.available(kind)[name]
+    path, subject = catalog.available(kind)[name], _described(kind, name)
     if kind == "Benchmark":
         for check in benchmark_checks.CHECKS:
-            yield _verdict(check, partial(check, name, catalog, data), "", path)
+            yield _verdict(check, partial(check, name, catalog, data), "", path, subject)
         return
     for check, ground in method_checks.cases(name, catalog):
         place = "" if check in method_checks.ANYWHERE else ", ".join(filter(None, ground))
-        yield _verdict(check, partial(check, name, catalog, ground), place, path)
+        yield _verdict(check, partial(check, name, catalog, ground), place, path, subject)
 
 
-def _verdict(check: Callable[..., None], run: Callable[[], None], place: str, path: Path) -> Verdict:
+def _described(kind: Kind, name: str) -> str:
+    return f"{name}, a {kind.lower()}"
+
+
+def _verdict(check: Callable[..., None], run: Callable[[], None], place: str, path: Path, subject: str) -> Verdict:
     failure = None
     try:
         run()
@@ -44,7 +54,7 @@ def _verdict(check: Callable[..., None], run: Callable[[], None], place: str, pa
         failure = str(error).replace("\n", " ") or loading.error_with_line(error, path)
     except Exception as error:  # whatever anybody's code may do
         failure = loading.error_with_line(error, path)
-    return Verdict(check.__name__, place, " ".join(str(inspect.getdoc(check)).split()), failure)
+    return Verdict(check.__name__, place, " ".join(str(inspect.getdoc(check)).split()), failure, subject)
 
 
 def check_report(words: Sequence[str], catalog: Catalog, data: Path) -> Iterator[tuple[str, bool]]:
@@ -59,16 +69,12 @@ def check_report(words: Sequence[str], catalog: Catalog, data: Path) -> Iterator
         else:
             catalog.benchmark(name)
     for kind, name in subjects:
-        yield f"{name}, a {kind.lower()}", True
+        yield _described(kind, name), True
         failures = 0
         for verdict in run_checks(kind, name, catalog, data):
-            passed = verdict.failure is None
-            where = f" ({verdict.place})" if verdict.place else ""
-            title = verdict.check.replace("_", " ") + where
-            yield f"  {'ok  ' if passed else 'FAIL'}  {title}: {verdict.protects}", passed
-            if not passed:
-                failures += 1
-                yield f"        {verdict.failure}", False
+            failures += verdict.failure is not None
+            for line in str(verdict).split("\n"):
+                yield line, verdict.failure is None
         yield f"{name}: {f'{failures} checks failed' if failures else 'all checks passed'}", not failures
 
 

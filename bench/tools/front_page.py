@@ -26,7 +26,6 @@ from bench.analysis.table import Entry
 from bench.catalog.catalog import Catalog
 from bench.catalog.changes import Today
 from bench.catalog.plan import Request
-from bench.cli import options
 from bench.core import Cell, Result
 from bench.execution import store
 
@@ -135,7 +134,8 @@ def renewed(readme: str, folder: Path) -> str:
 def first_table(folder: Path) -> str:
     """Return the table that the first command prints, made from the results in a folder."""
     catalog = Catalog()
-    methods, benchmarks = (pick("default", catalog) for pick in (options.pick_methods, options.pick_benchmarks))
+    methods = [name for name in catalog.available("Method") if catalog.declaration(name).by_default]
+    benchmarks = [name for name in catalog.available("Benchmark") if catalog.benchmark(name).by_default]
     stored = {result.cell.key: result for result in store.load_all(folder) if isinstance(result, Result)}
     cells = catalog.plan(Request(methods, benchmarks, [0, 1, 2])).cells
     table = tables.summarize([(cell, stored.get(cell.key)) for cell in cells])

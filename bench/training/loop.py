@@ -23,7 +23,7 @@ from bench.training.surroundings import Randomness
 
 
 class TaskDone(NamedTuple):
-    """A task has been learnt, and every task whose answers count has been tested."""
+    """A task has been learned, and every task whose answers count has been tested."""
 
     row: Row
     record: TaskRecord
@@ -36,9 +36,9 @@ Event = EpochBegun | EpochDone | TaskDone
 class Session:
     """A cell in the making: the place where network, method, tasks, training and seed meet.
 
-    Tasks that cannot be learnt raise `UserError` at once; a number that is none, `FloatingPointError` where it is seen.
-    Seeds name the purpose and the task, never the method: every method meets the same batches and dropout masks. No
-    random state outlives a task.
+    Tasks that cannot be learned raise `UserError` at once; a number that is none, `FloatingPointError` where it is
+    seen. Seeds name the purpose and the task, never the method: every method meets the same batches and dropout masks.
+    No random state outlives a task.
     """
 
     network: Network
@@ -48,14 +48,14 @@ class Session:
     seed: int
     scenario: str = "task-il"  # one of SCENARIOS; a network with one head is in one of SHARED_HEAD
     captured: bool = True  # on a GPU: whether steps are replayed as a CUDA graph, where the method allows it
-    stage: Stage | None = None  # the one being learnt
+    stage: Stage | None = None  # the one being learned
 
     def __post_init__(self) -> None:
         demand_learnable(self.tasks, self.network.head(0).out_features)
         demand_float64(type(self.method), self.device.type)
 
     def events(self, first: int = 0) -> Iterator[Event]:
-        """Learn the tasks in order, those before `first` counting as learnt already; yield what happens.
+        """Learn the tasks in order, those before `first` counting as learned already; yield what happens.
 
         Whoever drives it may stop, save, or drive other sessions in between: torch's global random state inside is the
         session's own, and outside it is what it was.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what a method declares can be read without torch, see `benc
     from bench.nn.network import Network
 
 OldData = Literal["none", "stored", "all"]
+Span = Literal["task", "all"]
 Memory = dict[str, Any]  # of tensors, or of dicts of tensors, however deep
 SAMPLES = "samples"  # where in its memory a method keeps samples of the stream: x, y and whatever belongs to each
 SEPARATOR = "/"  # between the names of a nested memory where it is flat
@@ -40,7 +41,7 @@ class Method:
     version: ClassVar[int] = 1  # part of a cell's identity; raised when the method changes its meaning
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings under a protocol, or in a scenario, where not
     # the defaults
-    stage: ClassVar[Literal["task", "all"]] = "task"  # trains task after task; or once, on all of them: an upper bound
+    stage: ClassVar[Span] = "task"  # trains task after task; or once, on all of them: an upper bound
     trains_old_heads: ClassVar[bool] = False  # whether heads of earlier tasks go on learning
     needs: ClassVar[tuple[str, ...]] = ()  # of NEEDS in `bench.training.needs`: what a benchmark has to offer
     capturable: ClassVar[bool] = False  # whether a GPU may replay a step: its own `forward`, `loss`, `penalty` and

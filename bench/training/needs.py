@@ -67,7 +67,7 @@ def demand_float64(method: type, device: str) -> None:
     """Raise `UserError` where a method computes in float64 and a kind of device, such as "mps", cannot: the algebra of
     what a layer's inputs span is all in float64."""
     if device == "mps" and takes_layers_for_matrices(method):
-        raise UserError("it computes in float64, which mps has not: run it with --device cpu")
+        raise UserError("it computes in float64, which mps does not support: run it with --device cpu")
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -107,7 +107,7 @@ def open_weights(network: Network) -> None:
 def why_not_projected(training: Training) -> str | None:
     """Return why projecting gradients would not project updates in such a training, in a few words; or None."""
     if training.optimizer != "sgd":
-        return f"it projects gradients, and {training.optimizer} would turn them again: train it by sgd"
+        return f"it projects gradients, and {training.optimizer} would change their direction: train it with sgd"
     if training.weight_decay:
-        return "it projects gradients, and weight decay would come on top: set weight_decay to 0"
+        return "it projects gradients, and weight decay would be added to them: set weight_decay to 0"
     return None

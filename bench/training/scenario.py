@@ -2,10 +2,10 @@
 
 Under "task-il" and "class-il" every task has a head of its own, under "domain-il" and "task-il-shared" all tasks have
 one, and under the latter a method may use the task of a test image. Tests of "class-il" are over the classes of all
-tasks learnt so far, whose logits stand one task after the other, and no task is told. Its training sees, by the setting
-`logits`, those of a sample's own task alone ("current"), and is then that of "task-il" to the bit; or those of all
-tasks so far, the one being learnt included ("seen"): labels then count through the tasks, and every head so far learns,
-for one softmax is over them all.
+tasks learned so far, whose logits stand one task after the other, and no task is told. Its training sees, by the
+setting `logits`, those of a sample's own task alone ("current"), and is then that of "task-il" to the bit; or those of
+all tasks so far, the one being learned included ("seen"): labels then count through the tasks, and every head so far
+learns, for one softmax is over them all.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Scenario:
 
     @property
     def over_classes(self) -> bool:
-        """Return whether a test is over the classes of all tasks learnt so far."""
+        """Return whether a test is over the classes of all tasks learned so far."""
         return self.name == CLASSES
 
     @property
     def answers_ahead(self) -> bool:
-        """Return whether the network has an answer for tasks that it has not learnt: of a head that all tasks share,
+        """Return whether the network has an answer for tasks that it has not learned: of a head that all tasks share,
         and where no method may answer by what it has of a task."""
         return self.network.shares_its_head and self.name not in TASK_KNOWN
 
@@ -76,13 +76,13 @@ class Scenario:
             self.network.together = before
 
     def learning_heads(self, first: int, task: int, old_too: bool) -> list[int]:
-        """Return the tasks whose heads learn, where those from `first` to `task` are learnt; `old_too`: the method goes
-        on with earlier ones."""
+        """Return the tasks whose heads learn, where those from `first` to `task` are learned; `old_too`: the method
+        goes on with earlier ones."""
         start = 0 if old_too or self._one_softmax else first
         return list(range(start, task + 1))
 
     def for_training(self, split: Split, task: int, device: torch.device) -> Data:
-        """Return a split of a task as it is learnt: the task, inputs, and labels."""
+        """Return a split of a task as it is learned: the task, inputs, and labels."""
         return self._on(device, split, task, self._one_softmax)
 
     def for_tests(self, split: Split, task: int, device: torch.device) -> Data:
@@ -102,7 +102,7 @@ class Scenario:
         return self.network.head(0).out_features
 
     def in_batches(self, parts: Sequence[Data]) -> list[Mixed]:
-        """Return the training data of tasks that are learnt together: where one softmax is over them, as one, so that
+        """Return the training data of tasks that are learned together: where one softmax is over them, as one, so that
         a batch has images of any."""
         from bench.training.batches import gathered
 

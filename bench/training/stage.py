@@ -1,4 +1,4 @@
-"""A task, or jointly all of them, being learnt: the method's hooks, epochs, batches, the schedule."""
+"""A task, or jointly all of them, being learned: the method's hooks, epochs, batches, the schedule."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bench.training.surroundings import Stopwatch, now
 
 
 class ForeignHeadError(RuntimeError):
-    """A method changed the head of a task that is not being learnt."""
+    """A method changed the head of a task that is not being learned."""
 
 
 class EpochBegun(NamedTuple):
@@ -60,7 +60,7 @@ class TaskRecord:
     seconds: dict[str, float]  # of "begin", "train" and "end"
     report: dict[str, Any]  # the method's own
     untrained: Row | None = None  # accuracies before any training, where a shared head has an answer
-    seen: float | None = None  # in class-il: the accuracy over the test images of all tasks learnt so far
+    seen: float | None = None  # in class-il: the accuracy over the test images of all tasks learned so far
     within: list[float] | None = None  # in class-il: the row of R, had the task of every image been told
     confusion: list[list[float]] | None = None  # in class-il, after the last: see `metrics.confusion_of_tasks`
     drift: Moved | None = None  # of a pre-trained network, after later tasks: see `evaluation.drift`
@@ -73,7 +73,7 @@ class TaskRecord:
 
 
 class Stage:
-    """One task being learnt, or jointly all of them."""
+    """One task being learned, or jointly all of them."""
 
     def __init__(
         self,

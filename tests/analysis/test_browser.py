@@ -11,6 +11,7 @@ import pytest
 from test_plots import made_up, over_classes
 
 from bench.analysis import report
+from bench.analysis.page import PRINTED_COLUMNS
 from bench.core import Result
 from bench.execution import store
 
@@ -319,4 +320,89 @@ def test_ranks_over_three_benchmarks_are_drawn(browser: Any, tmp_path: Path) -> 
     bars = opened.page.locator("[data-chart=ranks] svg path[stroke-width='3']")
     assert bars.count() == 2  # only the first and the last of five differ
     assert opened.trouble == []
+    opened.page.context.close()
+
+
+def on_mnist(method: str, **changes: Any) -> Result:
+    """A run that papers print a number for."""
+    own = made_up(0, 3, method, report=False)
+    return replace(own, cell=replace(own.cell, benchmark="permuted_mnist", scenario="domain-il", **changes))
+
+
+def write(path: Path, runs: list[Result], **options: Any) -> Path:
+    report.write_report(path / "page.html", report.with_gaps(runs, [], {}), [0], **options)
+    return path / "page.html"
+
+
+def test_the_verdict_is_seen_and_another_budget_is_folded_away(browser: Any, tmp_path: Path) -> None:
+    runs = [on_mnist("gpm"), on_mnist("ewc", overrides={"epochs": (5, 1)}), made_up(0, 3, "gpm", report=False)]
+    opened = Opened(browser, write(tmp_path, runs), viewport={"width": 1440, "height": 900})
+    table = opened.page.locator("#published + .part .scroll")
+    assert table.evaluate("box => box.scrollWidth <= box.clientWidth"), "no column is cut off"
+    heads = table.locator("th").all_inner_texts()
+    assert heads.index("verdict") == heads.index("ours") + 1
+    folded = opened.page.locator("details:has(.words):has-text('another budget than')")
+    assert not folded.locator("table").is_visible()
+    opened.page.fill("input[name=words]", "gpm")
+    assert table.is_visible() and not folded.is_visible()
+    opened.page.fill("input[name=words]", "ewc")
+    assert not table.is_visible() and folded.is_visible()
+    opened.page.fill("input[name=words]", "")
+    opened.page.select_option("select[name=benchmark]", "stream")
+    assert not opened.page.locator("#published").is_visible()
+    assert opened.trouble == []
+    opened.page.context.close()
+
+
+def test_why_methods_do_not_apply_goes_with_the_switches(browser: Any, tmp_path: Path) -> None:
+    why = {("hat", "stream"): "it needs the task", ("hat", "permuted_mnist"): "never", ("owm", "stream"): "never"}
+    runs = [on_mnist("gpm"), made_up(0, 3, "gpm", report=False)]
+    opened = Opened(browser, write(tmp_path, runs, unsupported=why))
+    opened.page.click("summary:has-text('do not apply')")
+
+    def lines() -> list[str]:
+        return [" ".join(text.split()) for text in opened.page.locator("details.note li:visible").all_inner_texts()]
+
+    assert lines() == ["it needs the task: hat on stream.", "never: hat on permuted_mnist. owm on stream."]
+    opened.page.select_option("select[name=benchmark]", "permuted_mnist")
+    assert lines() == ["never: hat on permuted_mnist."]
+    assert opened.trouble == []
+    opened.page.context.close()
+
+
+@pytest.mark.parametrize("settings", [2, 8])
+def test_on_paper_an_overview_that_is_too_wide_is_left_out_and_what_is_missing_is_read(
+    browser: Any, tmp_path: Path, settings: int
+) -> None:
+    runs = []
+    for name in "abcdefgh"[:settings]:
+        for k, method in enumerate(("one", "two", "three", "four")):
+            own = made_up(0, 3, method, 0.01 * k, report=False)
+            runs.append(replace(own, cell=replace(own.cell, benchmark=name)))
+    changed = {run.cell.key: [f"{run.cell.benchmark} {run.cell.method}"] for run in runs}
+    opened = Opened(browser, write(tmp_path, runs, changed=changed))
+    overview, gaps = opened.page.locator("table").first, opened.page.locator("details.gaps")
+    assert overview.is_visible() and not opened.page.locator(".print").is_visible()
+    opened.page.emulate_media(media="print")
+    assert overview.is_visible() == (settings == 2)
+    assert opened.page.locator(".print").is_visible() == (settings == 8)
+    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert gaps.get_attribute("open") is not None
+    opened.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert gaps.get_attribute("open") is None
+    assert opened.trouble == []
+    opened.page.context.close()
+
+
+def test_an_overview_as_wide_as_is_printed_fits_a_letter_on_its_side(browser: Any, tmp_path: Path) -> None:
+    runs = []
+    for name in ("a_long_benchmark", *"bcd"):
+        for seed in range(2):
+            own = made_up(seed, 3, "a_method (setting=0.05) *", report=False)
+            runs.append(replace(own, cell=replace(own.cell, benchmark=name)))
+    path = write(tmp_path, runs, chosen=["acc", "aia", "bwt", "state"])
+    opened = Opened(browser, path, viewport={"width": 980, "height": 700})  # 11 inches less 2 cm
+    opened.page.emulate_media(media="print")
+    assert opened.page.locator("tbody").first.locator("td").count() == PRINTED_COLUMNS
+    assert opened.page.locator("table").first.evaluate("table => table.getBoundingClientRect().right") <= 980
     opened.page.context.close()

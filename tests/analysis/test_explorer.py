@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from test_plots import made_up, over_classes
 
-from bench.analysis import report
+from bench.analysis import captions, report
 from bench.analysis.explorer import beside, charts, gaps
 from bench.analysis.figures.figure import Runs
+from bench.analysis.labels import with_facts
 from bench.analysis.table import Table, summarize
 from bench.core import Result
 
@@ -78,10 +81,10 @@ def test_the_diagram_of_ranks_needs_three_benchmarks() -> None:
             pairs.append((replace(result.cell, benchmark=benchmark), result))
     pairs = [(cell, replace(result, cell=cell)) for cell, result in pairs]
     table = summarize(pairs, ["acc"])
-    diagram = charts.rank_diagram(table, list("abc"))
+    diagram = charts.rank_diagram(table)
     assert diagram is not None and diagram["ranks"] == {"best": 1, "worst": 2}
     assert diagram["cd"] == pytest.approx(1.96 * (2 * 3 / (6 * 3)) ** 0.5, abs=1e-3)  # Demšar 2006, q for two methods
-    assert charts.rank_diagram(table, list("ab")) is None
+    assert charts.rank_diagram(replace(table, columns=table.columns[:2])) is None
 
 
 def test_numbers_keep_four_digits() -> None:
@@ -92,13 +95,75 @@ def test_a_published_number_stands_beside_ours_and_no_other_does(make_result: Ma
     result = made_up()
     ours = replace(result, cell=replace(result.cell, benchmark="permuted_mnist", method="gpm"))
     apart = replace(ours, cell=replace(ours.cell, traits={"other": "1"}))
-    rows = [dict(zip(beside.HEADER, row, strict=True)) for row in beside.published_beside([ours])]
-    places = {(row["benchmark"], row["method"], row["protocol"]) for row in rows}
-    assert places == {("permuted_mnist", "gpm", "published")}
+    numbers = beside.published_beside([ours])
+    rows = [dict(zip(beside.HEADER, number.words, strict=True)) for number in numbers]
+    assert {(row["benchmark"], row["method"]) for row in rows} == {("permuted_mnist", "gpm")}
+    assert {number[1:] for number in numbers} == {("permuted_mnist", "published", "task-il", True)}
     (saha, *_) = [row for row in rows if "Saha" in row["paper"] and row["metric"] == "ACC"]
     assert saha["published"].startswith("93.91") and saha["ours"] == "82.50" and saha["n"] == "1"
     assert saha["difference"] == "-11.41"
     assert beside.published_beside([apart]) == beside.published_beside([made_up()]) == []
+
+
+def test_a_number_of_another_budget_has_no_difference_and_is_folded_away(tmp_path: Path) -> None:
+    def on_mnist(protocol: str, **overrides: Any) -> Result:
+        result = made_up()
+        changed = replace(result.cell, benchmark="permuted_mnist", method="gpm", protocol=protocol, overrides=overrides)
+        return replace(result, cell=changed)
+
+    results = [on_mnist("published"), on_mnist("sound", epochs=(5, 1))]
+    same, other = {}, {}
+    for number in beside.published_beside(results):
+        found = same if number.same_budget else other
+        found[number.words] = dict(zip(beside.HEADER, number.words, strict=True))
+    assert {row["benchmark"] for row in same.values()} == {"permuted_mnist"}
+    assert {row["benchmark"] for row in other.values()} == {"permuted_mnist (sound)"}
+    assert {row["difference"] for row in other.values()} == {"--"} and "--" not in str(list(same.values()))
+    report.write_report(tmp_path / "page.html", [(result.cell, result) for result in results])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    folded = page.partition('<details class="part">')[2].partition("</details>")[0]
+    assert "permuted_mnist (sound)" in folded and ">difference<" not in folded
+    assert page.count('<td class="">permuted_mnist (sound)</td>') == len(other)
+
+
+def test_facts_join_those_that_a_label_has() -> None:
+    assert with_facts("digits", []) == "digits" and with_facts("digits", ["sound"]) == "digits (sound)"
+    assert with_facts("digits (class-il)", ["2 epochs", "sound"]) == "digits (class-il, 2 epochs, sound)"
+
+
+def test_only_the_recipes_budget_in_fp32_can_be_missing() -> None:
+    def run(method: str, seed: int, **changes: Any) -> Result:
+        result = made_up(seed, method=method)
+        return replace(result, cell=replace(result.cell, **changes))
+
+    quick = {"overrides": {"epochs": (3, 1)}}
+    results = [run("a", 0, **quick), run("a", 0), run("b", 0, precision="bf16"), run("own", 0, **quick)]
+    results.append(run("c", 1))
+
+    def missing(some: Sequence[Result], *named: str) -> list[str]:
+        pairs = report.with_gaps(some, named, {})
+        table = summarize(pairs, ["acc"])
+        return gaps.gaps_of(table, report.runs_of(table, pairs, None), pairs, {}).missing
+
+    assert missing(results) == ["missing: a on stream, seed 1", "missing: c on stream, seed 0"]
+    assert "missing: absent on stream, every seed" in missing(results, "absent")
+    assert missing([run("a", 0, **quick), run("b", 1, **quick)]) == [
+        "missing: a on stream (3 epochs), seed 1", "missing: b on stream (3 epochs), seed 0",
+    ]  # fmt: skip
+
+
+def test_what_does_not_apply_is_a_line_a_reason_that_the_switches_reach() -> None:
+    result = made_up()
+    told = replace(result, cell=replace(result.cell, scenario="class-il"))
+    pairs = [(one.cell, one) for one in (result, told)]
+    why = {("a", "stream"): "no", ("b", "stream"): "no", ("a", "stream (class-il)"): "no", ("c", "gone"): "never"}
+    assert gaps.inapplicable_of(pairs, why) == {
+        "no": [("stream", "stream", "task-il", ["a", "b"]), ("stream (class-il)", "stream", "class-il", ["a"])],
+        "never": [("gone", "gone", "", ["c"])],
+    }
+    assert captions.inapplicable_lines(why) == [
+        "a, b do not apply to stream; a does not apply to stream (class-il): no", "c does not apply to gone: never",
+    ]  # fmt: skip
 
 
 def test_older_code_is_told_by_what_changed() -> None:

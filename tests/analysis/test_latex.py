@@ -316,6 +316,35 @@ def test_our_numbers_stand_beside_where_there_is_room(command: Callable[..., Any
     ]  # fmt: skip
 
 
+def test_each_printed_table_stands_alone_without_blank_rows(command: Callable[..., Any]) -> None:
+    text = command("table", "--paper", "gpm", "--out", PUBLISHED, "--format", "latex").out
+    floats = text.split(r"\end{table")[:-1]
+    titles = [re.findall(r"caption\{.*?2103.09762\), (.*?): published", one) for one in floats]
+    assert [title for [title] in titles] == [
+        "Table 1(b) as on the poster", "Table 1(a) as on the poster",
+        "superclass/expansion-method table as on the poster",
+    ]  # fmt: skip
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert len(set(labels)) == len(labels)
+    for line in text.splitlines():
+        if line.endswith(r" \\"):
+            assert any(cell.strip() for cell in line.removesuffix(r" \\").split(" & ")[1:]), line
+    assert "OGD" not in floats[0] and "OGD" in floats[1] and "DEN" in floats[2] and "DEN" not in floats[1]
+
+
+def test_a_part_leaves_out_what_holds_nothing_there() -> None:
+    names = Column(piece_of("method"), "l", [piece_of(name) for name in ("a", "ours", "b", "ours", "c")])
+
+    def group(*cells: str) -> Group:
+        return Group(cells[0], [Column(piece_of("ACC"), "r", [piece_of(cell) for cell in cells])])
+
+    sheet = Sheet([names], [group("1", "2", "", "", "--"), group("", "", "3", "--", "")], frozenset({1, 3}))
+    first, second = sheet.part(sheet.groups[:1]), sheet.part(sheet.groups[1:])
+    assert [cell.text for cell in first.left[0].cells] == ["a", "ours", "c"] and first.below == {1}
+    assert [cell.text for cell in second.left[0].cells] == ["b"] and not second.below
+    assert sheet.part(sheet.groups).rows == 4, "all but a line of ours without a number"
+
+
 def test_verdicts_are_marks(command: Callable[..., Any]) -> None:
     words = ("--paper-table", "Table 1(a) as on the poster", "--format", "latex", "--metric", "acc")
     text = command("table", "--paper", "cuber", "--out", PUBLISHED, "--format", "latex", "--metric", "acc").out

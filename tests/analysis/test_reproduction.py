@@ -1,5 +1,6 @@
 """Published tables run here: which cells stand for which rows, and what is said of them."""
 
+import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -9,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from bench import installation
+from bench.analysis.columns import METRICS
+from bench.analysis.explorer import beside
 from bench.analysis.papers import published, reproduction
+from bench.analysis.papers.listing import ours_beside
 from bench.analysis.papers.outcome import reproduced
 from bench.analysis.papers.published import Stream
 from bench.analysis.papers.reproduction import Part, Wanted
@@ -43,7 +48,13 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """`write(lines, paper)` makes a folder of printed numbers the one that is read."""
 
     def forget() -> None:
-        for cached in (published.known_names, published.papers, published.printed_lines, published._seeds):
+        for cached in (
+            published.known_names,
+            published.papers,
+            published.printed_lines,
+            published._seeds,
+            published._spreads,
+        ):
             cached.cache_clear()
 
     def make(lines: list[str] = LINES, paper: str = PAPER, names: str = NAMES) -> Path:
@@ -89,8 +100,49 @@ def test_spreads_are_quoted_for_the_same_means_alone() -> None:
     rows = {row.method: row for row in reproduction.table_of("gpm:pmnist").rows}
     assert str(rows["GPM"].numbers["acc"]) == "93.91 ± 0.16" and rows["GPM"].n == 5
     assert str(rows["OGD"].numbers["acc"]) == "82.56"
-    printed = {row.method: row for row in published.rows_of("gpm", "Table 1(a) as on the poster")}
+    assert rows["GPM"].numbers["acc"].quoted == "cuber" and rows["OGD"].numbers["acc"].quoted == ""
+    printed = {row.method: row for row in published.printed("gpm", "Table 1(a) as on the poster")}
     assert str(printed["GPM"].numbers["acc"]) == "93.91" and printed["GPM"].n is None
+
+
+def test_a_row_is_completed_wherever_it_is_read() -> None:
+    unlike = []
+    for key, table in reproduction.known().items():
+        rows = [row for name in table.about.table for row in published.rows_of(key.partition(":")[0], name)]
+        unlike += [key for row in table.rows if row not in rows]
+    assert unlike == []
+
+
+@pytest.mark.parametrize("key", ["gpm:pmnist", "cuber:pmnist"])
+def test_front_page_report_and_paper_give_the_same_verdicts(command: Any, key: str) -> None:
+    folder = installation.ROOT / "results" / "published"
+    stored = [result for result in store.load_all(folder) if isinstance(result, Result)]
+    table, catalog = reproduction.table_of(key), Catalog()
+    items = reproduction.wanted(table, Part(), catalog)
+    keys = {cell.key for item in items for cell in item.cells}
+    found = {result.cell.key: result for result in stored if result.cell.key in keys}
+    lines = [line for line in reproduced(table, items, found, stored, Part(), catalog).lines if line.ours.n]
+    assert {line.verdict for line in lines} == {"agrees", "above", "below"}
+
+    source = f"{table.source}, {table.about.table[0]}"
+    rows = [
+        dict(zip(beside.HEADER, number.words, strict=True)) | {"protocol": number.protocol}
+        for number in beside.published_beside(stored)
+    ]
+    of_report = {
+        (row["method"], row["metric"], row["published"], row["ours"], row["verdict"])
+        for row in rows
+        if (row["benchmark"], row["protocol"], row["paper"]) == ("permuted_mnist", "published", source)
+    }
+    assert of_report == {
+        (line.method, METRICS[line.metric].label, str(line.number), ours_beside(line)[0], line.verdict)
+        for line in lines
+    }
+
+    words = ("--paper-table", table.about.table[0], "--bench", "permuted_mnist", "--format", "csv", "--out", folder)
+    told = csv.DictReader(command("table", "--paper", key.partition(":")[0], *words).out.splitlines())
+    of_paper = {tuple(row[name] for name in ("our_method", "metric", "mean", "sd", "verdict")) for row in told}
+    assert of_paper >= {(line.method, line.metric, line.number.mean, line.number.sd, line.verdict) for line in lines}
 
 
 def test_orders_go_with_seeds_and_are_runs_of_one_row(make_result: Make) -> None:

@@ -171,7 +171,7 @@ def test_what_differs_is_marked(make_result: Make) -> None:
 def test_five_seeds_are_too_few_and_the_table_says_so(make_result: Make) -> None:
     compared, listing = compare.mark_differences(table(make_result, {"a": [50] * 5, "b": [90] * 5}), "a", 0.05)
     assert marks(compared) == {"a": "", "b": ""}
-    for part in ("Nothing is marked", "5 common seeds", "0.0625", "0.05", "takes 6"):
+    for part in ("Nothing is marked", "5 common seeds", "0.0625", "0.05", "6 seeds are needed"):
         assert part in compared.notes[-1]
     assert listing.rows[0][5:] == ["0.0625", "0.0625", "5"]
     assert marks(compare.mark_differences(compared, "a", 0.1)[0])["b"] == "↑"
@@ -214,7 +214,7 @@ def test_ranks_over_benchmarks(make_result: Make) -> None:
     accs = {"worst": [10.0], "best": [90.0], "middle": [50.0]}
     few = compare.rank_rows(table(make_result, accs, ("one", "two")), "acc", 0.05)
     assert few.rows == [["best", "1", "1", "1.00"], ["middle", "2", "2", "2.00"], ["worst", "3", "3", "3.00"]]
-    assert "No critical difference: it takes at least 3 benchmarks, not 2" in few.caption
+    assert "No critical difference: at least 3 benchmarks are needed, not 2" in few.caption
     many = compare.rank_rows(table(make_result, accs, tuple("abcdef")), "acc", 0.05)
     assert f"{stats.critical_difference(3, 6):.2f} over 6 benchmarks" in many.caption
     assert "Friedman test: p = 0.00248" in many.caption  # exp(-6): chi-square is 12 with 2 degrees of freedom
@@ -230,6 +230,66 @@ def test_only_complete_rows_that_compete_are_ranked(make_result: Make) -> None:
     bound = compare.rank_rows(replace(whole, upper=frozenset({"b"})), "acc", 0.05)
     assert [row[0] for row in bound.rows] == ["a"]
     assert "at least 2 methods" in bound.caption
+
+
+def block_of(make: Make, complete: dict[str, str], **cell: object) -> tuple[list[str], list[str], str]:
+    """The benchmarks and methods that are ranked where each method is complete on these, and the caption."""
+    results = [
+        make(method, acc=10.0 * k, benchmark=name, **cell)
+        for k, method in enumerate(complete)
+        for name in complete[method]
+    ]
+    whole = summarize([(r.cell, r) for r in results], ["acc"])
+    found, listing = compare.ranked(whole, "acc"), compare.rank_rows(whole, "acc", 0.05)
+    assert listing.header[1:-1] == [name for name, _ in found.columns]
+    assert sorted(row[0] for row in listing.rows) == sorted(found.rows)
+    return [name for name, _ in found.columns], found.rows, listing.caption
+
+
+@pytest.mark.parametrize(
+    ("complete", "benchmarks", "methods"),
+    [
+        ({"a": "123", "b": "123", "c": "123"}, "123", "abc"),
+        ({"a": "1234", "b": "1234", "c": "123", "d": "123"}, "123", "abcd"),  # 12 entries; 4 benchmarks have 8
+        ({"a": "1", "b": "1", "c": "1", "d": "12"}, "1", "abcd"),
+        ({"a": "123", "b": "123", "c": "123", **dict.fromkeys("defghijkl", "1")}, "123", "abc"),  # though 12 have one
+        ({"a": "123", "b": "12", "c": "1"}, "1", "abc"),  # at least three methods
+        ({"a": "12", "b": "23"}, "2", "ab"),  # a method alone has no rank
+        ({"a": "12", "b": "12", "c": "3", "d": "3"}, "12", "ab"),
+        ({"a": "1", "b": "2"}, "1", "a"),  # of two alike the first
+        ({"a": "12", "b": "12"}, "12", "ab"),
+    ],
+)
+def test_the_largest_complete_block_is_ranked(
+    make_result: Make, complete: dict[str, str], benchmarks: str, methods: str
+) -> None:
+    found, rows, caption = block_of(make_result, complete)
+    assert ("".join(found), "".join(rows)) == (benchmarks, methods)
+    gone = [name for name in sorted(set("".join(complete.values()))) if name not in benchmarks]
+    assert (f"too few methods are complete: {', '.join(gone)}." in caption) == bool(gone)
+    absent = [name for name in complete if name not in methods]
+    assert (f"on every benchmark: {', '.join(absent)}." in caption) == bool(absent)
+
+
+def test_another_budget_or_precision_is_not_ranked_beside_the_recipes(make_result: Make) -> None:
+    cells = [{}, {"precision": "bf16"}, {"overrides": {"epochs": [20, 1]}}]
+    results = [make_result(method, acc=acc, **cell) for cell in cells for acc, method in enumerate("ab")]
+    whole = summarize([(r.cell, r) for r in results], ["acc"])
+    listing = compare.rank_rows(whole, "acc", 0.05)
+    assert listing.header == ["method", "bench", "mean rank"]
+    assert "Not of the recipe's budget in fp32, and left out: bench (bf16), bench (1 epoch)." in listing.caption
+    others = [(r.cell, r) for r in results[2:]]
+    assert compare.rank_rows(summarize(others, ["acc"]), "acc", 0.05).header[1:-1] == [
+        "bench (bf16)",
+        "bench (1 epoch)",
+    ]
+
+
+def test_protocols_are_ranked_apart(make_result: Make) -> None:
+    results = [make_result(method, protocol=name) for name in ("published", "sound") for method in "ab"]
+    whole = summarize([(r.cell, r) for r in results], ["acc"])
+    _, listings = compare.compare_and_rank(whole, None, ("acc",), 0.05)
+    assert [listing.header[1:-1] for listing in listings] == [["bench"], ["bench (sound)"]]
 
 
 @pytest.mark.parametrize("form", render.FORMATS)

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench import installation
 from bench.analysis import compare, render
 from bench.analysis.columns import METRICS
 from bench.analysis.latex.text import escape
@@ -452,6 +453,63 @@ def test_compare_ranks_and_caption(command: Callable[..., Any], digits: Path) ->
     few = command(*words, "--compare", "one", "--seeds", "0-4").out
     assert "Nothing is marked against one: with 5 common seeds" in few
     assert "0.0625" in few
+
+
+HEADS = {
+    "all": ["bench", "bench (bf16)", "bench (1 epoch)", "bench (1 epoch, bf16)"],
+    "--epochs recipe": ["bench", "bench (bf16)"],
+    "--epochs RECIPE --precision FP32": ["bench"],
+    "--epochs 1": ["bench (1 epoch)", "bench (1 epoch, bf16)"],
+    "--epochs 3": ["bench", "bench (bf16)"],  # what this recipe says
+    "--epochs 1 --precision bf16": ["bench (1 epoch, bf16)"],
+    "--precision fp32,bf16 --epochs all": ["bench", "bench (bf16)", "bench (1 epoch)", "bench (1 epoch, bf16)"],
+}
+
+
+@pytest.mark.parametrize("words", HEADS)
+def test_budgets_and_precisions_are_chosen(
+    command: Callable[..., Any], make_result: Make, tmp_path: Path, words: str
+) -> None:
+    kinds = [(epochs, precision) for epochs in (3, 1) for precision in ("fp32", "bf16")]
+    for epochs, precision in kinds:
+        result = make_result("gpm", benchmark="toy", precision=precision)
+        changed = {"epochs": (3, 1)} if epochs == 1 else {}
+        cell = replace(result.cell, training={**result.cell.training, "epochs": epochs}, overrides=changed)
+        store.save_result(replace(result, cell=cell), tmp_path)
+    chosen = [] if words == "all" else words.split()
+    shown = command("table", "--out", tmp_path, "--metric", "acc", "--format", "csv", *chosen)
+    heads = list(pd.read_csv(io.StringIO(shown.out)).benchmark)
+    assert sorted(heads) == sorted(head.replace("bench", "toy") for head in HEADS[words])
+    assert command("report", "--out", tmp_path, *chosen).code == 0
+    titles = re.findall(r'<h2 id="b\d+">(.*?)</h2>', (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert titles == heads
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--epochs", "2"], "no results of these"),
+        (["--epochs", "0"], "--epochs takes a number of epochs, at least 1, or recipe, or all, not '0'"),
+        (["--epochs", "recipes"], "not 'recipes'"),
+        (["--epochs", "9" * 5000], "--epochs takes"),
+        (["--precision", "fp16"], "fp16"),
+        (["--paper", "gpm", "--precision", "bf16"], "leave --precision out"),
+        (["--paper", "gpm", "--epochs", "-1"], "--epochs"),
+    ],
+)
+def test_a_wrong_budget_or_precision_is_one_line(
+    command: Callable[..., Any], digits: Path, words: list[str], part: str
+) -> None:
+    answer = command("table", "--out", digits, *words)
+    assert answer.code == 2 and answer.out == "" and part in answer.err.splitlines()[-1]
+
+
+def test_a_papers_table_takes_a_budget(command: Callable[..., Any]) -> None:
+    folder = installation.ROOT / "results" / "published"
+    words = ("table", "--paper", "gpm", "--bench", "split_cifar100", "--out", folder)
+    assert "other budget: 2 epochs" in command(*words).out
+    chosen = command(*words, "--epochs", "recipe").out
+    assert "other budget" not in chosen.split("Verdict")[0] and "| 71.79 |" in re.sub(" +", " ", chosen)
 
 
 def test_tensorboard(command: Callable[..., Any], digits: Path, tmp_path: Path) -> None:

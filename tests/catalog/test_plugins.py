@@ -137,8 +137,11 @@ BAD: dict[str, tuple[str, int, str]] = {  # a class body, the line of the file (
     "not frozen": ("from dataclasses import dataclass\n@dataclass\nclass Config:\n    a: int = 1", 9, "not frozen"),
     "no class": ("Config = {}", 7, "not a class"),
     "import": ("x = 1\nimport no_such_module", 8, "does not import: ModuleNotFoundError"),
-    "unknown need": ("needs = ('task id',)", 7, "did you mean 'task id at test'"),
+    "unknown need": ("needs = ('task-id at-test',)", 7, "did you mean 'task id at test'"),
     "needs in words": ("needs = 'attention'", 7, "not a tuple of names"),
+    "unknown stage": ("stage = 'never'", 7, "stage is 'never', neither 'task' nor 'all'"),
+    "a flag in words": ("trains_old_heads = 'yes'", 7, "trains_old_heads is 'yes', neither True nor False"),
+    "a flag in numbers": ("x = 1\ncapturable = 1", 8, "capturable is 1, neither True nor False"),
     "an old name": ("@classmethod\ndef reads_old_data(cls, config): ...", 8, "it is old_data(config) now"),
     "an old flag": ("x = 1\njoint = True", 8, 'it is stage = "all" now'),
     "no hook": ("def logits(self, x, task): ...", 7, "logits is no hook"),
@@ -154,6 +157,24 @@ def test_a_bad_method_is_one_line(plugin: Callable[..., Path], body: str, line: 
         Catalog.of([path]).method("bad")
     assert said in str(caught.value) and f"line {line}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+OLD_DATA = FROZEN + "    much: bool = False\n@classmethod\ndef old_data(cls, config):\n    return "
+
+
+@pytest.mark.parametrize("answer", ["'some' if config.much else 'none'", "['all'] if config.much else 'all'"])
+def test_old_data_that_nobody_knows_is_refused_with_its_line(
+    command: Callable[..., Any], plugin: Callable[..., Path], tmp_path: Path, answer: str
+) -> None:
+    """Only with the settings that have it."""
+    path = plugin("bad", OLD_DATA + answer)
+    words = ("--plugin", path, "--methods", "bad", "--bench", "toy", "--out", tmp_path / "out", "--dry-run")
+    assert command(*words).code == 0
+    refused = command(*words, "--set", "bad.much=true")
+    given = answer.split(" if")[0]
+    assert (refused.code, refused.out) == (2, "")
+    said = f"{path}, line 12: old_data gives {given}, none of 'none', 'stored', 'all'"
+    assert refused.err.count("\n") == 1 and said in refused.err
 
 
 @pytest.mark.parametrize("base", ["Method", "Own"])
@@ -221,6 +242,14 @@ def test_a_plugin_without_a_method(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "empty.py"):
         with pytest.raises(UserError, match=re.escape(f"{place} has no class")):
             Catalog.of([place]).available("Method")
+
+
+def test_a_flag_of_a_benchmark_in_words(tmp_path: Path) -> None:
+    text = Path(installation.extensions("datasets") / "toy.py").read_text()
+    path = tmp_path / "mine.py"
+    path.write_text(text.replace("in_all = False", "in_all = 'no'"))
+    with pytest.raises(UserError, match=r"mine\.py, line 16: in_all is 'no', neither True nor False"):
+        Catalog.of([path]).benchmark("mine")
 
 
 @pytest.mark.parametrize("missing", ["num_tasks", "num_classes", "input_shape", "stream"])

@@ -113,7 +113,7 @@ def test_a_dry_run_tells_data_cells_and_time_of_each_benchmark(command: Command,
     command(*words, "--bench", "toy", "--seeds", "0")
     answer = command(*words, "--bench", "toy,toy_shared", "--seeds", "0,1", "--dry-run")
     lines = answer.out.splitlines()
-    assert re.fullmatch(r"  toy: data bundled; 4 cells, 2 to run: about \d+ s", lines[1])
+    assert re.fullmatch(r"  toy: data bundled; 4 cells, 2 to run: (about \d+|under 1) s", lines[1])
     assert lines[2] == "  toy_shared: data bundled; 4 cells, 4 to run: time unknown"
     assert lines[3].startswith("  done ")
 
@@ -125,6 +125,7 @@ def test_the_time_of_a_benchmark_is_that_of_its_cells(make_result: Callable[...,
     assert describe_part(forecast, "x") == "about 10 s, without b"
     assert describe_part(forecast, "y") == "at most 57 s"
     assert describe_part(forecast, "z") == "time unknown"
+    assert describe_part(Forecast([(cells[0], Guess(0.2, HERE, True))]), "x") == "under 1 s"
 
 
 def test_nothing_to_run_takes_no_time(tmp_path: Path, command: Command) -> None:
@@ -140,3 +141,11 @@ def test_one_cell_is_one(capsys: pytest.CaptureFixture[str], make_result: Callab
     announce("cell", [make_result().cell], [], "serial", Resources())
     announce("cell", [], [], "serial", Resources())
     assert re.findall(r"^\d+ cells?", capsys.readouterr().out, re.MULTILINE) == ["1 cell", "0 cells"]
+
+
+def test_what_is_said_of_the_time_cannot_move_the_cursor(
+    capsys: pytest.CaptureFixture[str], make_result: Callable[..., Any]
+) -> None:
+    """It may quote the error of a method that was timed."""
+    announce("cell", [make_result().cell], [], "serial", Resources(), lambda: "time unknown (\x1b[31mred \u202egnorts)")
+    assert capsys.readouterr().out.endswith(": time unknown (\\x1b[31mred \\u202egnorts)\n")

@@ -72,7 +72,9 @@ def test_the_nearest_option_is_named(command: Command, option: str, meant: str) 
 
 def test_an_option_of_another_command_is_told(command: Command) -> None:
     assert command("--format", "latex").err.endswith("; it is an option of table\n")
-    assert command("report", "--trials", "3").err.endswith("; it is an option of tune\n")
+    assert command("report", "--trials", "3").err.endswith("'--trials' of report; it is an option of tune\n")
+    err = command("--bench", "digits", "status").err
+    assert "unknown option '--bench' of status; it is an option of run, " in err and "did you mean" not in err
     assert "it is an option" not in command("--nonsense", "3").err
 
 

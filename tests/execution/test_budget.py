@@ -171,7 +171,7 @@ def test_on_a_cluster_and_without_time_nothing_is_calibrated(
     assert said == budget.line(cells, Resources(), "serial", tmp_path)
     assert said == (
         "time unknown; unknown: finetune on toy, ewc on toy, ness on toy and 1 more "
-        "(not calibrated yet: the same command goes on with it)"
+        "(not calibrated yet: the same command continues with it)"
     )
     assert asked == [] and list(tmp_path.iterdir()) == []
 
@@ -239,7 +239,7 @@ def test_a_run_says_it_first_and_computes_the_same(
     )
     monkeypatch.setattr(budget, "LIMIT", 300.0)
     timed = command(*words, "--out", tmp_path / "timed")
-    assert ": at most 0 s (calibrated); " in timed.out.split("\n")[0] and "bf16 would make it" in timed.out
+    assert ": under 1 s (calibrated); " in timed.out.split("\n")[0] and "bf16 would make it" in timed.out
     assert timed.out.split("\n")[1:] == plain.out.split("\n")[1:]
     matrices = [store.load_result(path).matrix for path in sorted(tmp_path.glob("*/toy/gpm/*.json"))]
     assert len(matrices) == 2 and matrices[0] == matrices[1]

@@ -147,6 +147,7 @@ def test_parts_that_contradict_one_another(raw: dict[str, Any]) -> None:
         (("tasks",), raw["tasks"] * 2, f"records of {2 * size} tasks"),
         (("cell", "seed"), -1, "no seed -1"),
         (("more",), 1, "unknown field 'more'"),
+        (("cell", "more"), 1, "unknown field 'more'"),
     ]:
         with pytest.raises(ValueError, match=says):
             decoding.decode(sealed(mutated(raw, path, value)))

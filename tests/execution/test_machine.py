@@ -71,7 +71,7 @@ def test_a_device_is_found(monkeypatch: pytest.MonkeyPatch, wanted: str, count: 
         ("mps:0", 2, "unknown device"),
         ("auto:1", 2, "unknown device"),
         ("msp", 2, "did you mean 'mps'"),
-        ("mps", 2, "PyTorch finds no GPU of Apple's here"),
+        ("mps", 2, "PyTorch finds no Apple GPU here"),
     ],
 )
 def test_a_device_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch, wanted: str, count: int, says: str) -> None:

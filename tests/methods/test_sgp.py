@@ -177,7 +177,8 @@ def test_biases_and_normalization_stay_after_the_first_task() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "reason"), [({"optimizer": "adam"}, "adam would turn them"), ({"weight_decay": 0.1}, "weight decay")]
+    ("settings", "reason"),
+    [({"optimizer": "adam"}, "adam would change their direction"), ({"weight_decay": 0.1}, "weight decay")],
 )
 def test_it_says_under_what_training_it_would_not_hold(settings: dict, reason: str) -> None:
     with pytest.raises(UserError, match=reason):

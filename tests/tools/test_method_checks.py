@@ -40,6 +40,15 @@ DECLARED = """
 def old_data(cls, config):
     return "stored"
 """
+THAWING = """
+def loss(self, batch):
+    import torch
+    for layer in self.network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.train()
+    return super().loss(batch)
+"""
+SECRET = REPLAY.replace("NAME", "rehearsal")
 BREAKS = {  # a check, the class body that breaks it, and what is said
     "shares a name": ("config_goes_round", CONFIG + "    lr: float = 0.1", "'lr'"),
     "nowhere": (
@@ -55,7 +64,7 @@ BREAKS = {  # a check, the class body that breaks it, and what is said
     "learns nothing": (
         "toy_tasks_are_learnt",
         "def edit_grads(self):\n    for p in self.network.parameters():\n        p.grad = None",
-        "accuracy when learnt",
+        "accuracy when learned",
     ),
     "draws lots": (
         "same_seed_same_bits",
@@ -94,12 +103,29 @@ BREAKS = {  # a check, the class body that breaks it, and what is said
         "def end_task(self, task, data):\n    self.hidden = [*getattr(self, 'hidden', []), *(x for x, _ in data)]",
         "self.hidden holds 16 images of task 0",
     ),
-    "replays in secret": ("old_data_is_declared", REPLAY.replace("NAME", "rehearsal"), "holds 48 images of task 0"),
-    "hides its buffer": (
+    "replays in secret": ("old_data_is_declared", SECRET, "holds 48 images of task 0"),
+    "hides its buffer": ("old_data_is_declared", SECRET + DECLARED, "holds 48 images of task 0"),
+    "replays the last task alone": (
         "old_data_is_declared",
-        REPLAY.replace("NAME", "rehearsal") + DECLARED,
-        "holds 48 images of task 0",
+        SECRET.replace("[old[name], *parts]", "parts"),
+        "self.memory holds 48 images of task 0",
     ),
+    "replays the second task alone": (
+        "old_data_is_declared",
+        SECRET.replace("data):\n", "data):\n    self.memory.clear()\n    if task != 1:\n        return\n"),
+        "self.memory holds 48 images of task 1",
+    ),
+    "replays in half precision": (
+        "old_data_is_declared",
+        SECRET.replace('"x": x,', '"x": x.half(),'),
+        "self.memory holds 48 images of task 0",
+    ),
+    "replays in bfloat16": (
+        "old_data_is_declared",
+        SECRET.replace('"x": x,', '"x": x.bfloat16(),'),
+        "self.memory holds 48 images of task 0",
+    ),
+    "lets statistics move": ("statistics_stay", THAWING, "moved: backbone.bn2.running_mean by up to 0."),
     "hides its anchor": (
         "state_goes_round",
         "def end_task(self, task, data):\n    self.anchor = self.network.backbone.conv1.weight.detach().clone()\n"
@@ -229,7 +255,7 @@ BROKEN_STREAMS = {  # a check, what is replaced, by what, and what is said
         "task 1 has 1 classes: every answer is right",
     ),
     "too many outputs": ("labels_are_local", "= 2, 2,", "= 2, 3,", "up to 2 classes, but num_classes = 3"),
-    "one output": ("fine_tuning_runs", "= 2, 2,", "= 2, 1,", "a head of one output is right whatever it has learnt"),
+    "one output": ("fine_tuning_runs", "= 2, 2,", "= 2, 1,", "a head of one output is right whatever it has learned"),
     "leak": ("splits_are_disjoint", "split(8), split(16)", "*[split(8)] * 2", "8 images of test are also in valid"),
     "network": ("fine_tuning_runs", '"convnet"', '""', "names no backbone, and has no own_backbone() either"),
     "two right answers": (

@@ -59,7 +59,7 @@ def test_methods_that_compute_in_float64_are_those_refused_on_mps(name):
         else:
             assert len(learning.run()[1]) >= 1
     if name in ON_MATRICES:
-        with pytest.raises(UserError, match="float64, which mps has not: run it with --device cpu"):
+        with pytest.raises(UserError, match="float64, which mps does not support: run it with --device cpu"):
             demand_float64(type(run.method), "mps")
     else:
         demand_float64(type(run.method), "mps")

@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from bench.analysis.columns import METRICS
+from bench.analysis.labels import with_facts
 from bench.analysis.papers import listing, paper, published
 from bench.analysis.papers.paper import Line
 from bench.core import Result
 
-HEADER = (
-    *("benchmark", "scenario", "protocol", "paper", "method", "metric"),
-    *("published", "ours", "n", "difference", "verdict"),
-)
+HEADER = ("benchmark", "paper", "method", "metric", "published", "ours", "verdict", "n", "difference")
+TEXTS = 4  # columns of HEADER that hold no number
 
 
-def published_beside(results: Sequence[Result]) -> list[tuple[str, ...]]:
-    """Return a row of the words of HEADER for each printed number that has a run of ours, in the papers' order."""
+class Beside(NamedTuple):
+    """A published number beside ours: the words of HEADER, what the page's switches choose by, and whether our runs had
+    the paper's budget."""
+
+    words: tuple[str, ...]
+    benchmark: str
+    protocol: str
+    scenario: str
+    same_budget: bool
+
+    @property
+    def method(self) -> str:
+        """Return the method, as it is called here."""
+        return self.words[HEADER.index("method")]
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict, or why there is none."""
+        return self.words[HEADER.index("verdict")]
+
+
+def published_beside(results: Sequence[Result]) -> list[Beside]:
+    """Return each printed number that has a run of ours, in the papers' order."""
     usable = [result for result in results if "other" not in result.cell.traits]
     rows = [row for key in published.papers() for row in published.rows_of(key)]
-    found: dict[tuple[str, ...], None] = {}
+    found: dict[Beside, None] = {}
     for protocol in sorted({result.cell.protocol for result in usable}):
         found |= dict.fromkeys(_under(protocol, rows, usable))
     return list(found)
 
 
-def _under(protocol: str, rows: Sequence[published.Row], results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
-    """Yield the rows under one protocol."""
+def _under(protocol: str, rows: Sequence[published.Row], results: Sequence[Result]) -> Iterator[Beside]:
+    """Yield the numbers under one protocol."""
     places = {(r.cell.benchmark, r.cell.method) for r in results if r.cell.protocol == protocol}
     here = [row for row in rows if row.here in places]
     benchmarks, methods = {name for name, _ in places}, {name for _, name in places}
@@ -34,12 +55,12 @@ def _under(protocol: str, rows: Sequence[published.Row], results: Sequence[Resul
         return
     for line in paper.beside_results(here, results, protocol, list(published.PRINTED), benchmarks, methods):
         if line.ours.n:
-            yield _words(line, protocol)
+            yield Beside(_words(line, protocol), line.benchmark, protocol, line.scenario, line.budget)
 
 
 def _words(line: Line, protocol: str) -> tuple[str, ...]:
     ours, n, difference = listing.ours_beside(line)
+    where = with_facts(line.row.stream.label, [protocol] if protocol != "published" else [])
     source = f"{line.row.source}, {line.row.table}"
     label = METRICS[line.metric].label
-    where = line.row.stream.label, line.scenario, protocol
-    return *where, source, line.method, label, str(line.number), ours, n, difference, line.verdict
+    return where, source, line.method, label, str(line.number), ours, line.verdict, n, difference

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.analysis import stats
 from bench.analysis.columns import METRICS, curve, percent
-from bench.analysis.compare import FEWEST_BENCHMARKS, common_differences, ranked_rows
+from bench.analysis.compare import FEWEST_BENCHMARKS, common_differences, ranked
 from bench.analysis.figures import plots
 from bench.analysis.figures.figure import Runs, sd
 from bench.analysis.figures.matrices import mean_confusion, mean_matrix
@@ -130,10 +130,10 @@ def rounded(values: np.ndarray) -> Any:
     return round(value, 2) if abs(value) >= 10 else float(f"{value:.4g}")
 
 
-def rank_diagram(table: Table, names: Sequence[str], metric: str = "acc", alpha: float = 0.05) -> dict[str, Any] | None:
-    """Return the mean rank of each row over the columns `names`, and the critical difference; None without one."""
-    rows, _, ranks = ranked_rows(table, [(name, metric) for name in names])
-    if len(names) < FEWEST_BENCHMARKS or len(rows) < 2:
+def rank_diagram(table: Table, metric: str = "acc", alpha: float = 0.05) -> dict[str, Any] | None:
+    """Return the mean rank of each row, and the critical difference; None without one."""
+    columns, rows, _, ranks = ranked(table, metric)
+    if len(columns) < FEWEST_BENCHMARKS or len(rows) < 2:
         return None
     means = {row: rounded(rank) for row, rank in zip(rows, ranks.mean(axis=0), strict=True)}
-    return {"ranks": means, "cd": stats.critical_difference(len(rows), len(names), alpha)}
+    return {"ranks": means, "cd": stats.critical_difference(len(rows), len(columns), alpha)}

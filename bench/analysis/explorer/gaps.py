@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from bench.analysis.captions import by_reason
 from bench.analysis.figures.figure import Runs
-from bench.analysis.labels import column_label, row_label
+from bench.analysis.labels import column_label, row_label, stream_label
 from bench.analysis.table import Table
 from bench.core import Cell, Result
 from bench.text import spans
@@ -22,6 +23,25 @@ class Gaps(NamedTuple):
     changed: list[str]
 
 
+class Inapplicable(NamedTuple):
+    """Methods that do not apply somewhere for one reason, and where the page's switches may look for it."""
+
+    stream: str
+    benchmark: str
+    scenario: str  # '' where it is not known
+    methods: Sequence[str]
+
+
+def inapplicable_of(pairs: Sequence[Pair], unsupported: Mapping[tuple[str, str], str]) -> dict[str, list[Inapplicable]]:
+    """Return by its reason what does not apply; `unsupported` is as in `summarize`."""
+    known = {stream_label(cell.benchmark, cell.scenario): (cell.benchmark, cell.scenario) for cell, _ in pairs}
+    found = {}
+    for why, streams in by_reason(unsupported).items():
+        places = [(stream, *known.get(stream, (stream, "")), methods) for stream, methods in streams.items()]
+        found[why] = [Inapplicable(*place) for place in places]
+    return found
+
+
 def gaps_of(table: Table, runs: Sequence[Runs], pairs: Sequence[Pair], changed: Mapping[str, Sequence[str]]) -> Gaps:
     """Return what was asked for and has no number, and why; and what `changed`, by key, since it was run."""
     failed = [f"failed: {cell}: {result.error}" for cell, result in pairs if result is not None and result.error]
@@ -29,14 +49,19 @@ def gaps_of(table: Table, runs: Sequence[Runs], pairs: Sequence[Pair], changed: 
 
 
 def _missing_lines(table: Table, runs: Sequence[Runs], pairs: Sequence[Pair]) -> Iterator[str]:
-    """Yield a line for each row and set of seeds that is missing, with the benchmarks that it is missing on."""
+    """Yield a line for each row and set of seeds that is missing, with the benchmarks that it is missing on.
+
+    Only the recipe's budget in fp32 counts, where there is any of it: there, all is asked for that has a cell there.
+    """
+    counted = table.usual or {some.name for some in runs}
+    asked = {row_label(cell) for cell, _ in pairs if column_label(cell) in counted}
     there: dict[tuple[str, str], set[int]] = {}
     for cell, result in pairs:
         if result is not None:
             there.setdefault((row_label(cell), column_label(cell)), set()).add(cell.seed)
     where: dict[tuple[str, str], list[str]] = {}
-    for some in runs:
-        for row in table.rows:
+    for some in (some for some in runs if some.name in counted):
+        for row in (row for row in table.rows if row in asked):
             applies = table.entries[row, (some.name, "acc")].wanted > 0
             which = _absent_seeds(some.seeds, there.get((row, some.name), set()))
             if applies and which:

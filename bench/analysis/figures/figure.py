@@ -6,10 +6,13 @@ every series has a marker of its own, every heat map its numbers, so that nothin
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +45,15 @@ class Plot(NamedTuple):
     caption: str
     figure: Figure
     what: str = ""  # it shows, the same on every benchmark
+
+    @rc_context(STYLE)
+    def _repr_html_(self) -> str:
+        """The figure above its caption, for a notebook."""
+        drawn = io.BytesIO()
+        self.figure.savefig(drawn, format="png", dpi=100)
+        image = f"data:image/png;base64,{base64.b64encode(drawn.getvalue()).decode()}"
+        below = f"<figcaption>{escape(self.caption)}</figcaption>"
+        return f'<figure><img alt="{escape(self.what)}" src="{image}">{below}</figure>'
 
 
 @dataclass(frozen=True)

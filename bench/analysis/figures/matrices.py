@@ -40,12 +40,12 @@ def _matrix(runs: Runs, row: str, R: np.ndarray, limit: float) -> Plot:
     for t in np.flatnonzero(np.isfinite(np.diag(R))).tolist():
         axes.add_patch(Rectangle((t, t), 1, 1, facecolor="#c9c9c9", edgecolor="black", linewidth=1.4))
     axes.set(title=runs.label(row), xlabel="accuracy (%) on task", ylabel="after learning task", aspect="equal")
-    figure.colorbar(image, ax=axes, label="change since learnt (points)", shrink=0.85).outline.set_visible(False)
+    figure.colorbar(image, ax=axes, label="change since learned (points)", shrink=0.85).outline.set_visible(False)
     spread = "mean over seeds" if len(runs.results[row]) > 1 else "one seed"
     caption = (
         f"Accuracy matrix of {row}, {spread}: accuracy in percent on a task (column) after learning a task (row). "
-        "Framed: just learnt. Blue: a task is better than when it was learnt; orange: worse, that is, forgotten "
-        "(colours that the colour-blind can tell apart, on one scale for all methods)."
+        "Framed: just learned. Blue: a task is better than when it was learned; orange: worse, that is, forgotten "
+        "(colors that the color-blind can tell apart, on one scale for all methods)."
     )
     return runs.plot(f"matrix-{row}", figure, caption, [row])
 

@@ -17,13 +17,13 @@ from bench.core import Result
 
 
 def first_task(runs: Runs) -> Plot:
-    """Draw how the first task fares while others are learnt."""
+    """Draw how the first task fares while others are learned."""
     return _over_time(runs, "first-task", "accuracy (%) on task 1", "Accuracy on the first task", lambda r: r.R[:, 0])
 
 
 def average(runs: Runs) -> Plot:
     """Draw how the tasks seen so far fare, on average."""
-    label, text = "mean accuracy (%) on tasks learnt", "Mean accuracy on the tasks learnt so far"
+    label, text = "mean accuracy (%) on tasks learned", "Mean accuracy on the tasks learned so far"
     return _over_time(runs, "average", label, text, curve)
 
 
@@ -39,7 +39,7 @@ def _over_time(runs: Runs, what: str, label: str, text: str, series: Callable[[R
         axes.plot(time, mean, label=runs.label(row), linewidth=1.4, linestyle=runs.dash(row), **style)
         axes.fill_between(time, mean - spread, mean + spread, color=style["color"], alpha=0.18, linewidth=0)
         axes.set_xticks(time if len(time) <= 12 else time[4::5])
-    axes.set(xlabel="tasks learnt", ylabel=label, ylim=(None, min(axes.get_ylim()[1], 101)))
+    axes.set(xlabel="tasks learned", ylabel=label, ylim=(None, min(axes.get_ylim()[1], 101)))
     legend(figure)
     band = "the band is ± one sample sd over seeds" if len(runs.seeds) > 1 else "one seed, no band"
     caption = f"{text} after each task, mean; {band}. A method that trains once has a point at the end only."
@@ -64,7 +64,7 @@ def trade_off(runs: Runs) -> Plot:
     spread = "bars are ± one sample sd over seeds" if len(runs.seeds) > 1 else "one seed, no spread"
     caption = (
         "ACC, the mean accuracy over all tasks at the end, against BWT, the mean change of earlier tasks since they "
-        f"were learnt (negative: forgetting), means; {spread}; upper right is best."
+        f"were learned (negative: forgetting), means; {spread}; upper right is best."
     )
     return runs.plot("acc-bwt", figure, caption)
 
@@ -99,7 +99,7 @@ def costs(runs: Runs) -> Plot:
     caption = (
         f"Costs, means; {spread}. Time of a run: all tasks, evaluation included, on the machine of the run. Peak "
         "memory: of the process, in which earlier runs may have left their mark (on a GPU: of the device). Trained "
-        "parameters: mean over tasks. State: what a method carries from task to task beside the network. Old samples "
+        "parameters: mean over tasks. State: what a method carries from task to task besides the network. Old samples "
         "read: training samples of earlier tasks, over the whole run. No bar: not measured."
     )
     return runs.plot("costs", figure, caption)

@@ -54,7 +54,7 @@ def _ranks(runs: Runs, row: str, found: dict[str, np.ndarray]) -> Plot:
     figure.colorbar(image, ax=axes, label="share of the\nlayer's largest")
     caption = (
         f"Ranks that {row} reports of its layers, in directions, mean over seeds; whether they are free or protected, "
-        "the method's file says. Colour: that number over the layer's largest. Blank: nothing was reported."
+        "the method's file says. Color: that number over the layer's largest. Blank: nothing was reported."
     )
     return runs.plot(f"rank-{row}", figure, caption, [row])
 

@@ -66,19 +66,16 @@ def _parts(sheet: Sheet, style: Style, room: float) -> Iterator[Sheet]:
     """Yield sheets that fit, each with as many of the groups as have room; a group that has none by itself is cut."""
     pieces: list[Group] = []
     for group in sheet.groups:
-        alone = replace(sheet, groups=[group])
-        if width_on_page(alone, style) <= room:
-            pieces.append(group)
-        else:
-            pieces += [replace(group, columns=[column]) for column in group.columns]
+        alone = width_on_page(sheet.part([group]), style) <= room
+        pieces += [group] if alone else [replace(group, columns=[column]) for column in group.columns]
     waiting: list[Group] = []
     for group in pieces:
-        longer = replace(sheet, groups=_joined([*waiting, group]))
+        longer = sheet.part(_joined([*waiting, group]))
         if waiting and width_on_page(longer, style) > room:
-            yield replace(sheet, groups=_joined(waiting))
+            yield sheet.part(_joined(waiting))
             waiting = []
         waiting.append(group)
-    yield replace(sheet, groups=_joined(waiting))
+    yield sheet.part(_joined(waiting))
 
 
 def _joined(groups: Sequence[Group]) -> list[Group]:
@@ -120,18 +117,7 @@ def _cut(sheet: Sheet, style: Style, notes: Sequence[str]) -> Iterator[Sheet]:
     ends = [round(sheet.rows * k / count) for k in range(count + 1)]
     cuts = [end - 1 if end in sheet.below else end for end in ends]
     for start, end in pairwise(cuts):
-        yield _rows_of(sheet, slice(start, end))
-
-
-def _rows_of(sheet: Sheet, rows: slice) -> Sheet:
-    """Return some of the rows of a sheet."""
-    left = [replace(column, cells=column.cells[rows]) for column in sheet.left]
-    groups = []
-    for group in sheet.groups:
-        columns = [replace(column, cells=column.cells[rows]) for column in group.columns]
-        groups.append(Group(group.name, columns))
-    below = frozenset(row - rows.start for row in sheet.below)
-    return Sheet(left, groups, below)
+        yield sheet.with_rows(range(start, end))
 
 
 def _floats(pages: Sequence[Sequence[Sheet]], style: Style, words: Words) -> str:

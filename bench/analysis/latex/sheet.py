@@ -6,7 +6,7 @@ Widths are estimated from those of Computer Modern, on the safe side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from bench.analysis.latex.text import escape
@@ -76,6 +76,25 @@ class Sheet:
     def rows(self) -> int:
         """Return the number of rows."""
         return len(self.left[0].cells)
+
+    def part(self, groups: Sequence[Group]) -> Sheet:
+        """Return these of its groups, without the rows that hold nothing there."""
+        found = replace(self, groups=groups)
+        return found.with_rows([n for n in range(self.rows) if not found._is_blank(n)])
+
+    def with_rows(self, kept: Sequence[int]) -> Sheet:
+        """Return some of its rows, by their numbers."""
+
+        def some(columns: Sequence[Column]) -> list[Column]:
+            return [replace(column, cells=[column.cells[n] for n in kept]) for column in columns]
+
+        groups = [Group(group.name, some(group.columns)) for group in self.groups]
+        return Sheet(some(self.left), groups, frozenset(k for k, n in enumerate(kept) if n in self.below))
+
+    def _is_blank(self, row: int) -> bool:
+        """Return whether a row holds nothing; one that belongs to the row above it, no number either."""
+        nothing = ("", "--") if row in self.below else ("",)
+        return all(column.cells[row].text in nothing for group in self.groups for column in group.columns)
 
 
 def piece_of(text: str) -> Piece:

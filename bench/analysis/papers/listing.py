@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from bench.analysis.columns import METRICS
 from bench.analysis.compare import Listing
 from bench.analysis.papers.paper import RULE, Line
-from bench.analysis.papers.published import PRINTED, known_names
+from bench.analysis.papers.published import PRINTED, known_names, paper_of
 from bench.analysis.render import show
 from bench.core import PROTOCOLS
 
@@ -58,10 +58,10 @@ def about_lines(lines: Sequence[Line], named: bool = True) -> list[str]:
 
 
 def ours_beside(line: Line) -> list[str]:
-    """Return our number, its n and the difference."""
+    """Return our number, its n, and the difference where both had the same budget."""
     if not line.ours.n:
         return ["--", "--", "--"]
-    difference = f"{round(line.difference, 2) + 0.0:+.2f}"
+    difference = f"{round(line.difference, 2) + 0.0:+.2f}" if line.budget else "--"
     return [show(line.ours, METRICS[line.metric], "±"), str(line.ours.n), difference]
 
 
@@ -98,12 +98,15 @@ def _our_runs(lines: Sequence[Line]) -> str:
 
 
 def _notes(lines: Sequence[Line]) -> list[str]:
-    """Return where the paper contradicts itself; what was copied; what it is known from; what is not here."""
+    """Return where the paper contradicts itself; whose spreads these are; what was copied; what it is known from; what
+    is not here."""
     clashes = [_clash(line) for line in lines if line.number.contradicted]
     notes = [f"The paper contradicts itself: {'; '.join(clashes)}."] if clashes else []
     caveats = {line.row.caveat for line in lines} - {""}
     notes += [f"{caveat}." for caveat in sorted(caveats)]
-    copied = {f"{COPIED} {line.row.remark}, its n unknown." for line in lines if line.row.copied}
+    quoting = dict.fromkeys(line.number.quoted for line in lines if line.number.quoted)
+    notes += [f"Spreads as {paper_of(key).source} prints them beside the same means." for key in quoting]
+    copied = {_copied(line) for line in lines if line.row.copied}
     by_confidence: dict[str, list[str]] = {}
     for line in lines:
         by_confidence.setdefault(line.row.confidence, []).append(line.row.method)
@@ -111,6 +114,12 @@ def _notes(lines: Sequence[Line]) -> list[str]:
     missing = _listed(line.row.method for line in lines if not line.method)
     absent = [f"No method or recipe of one here: {missing}."] if missing else []
     return [*notes, *sorted(copied), *doubtful, *absent]
+
+
+def _copied(line: Line) -> str:
+    """Return where a row was taken from, and whether it is known of how many runs it is."""
+    unknown = ", its n unknown" if line.row.n is None else ""
+    return f"{COPIED} {line.row.remark}{unknown}."
 
 
 def _clash(line: Line) -> str:
@@ -128,7 +137,8 @@ def rule_for(lines: Sequence[Line], protocol: str) -> str:
     return (
         "Mean ± sample sd, in percent; ours in fp32 under the recipe's settings, "
         f"protocol {protocol} ({PROTOCOLS[protocol]}); "
-        f"difference: ours minus the paper. Verdict: {RULE}.{checked}\nConfidence in the paper's numbers: {sources}."
+        "difference: ours minus the paper, under the same budget. "
+        f"Verdict: {RULE}.{checked}\nConfidence in the paper's numbers: {sources}."
     )
 
 
@@ -149,8 +159,9 @@ def _record(line: Line, protocol: str) -> dict[str, object]:
     return {
         "source": row.source, "table": row.table, "benchmark": row.benchmark, "backbone": row.backbone,
         "setting": row.setting, "method": row.method, "remark": row.remark, "confidence": row.confidence,
-        "metric": line.metric, "mean": number.mean, "sd": number.sd, "n": row.n, "seeds_mean": own[0],
-        "seeds_sd": own[1], "contradicted": number.contradicted if number.values else None, "protocol": protocol,
+        "metric": line.metric, "mean": number.mean, "sd": number.sd, "sd_from": number.quoted, "n": row.n,
+        "seeds_mean": own[0], "seeds_sd": own[1], "contradicted": number.contradicted if number.values else None,
+        "protocol": protocol,
         "our_benchmark": line.benchmark and line.row.stream.label, "our_scenario": line.scenario,
         "our_method": line.method, "our_mean": ours.mean, "our_sd": ours.sd, "our_n": ours.n,
         "our_epochs": line.epochs, "difference": line.difference, "verdict": line.verdict,

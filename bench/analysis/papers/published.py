@@ -11,7 +11,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,10 @@ class PrintedTable:
     on: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # the same of one benchmark, as printed
     by_seed: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)  # options of a benchmark, one a seed
 
+    def holds(self, row: Row) -> bool:
+        """Return whether a row of the same paper is of this table."""
+        return row.table in self.table and (not self.benchmarks or row.benchmark in self.benchmarks)
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -68,6 +72,7 @@ class Number:
     mean: str
     sd: str = ""
     values: tuple[float, ...] = ()
+    quoted: str = ""  # the key of another paper, where the sd is printed there alone
 
     def __str__(self) -> str:
         return f"{self.mean} ± {self.sd}" if self.sd else self.mean
@@ -143,7 +148,7 @@ class Row:
     @property
     def stream(self) -> Stream:
         """Return what the benchmark is here."""
-        return stream_of(self.benchmark, self.method)
+        return printed_stream(self.benchmark, self.method)
 
     @property
     def here(self) -> tuple[str, str]:
@@ -178,7 +183,7 @@ def known_names() -> dict[str, Any]:
     return tomllib.loads((FOLDER / "names.toml").read_text(encoding="utf-8"))
 
 
-def stream_of(benchmark: str, method: str = "") -> Stream:
+def printed_stream(benchmark: str, method: str = "") -> Stream:
     """Return what a printed benchmark is here; for methods that are told more there, another one than for the rest."""
     names = known_names()
     told = names.get("benchmarks_of", {}).get(method, {}).get(benchmark) or names["benchmarks"].get(benchmark, "")
@@ -256,12 +261,48 @@ def paper_of(paper: str) -> Paper:
 
 
 def rows_of(paper: str, table: str | None = None) -> list[Row]:
-    """Return the lines of a paper's table, or of its main ones. An unknown paper or table is a `UserError`."""
+    """Return the lines of a paper's table, or of its main ones, with the number of runs and the spreads that are known
+    from elsewhere. An unknown paper or table is a `UserError`."""
+    known = paper_of(paper).reproduce.values()
+    return [completed(row, next((about for about in known if about.holds(row)), None)) for row in printed(paper, table)]
+
+
+def printed(paper: str, table: str | None = None) -> list[Row]:
+    """Return the lines of a paper's table, or of its main ones, as they are printed there."""
     about = paper_of(paper)
     own = [record for record in printed_lines() if record["source_paper"] == about.source]
     known = {record["source_table"] for record in own}
     shown = about.tables if table is None else [known_as(f"table of {paper}", table, known)]
     return [_row(record, about.seeds) for record in own if record["source_table"] in shown]
+
+
+def completed(row: Row, about: PrintedTable | None) -> Row:
+    """Return a row with what is known of its table: the number of runs, and the spreads of the same means in another
+    paper, where it prints none."""
+    if about is None:
+        return row
+    quoted = _spreads(about.spreads) if about.spreads else {}
+    numbers = {}
+    for metric, number in row.numbers.items():
+        sd = quoted.get(_place(row, metric), "")
+        numbers[metric] = replace(number, sd=sd, quoted=about.spreads) if sd and not number.sd else number
+    return replace(row, numbers=numbers, runs=about.runs)
+
+
+Place = tuple[str, str, str, float]  # benchmark, method, metric, mean
+
+
+def _place(row: Row, metric: str) -> Place:
+    return row.benchmark, row.method, metric, float(row.numbers[metric].mean)
+
+
+@cache
+def _spreads(paper: str) -> dict[Place, str]:
+    """Return the spreads that a paper prints, its quotations of others included."""
+    found: dict[Place, str] = {}
+    for row in printed(paper):
+        found |= {_place(row, metric): number.sd for metric, number in row.numbers.items() if number.sd}
+    return found
 
 
 def _row(record: Mapping[str, str], aliases: Mapping[str, Sequence[str]]) -> Row:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.analysis.papers import published
 from bench.analysis.papers.paper import Line
-from bench.analysis.papers.published import Number, PrintedTable, Row, Stream, half_unit
+from bench.analysis.papers.published import PrintedTable, Row, Stream, half_unit
 from bench.catalog.catalog import Catalog
 from bench.catalog.plan import Request
 from bench.config import known_as, nearest
@@ -35,7 +35,7 @@ class Reproduction:
     @property
     def streams(self) -> list[Stream]:
         """Return what the benchmarks of the rows are here, those that are here, for most methods."""
-        found = [published.stream_of(name) for name in dict.fromkeys(row.benchmark for row in self.rows)]
+        found = [published.printed_stream(name) for name in dict.fromkeys(row.benchmark for row in self.rows)]
         return [stream for stream in found if stream.benchmark]
 
     @property
@@ -96,34 +96,8 @@ def table_of(key: str) -> Reproduction:
     tables = published.papers()[paper].reproduce
     key = known_as("table", key, [f"{paper}:{table}" for table in tables])
     about = tables[key.partition(":")[2]]
-    rows = [row for table in about.table for row in published.rows_of(paper, table)]
-    if about.benchmarks:
-        rows = [row for row in rows if row.benchmark in about.benchmarks]
-    quoted = _spreads(about.spreads) if about.spreads else {}
-    return Reproduction(key, about, tuple(_completed(row, about, quoted) for row in rows))
-
-
-Quoted = dict[tuple[str, str, str, str], str]  # benchmark, method, metric, mean -> sd
-
-
-def _spreads(paper: str) -> Quoted:
-    """Return the spreads that a paper prints, its quotations of others included."""
-    found: Quoted = {}
-    for row in published.rows_of(paper):
-        for metric, number in row.numbers.items():
-            mean = f"{float(number.mean):g}"
-            found[row.benchmark, row.method, metric, mean] = number.sd
-    return found
-
-
-def _completed(row: Row, about: PrintedTable, quoted: Quoted) -> Row:
-    """Return a row with the number of runs and the spreads that are known from elsewhere, for the same means."""
-    numbers: dict[str, Number] = {}
-    for metric, number in row.numbers.items():
-        mean = f"{float(number.mean):g}"
-        sd = number.sd or quoted.get((row.benchmark, row.method, metric, mean), "")
-        numbers[metric] = replace(number, sd=sd)
-    return replace(row, numbers=numbers, runs=about.runs)
+    rows = [row for name in about.table for row in published.printed(paper, name) if about.holds(row)]
+    return Reproduction(key, about, tuple(published.completed(row, about) for row in rows))
 
 
 def wanted(table: Reproduction, part: Part, catalog: Catalog) -> list[Wanted]:

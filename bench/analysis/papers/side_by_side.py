@@ -20,18 +20,20 @@ MARKS = "= agrees with the paper, ↑ above it, ↓ below it, no mark: no verdic
 
 
 def paper_to_latex(lines: Sequence[Line], protocol: str, room: float = TEXT_WIDTH) -> str:
-    """Return a paper's table beside ours, no wider than `room`, in points: in as many parts as that takes."""
-    rows = _rows(lines)
-    caption = f"{_named(lines)}: published numbers beside ours, protocol {protocol}."
-    words = Words(caption, label_of(_named(lines)), _notes(lines, protocol), room=room)
+    """Return each of a paper's tables beside ours, no wider than `room`, in points: in as many parts as that takes."""
+    tables: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        tables.setdefault((line.row.table, line.row.source), []).append(line)
+    return "\n\n".join(_table_to_latex(own, protocol, room) for own in tables.values())
+
+
+def _table_to_latex(lines: Sequence[Line], protocol: str, room: float) -> str:
+    """Return one table, of which `lines` are."""
+    rows, about = _rows(lines), lines[0].row
+    caption = f"{about.source}, {about.table}: published numbers beside ours, protocol {protocol}."
+    label = label_of(about.table, about.source)  # the table first: a long label is cut
+    words = Words(caption, label, _notes(lines, protocol), room=room)
     return typeset([partial(_beside, rows, lines), partial(_below, rows, lines)], words)
-
-
-def _named(lines: Sequence[Line]) -> str:
-    """Return whose tables these are."""
-    sources = dict.fromkeys(line.row.source for line in lines)
-    tables = dict.fromkeys(line.row.table for line in lines)
-    return f"{', '.join(sources)}, {', '.join(tables)}"
 
 
 Row = dict[tuple[str, str], Line]  # by benchmark, as printed, and metric

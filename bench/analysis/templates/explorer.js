@@ -19,6 +19,8 @@ function choose() {
   const places = new Set(all("section[data-of]").filter(chosen).map((node) => node.dataset.of));
   for (const node of all("[data-of]:not(section)")) node.hidden = !places.has(node.dataset.of);
   for (const row of all("tr[data-row]")) row.hidden = !named(row.dataset.row) || !chosen(row);
+  for (const place of all("span[data-benchmark]")) place.hidden = !chosen(place);
+  for (const part of all(".part")) part.hidden = !part.querySelector("[data-benchmark]:not([hidden])");
   const rows = all("tr[data-row]", document.querySelector("table"));
   const count = rows.filter((row) => !row.hidden).length;
   const settings = `${places.size} of ${drawn.sections.length} settings`;
@@ -231,6 +233,15 @@ for (const svg of all("figure svg")) {
     show(svg, svg.marks[at]);
   });
 }
+
+// On paper, what is missing and what does not apply is read too
+
+let unfolded = [];
+addEventListener("beforeprint", () => {
+  unfolded = all("details.gaps:not([open]), details.note:not([open])");
+  for (const folded of unfolded) folded.open = true;
+});
+addEventListener("afterprint", () => unfolded.forEach((folded) => (folded.open = false)));
 
 switches.hidden = false;
 switches.addEventListener("input", choose);

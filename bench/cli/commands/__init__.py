@@ -30,7 +30,7 @@ def announce(
     how = f"{by}, {several}, {resources.device}, CPU threads each: {resources.threads}"
     print(f"{counted(len(items), what)}: {finished} done, {len(items) - finished} to run ({how})", end="", flush=True)
     said = time()
-    print(f": {said}" if said else "", flush=True)
+    print(for_terminal(f": {said}" if said else ""), flush=True)  # it may quote the error of a plugin
 
 
 def list_items(items: Sequence[Any], done: Iterable[str]) -> None:

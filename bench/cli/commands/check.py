@@ -1,4 +1,4 @@
-"""check: the contract of methods and benchmarks, on yours."""
+"""check: test your methods and benchmarks against the contract that all of them keep."""
 
 from __future__ import annotations
 

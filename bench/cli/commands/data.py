@@ -1,4 +1,4 @@
-"""data: what every benchmark reads, whether it is there and whole, and how to get what is not."""
+"""data: what every benchmark reads, whether it is present and intact, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bench", type=name_list, default="all", metavar="A,B", help="benchmarks by name, or all (default)"
     )
-    what = "download, verify and convert what is not ready (default: only look)"
+    what = "download, verify and convert what is not ready (default: only report)"
     parser.add_argument("--prepare", action="store_true", help=what)
 
 
@@ -29,6 +29,6 @@ def main(args: argparse.Namespace) -> int:
             print(line, flush=True)
             sound &= fine
     except KeyboardInterrupt:
-        print("interrupted: what is prepared or downloaded is kept; the same command goes on", file=sys.stderr)
+        print("interrupted: what is prepared or downloaded is kept; the same command continues", file=sys.stderr)
         return 130
     return 0 if sound else 1

@@ -28,11 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", required=True, metavar="N", help="its seed")
     add("--scenario", default="", metavar="S", help="what it was computed in (default: what the benchmark is made for)")
     add("--set", action="append", default=[], metavar="OPTION=V", help="of the benchmark, such as tasks=20")
-    column = f"in whose column it is to stand: {', '.join(PROTOCOLS)} (default: %(default)s)"
+    column = f"the protocol whose column it belongs in: {', '.join(PROTOCOLS)} (default: %(default)s)"
     add("--protocol", default=options.PROTOCOL, metavar="P", help=column)
     add("--epochs", type=int, metavar="N", help="of a task, at most, for the table's notes")
     add("--percent", action="store_true", help="accuracies are in percent")
-    zeros = "what zeros above the diagonal are: measured, or unmeasured, and lines of zeros before the last too"
+    zeros = "whether zeros above the diagonal, or lines of zeros before the last, are measured or unmeasured"
     add("--zeros", default="", metavar="WHAT", help=zeros)
     add("--transpose", action="store_true", help="line i, column j: accuracy on task i after task j")
     add_out(parser)

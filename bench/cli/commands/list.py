@@ -1,4 +1,4 @@
-"""list: what methods and benchmarks there are, or all their settings."""
+"""list: the available methods and benchmarks, or all their settings."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from bench.files import path_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which results, and where the page goes."""
     add_selection(parser, runs=False)
-    where = "the page, which holds all it shows (default: OUT/report.html)"
+    where = "the page, a single file (default: OUT/report.html)"
     parser.add_argument("--to", type=path_of, metavar="FILE", help=where)
     formats = f"also each figure as a file in figures/ beside the page, of {','.join(options.FIGURE_FORMATS)}"
     parser.add_argument("--figures", metavar="F,G", help=formats)

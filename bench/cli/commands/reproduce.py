@@ -1,4 +1,4 @@
-"""reproduce: the published tables that can be run here; one of them run, and shown beside the paper."""
+"""reproduce: list the published tables that can be run here, or run one and show it beside the paper."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which table, which part of it, where and how."""
     add = parser.add_argument
-    add("table", nargs="?", default="", metavar="PAPER:TABLE", help="one of those listed where it is left out")
+    add("table", nargs="?", default="", metavar="PAPER:TABLE", help="without it, all tables are listed")
     add(
         "--methods",
         type=name_list,
         default="",
         metavar="A,B",
-        help="these alone, printed there or not; or all (default: its rows)",
+        help="only these, whether printed there or not; or all (default: its rows)",
     )
-    add("--only", default="", metavar="BENCHMARK", help="this benchmark of the table alone")
+    add("--only", default="", metavar="BENCHMARK", help="only this benchmark of the table")
     add("--seeds", default="", metavar="LIST", help="as in 1,2,3 or 0-4 (default: the paper's)")
     add_out(parser)
     add_execution(parser)
@@ -100,11 +100,11 @@ def run_missing(
             demand_weights_of(grid, resources)
         learn(grid, resources, args.executor, args.out, succeeded)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
+        print("interrupted: the same command continues", file=sys.stderr)
         return 130
     show_reproduction(args, table, part, items, grid)
     for result in grid.unsaved:
-        tell(f"not saved: {result.cell}: make room in {args.out} and run it again")
+        tell(f"not saved: {result.cell}: free space in {args.out} and run it again")
     failed = [result for result in grid.results.values() if result.error]
     again = f"{program()} reproduce {args.table}, with the same options" if failed or grid.unsaved else ""
     return report_failures(failed, args.out, again)
@@ -123,7 +123,7 @@ def show_plan(args: argparse.Namespace, items: Sequence[Wanted], grid: Grid) -> 
         done = f"{len(item.cells) - len(missing)} of {len(item.cells)}"
         rows.append([item.benchmark, item.method, item.here[1] or "--", done if item.cells else "--", lacks])
     header = ["benchmark", "method", "here", "cells done", "lacks"]
-    print(render.show_listing(Listing(header, rows, "", left=5), "md"))
+    print(render.show_listing(Listing(header, rows, "", left=5), render.TERMINAL))
     for name in dict.fromkeys(cell.benchmark for cell in grid.pending):
         for source in args.catalog.benchmark(name).sources():
             state = source.state(args.data)
@@ -139,11 +139,12 @@ def show_reproduction(
 ) -> None:
     """Print the table beside the paper, and write it into OUT/reproduce."""
     from bench.analysis.papers.outcome import reproduced
+    from bench.analysis.render import TERMINAL
     from bench.execution import store
 
     stored = [result for result in store.load_all(args.out) if isinstance(result, Result)]
     outcome = reproduced(table, items, grid.results, stored, part, args.catalog)
-    print(f"{outcome.render('md')}\n\n{outcome.tally}")
+    print(f"{outcome.render(TERMINAL)}\n\n{outcome.tally}")
     stem = args.out / "reproduce" / table.key.replace(":", "-")
     try:
         write_reproduction(outcome, stem)
@@ -179,18 +180,18 @@ def list_tables(args: argparse.Namespace, resources: Resources) -> None:
         notes += [f"{key}: {line}" for line in reproduction.reasons(items)]
     header = ["table", "in the paper", "benchmarks here", "rows that run", "cells done", "time left"]
     caption = "Time left: one cell at a time on this machine, from cells of the kind measured here or elsewhere."
-    print(render.show_listing(Listing(header, rows, caption, left=3), "md"))
+    print(render.show_listing(Listing(header, rows, caption, left=3), render.TERMINAL))
     print("\n".join(["", "Rows that do not run here:", *notes]))
     spreads = [[s.benchmark, s.method, s.text] for s in reproduction.between_papers()]
     caption = "What papers print of the same method on the same benchmark (ACC), where they differ."
     listing = Listing(["benchmark", "method", "ACC"], spreads, caption, left=3)
-    print(f"\n{render.show_listing(listing, 'md')}")
+    print(f"\n{render.show_listing(listing, render.TERMINAL)}")
 
 
 def time_left(pending: Sequence[Cell], resources: Resources, args: argparse.Namespace) -> str:
     """Return how long cells may take, from those that were measured; no step is timed for it."""
     from bench.execution.forecast import budget
-    from bench.execution.status import duration
+    from bench.execution.status import estimate
 
     if not pending:
         return "--"
@@ -204,4 +205,4 @@ def time_left(pending: Sequence[Cell], resources: Resources, args: argparse.Name
     if not known:
         return "unknown"
     part = f" for {len(known)} of them" if len(known) < len(pending) else ""
-    return f"about {duration(sum(known))}{part}"
+    return f"{estimate(sum(known))}{part}"

@@ -1,4 +1,4 @@
-"""run: run the cells that are not done yet, then show the table of all that was asked for."""
+"""run: run the cells that are not done yet, then show the table of everything requested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from bench import files
 from bench.analysis.columns import USUAL
+from bench.analysis.labels import labels_of
 from bench.catalog import changes
+from bench.catalog.plan import demand_work, told_inapplicable
 from bench.cli import options
 from bench.cli.arguments import add_execution, add_resources, add_scenario, add_selection
 from bench.cli.commands import announce, list_items, tell, warn, warn_if_slower
@@ -21,17 +23,15 @@ from bench.cli.grid import (
     Grid,
     by_benchmark,
     demand_weights_of,
-    demand_work,
     look_up,
     skip_without_data,
-    tell_inapplicable,
     without_benchmarks,
 )
 from bench.config import nearest
 from bench.core import Cell, Result
 from bench.files import path_of
 from bench.stopping import Stopped
-from bench.text import counted
+from bench.text import counted, for_terminal
 
 if TYPE_CHECKING:
     from bench.catalog.plan import Request
@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scenario(parser)
     add = parser.add_argument
     add("--set", action="append", default=[], metavar="M.FIELD=V", help="of a method, its training or a benchmark")
-    add("--recipe", type=path_of, metavar="FILE", help="settings as `tune` writes them; --set stands above them")
+    add("--recipe", type=path_of, metavar="FILE", help="settings as `tune` writes them; --set overrides them")
     add_execution(parser)
     add_resources(parser)
-    add("--rerun", default="", metavar="WHICH", help="changed: run again what was run by other code or another recipe")
+    add("--rerun", default="", metavar="WHICH", help="changed: run again what ran with other code or another recipe")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -78,7 +78,8 @@ def main(args: argparse.Namespace) -> int:
             gone = skip_without_data(grid, resources, fetch=not args.dry_run)
             request, plan = without_benchmarks(request, plan, gone)
             demand_work(plan, request, args.catalog)
-        tell_inapplicable(plan)
+        for line in told_inapplicable(plan):
+            tell(line)
         changed = tell_changes(grid, today)
         if grid.pending:
             warn_if_slower(request.precision, resources)
@@ -119,7 +120,7 @@ def show_outlook(args: argparse.Namespace, grid: Grid, resources: Resources) -> 
     announce("cell", grid.cells, grid.results, args.executor, resources, time)
     if args.dry_run:
         for line in by_benchmark(grid, foreseen(), resources):
-            print(f"  {line}")
+            print(f"  {for_terminal(line)}")
         list_items(grid.cells, grid.results)
 
 
@@ -157,7 +158,7 @@ def show_results(
     from bench.analysis import table as tables
     from bench.cli import command_line
 
-    apart = changes.data_apart(grid.results.values(), lambda cell: (tables.row_label(cell), tables.column_label(cell)))
+    apart = changes.data_apart(grid.results.values(), labels_of)
     results = {result.cell.key: result for result in apart}
     pairs: list[tuple[Cell, Result | None]] = []
     for cell in grid.cells:
@@ -169,7 +170,7 @@ def show_results(
         reasons[method, tables.stream_label(name, scenario)] = why
     table = tables.summarize(pairs, chosen, request.seeds, reasons, changed=changed)
     stem = name_of_table(request, grid.cells, chosen)
-    print(render.to_markdown(table))
+    print(render.to_terminal(table))
     try:
         found = [result for _, result in pairs if result]
         render.save_table(table, stem, command_line.command_line(request), found, args.out / "tables")
@@ -177,7 +178,7 @@ def show_results(
         warn(f"the table was not saved in {args.out / 'tables'}: {error.strerror}")
     failed = [result for _, result in pairs if result and result.error]
     for result in grid.unsaved:
-        tell(f"not saved: {result.cell}: make room in {args.out}, or let it be written to")
+        tell(f"not saved: {result.cell}: free space in {args.out}, or make it writable")
     lost = [*failed, *grid.unsaved]
     return report_failures(failed, args.out, command_line.again(args, request, [r.cell for r in lost]) if lost else "")
 

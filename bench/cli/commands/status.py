@@ -1,4 +1,4 @@
-"""status: what grids are doing in a results folder, and what is there."""
+"""status: which grids are running in a results folder, and what is stored there."""
 
 from __future__ import annotations
 

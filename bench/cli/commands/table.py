@@ -1,4 +1,4 @@
-"""table: what is in the results folder, and what may be said of it."""
+"""table: show what is in the results folder, with statistical comparisons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.analysis.columns import USUAL
 from bench.catalog import changes
 from bench.cli import options
 from bench.cli.arguments import add_selection, finite
-from bench.cli.selection import select, stored_results
+from bench.cli.selection import budget_of, select, stored_results
 from bench.config import known_as, require
 from bench.core import PROTOCOLS
 from bench.files import path_of
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ranks", action="store_true", help="mean ranks over benchmarks, with their critical difference")
     add("--alpha", type=finite, default=0.05, metavar="P", help="level of --compare and --ranks (default: %(default)s)")
     add("--tensorboard", type=path_of, metavar="DIR", help="also write the results there as TensorBoard scalars")
-    beside = f"a paper's table beside our fp32 runs under a protocol (default: {options.PROTOCOL})"
+    beside = f"a paper's table beside your fp32 runs under a protocol (default: {options.PROTOCOL})"
     add("--paper", metavar="NAME", help=beside)
     add("--paper-table", metavar="T", help="another table of --paper than its main ones, as in 'Table 6'")
 
@@ -48,7 +48,8 @@ def main(args: argparse.Namespace) -> int:
     from bench.analysis import render
     from bench.analysis import table as tables
 
-    args.format = known_as("format", args.format, render.FORMATS)
+    args.format = known_as("format", args.format, [form for form in render.FORMATS if form != render.TERMINAL])
+    args.format = render.TERMINAL if args.format == "md" else args.format
     require(not args.siunitx or args.format == "latex", "--siunitx goes with --format latex")
     require(not args.second or args.format == "latex", "--second goes with --format latex")
     require(not (args.second and args.siunitx), "--second goes without --siunitx, whose columns underline nothing")
@@ -85,6 +86,8 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str] | None) -> int:
     """Print a paper's table beside our stored results, of which there may be none. Return the exit code."""
     others = (args.compare, args.ranks, args.siunitx, args.tensorboard)
     require(not any(others), "--paper goes without --compare, --ranks, --siunitx and --tensorboard")
+    require(args.precision.lower() in ("all", "fp32"), "--paper compares runs in fp32: leave --precision out")
+    has_budget = budget_of(args.epochs)
     protocols = options.pick("protocol", args.protocol or options.PROTOCOL, PROTOCOLS)
     require(len(protocols) == 1, f"--paper compares under one protocol, not {', '.join(protocols)}")
     from bench.analysis import render
@@ -102,7 +105,8 @@ def show_paper(args: argparse.Namespace, chosen: Sequence[str] | None) -> int:
     require(bool(rows), f"no line of that table of {args.paper} is about these benchmarks and methods")
     seeds = options.parse_seeds(args.seeds) if args.seeds else None
     everything = stored_results(args.out, changes.Today(args.catalog))
-    results = [r for r in everything if (seeds is None or r.cell.seed in seeds) and "other" not in r.cell.traits]
+    asked = [r for r in everything if has_budget(r.cell) and (seeds is None or r.cell.seed in seeds)]
+    results = [result for result in asked if "other" not in result.cell.traits]
     metrics = [name for name in chosen or published.PRINTED if name in published.PRINTED]
     lines = paper.beside_results(rows, results, protocols[0], metrics, benchmarks, methods)
     if args.format == "latex":

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scenario(parser)
     add("--trials", type=whole, default=10, metavar="N", help="of each method, the recipe's own first (default: 10)")
     add("--tasks", type=whole, metavar="N", help="judge by the first tasks of the stream (default: 3)")
-    add("--seeds", default="100", metavar="LIST", help="of data and weights; none that a table uses (default: 100)")
+    add("--seeds", default="100", metavar="LIST", help="of data and weights; not those of any table (default: 100)")
     add("--search-seed", type=whole, default=0, metavar="N", help="of the samples (default: 0)")
     add_out(parser, "trials and recipe go to OUT/tune")
     add_resources(parser)
@@ -102,7 +102,7 @@ def show_best(outcomes: Sequence[Outcome], request: Request, search: Search, out
 
     ranked = tuned_recipe.rank_outcomes(outcomes)
     listings = tuned_recipe.trial_listings(ranked, request, search)
-    print("\n\n".join(render.show_listing(listing, "md") for listing in listings))
+    print("\n\n".join(render.show_listing(listing, render.TERMINAL) for listing in listings))
     path = out / "tune" / f"{tuned_recipe.stem(request)}.toml"
     files.write_text(
         path, tuned_recipe.to_toml(ranked, request, search, command_line.tune_line(request, search), commit())

@@ -24,12 +24,12 @@ from bench.core import Cell, Result
 from bench.execution import machine, store
 from bench.execution.forecast.calibration import Answer, Order, calibrate
 from bench.execution.runner import Resources
-from bench.execution.status import duration
+from bench.execution.status import duration, estimate
 
 LIMIT = 20.0  # seconds that all calibrations of a grid may take
 RAY = 10.0  # seconds that a Ray of our own takes to start and to stop
 RECENT = 20  # results of a method on a benchmark, at most, that are looked at: the newest
-WAITING = "not calibrated yet: the same command goes on with it"
+WAITING = "not calibrated yet: the same command continues with it"
 HERE, ELSEWHERE, CALIBRATED = "measured here", "measured elsewhere", "calibrated"
 
 
@@ -219,7 +219,7 @@ def describe_part(forecast: Forecast, benchmark: str) -> str:
         return "time unknown"
     words = "at most" if any(guess.at_most for guess in guesses) else "about"
     without = f", without {', '.join(unknown)}" if unknown else ""
-    return f"{words} {duration(sum(guess.seconds for guess in guesses))}{without}"
+    return f"{estimate(sum(guess.seconds for guess in guesses), words)}{without}"
 
 
 def _total(forecast: Forecast, resources: Resources, executor: str) -> str:
@@ -234,7 +234,7 @@ def _total(forecast: Forecast, resources: Resources, executor: str) -> str:
     if executor == "ray" and resources.workers:
         seconds = shared(forecast.seconds, resources.workers)
     alone = " of one worker's time" if not resources.workers else ""
-    return f"{words} {duration(seconds)}{alone}{some} ({rests})"
+    return f"{estimate(seconds, words)}{alone}{some} ({rests})"
 
 
 def shared(seconds: Sequence[float], workers: int) -> float:

@@ -47,8 +47,8 @@ def run_of(cell: Cell, folder: Path, continued: bool) -> Run:
 
 
 def accuracies(row: Sequence[float | None], task: int) -> dict[str, float]:
-    """Return the curves' points after a task: the accuracy on each task that was tested, and the mean over those learnt
-    so far."""
+    """Return the curves' points after a task: the accuracy on each task that was tested, and the mean over those
+    learned so far."""
     points = {f"accuracy/task_{j}": value for j, value in enumerate(row) if value is not None}
     seen = [value for value in row[: task + 1] if value is not None]
     if len(seen) == task + 1:

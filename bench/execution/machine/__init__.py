@@ -71,7 +71,7 @@ def find_device(wanted: str) -> str:
     if kind == "cuda":
         _demand_cuda(wanted, int(index or 0))
     if kind == "mps" and not has_mps():
-        raise UserError("--device mps: PyTorch finds no GPU of Apple's here; use --device cpu")
+        raise UserError("--device mps: PyTorch finds no Apple GPU here; use --device cpu")
     return f"cuda:{int(index)}" if colon else kind
 
 

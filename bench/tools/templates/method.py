@@ -1,4 +1,4 @@
-"""MyMethod: stay near the weights that the last task ended with (L2 regularisation, a baseline of EWC).
+"""MyMethod: stay near the weights that the last task ended with (L2 regularization, a baseline of EWC).
 
 The loss of a task is its cross-entropy + strength * Σ (θ - θ*)², θ* the shared weights after the task before.
 

@@ -1,4 +1,4 @@
-"""What a stream has to be before anything is learnt from it: as its benchmark promises, and such that it can be."""
+"""What a stream has to be before anything is learned from it: as its benchmark promises, and such that it can be."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def demand_network(benchmark: Benchmark) -> None:
     if not benchmark.backbone and type(benchmark).own_backbone is Benchmark.own_backbone:
         raise UserError(f"{benchmark.name} names no backbone, and has no own_backbone() either")
     if benchmark.num_classes < 2:
-        reason = "a head of one output is right whatever it has learnt"
+        reason = "a head of one output is right whatever it has learned"
         raise UserError(f"{benchmark.name} has num_classes = {benchmark.num_classes}, but {reason}")
 
 
@@ -30,7 +30,7 @@ def demand_stream(benchmark: Benchmark, stream: object) -> None:
 
 
 def demand_splits(benchmark: Benchmark, tasks: Sequence[Task]) -> None:
-    """Raise `UserError` unless the images and labels of tasks are what their benchmark promises, and can be learnt."""
+    """Raise `UserError` unless the images and labels of tasks are what their benchmark promises, and can be learned."""
     for complaint in chain(_misshapen(benchmark, tasks), _unlearnable(tasks, benchmark.num_classes)):
         raise UserError(f"{benchmark.name}: {complaint}")
 

@@ -23,7 +23,7 @@ class Measured(NamedTuple):
     """What was measured after a task."""
 
     row: Row
-    seen: float | None = None  # in class-il: the accuracy over the test images of all tasks learnt so far
+    seen: float | None = None  # in class-il: the accuracy over the test images of all tasks learned so far
     within: list[float] | None = None  # in class-il: the row, had the task of every image been told
     confusion: list[list[float]] | None = None  # in class-il, after the last task: see `metrics.confusion_of_tasks`
 
@@ -42,7 +42,7 @@ class StreamTests:
             self.parts = []
 
     def before_training(self, method: Method) -> Row | None:
-        """Return the accuracies of a network that has learnt nothing, where it has answers for every task."""
+        """Return the accuracies of a network that has learned nothing, where it has answers for every task."""
         if not self.scenario.answers_ahead:
             return None
         return measure(method, self.parts, self.training, self.seed, -1)
