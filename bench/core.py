@@ -74,7 +74,7 @@ class Split:
 
 
 def slices(n: int, size: int) -> list[slice]:
-    """Consecutive slices of `size`, the last one smaller; a last one of a single sample joins the one before it,
+    """Return consecutive slices of `size`, the last one smaller; a last one of a single sample joins the one before it,
     for normalization by batch statistics is undefined on one sample."""
     cuts = [*range(0, n, size), n]
     if len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
@@ -144,11 +144,11 @@ class Benchmark:
             cls.scenarios = (cls.scenario,)
 
     def sources(self) -> Sequence[Any]:
-        """The data sets to read, each a `bench.data.source.Source`. What is bundled or made up has none."""
+        """Return the data sets to read, each a `bench.data.source.Source`. What is bundled or made up has none."""
         return ()
 
     def data_state(self, data: Path) -> str:
-        """Whether the data is there, in a few words. Reads no content and downloads nothing."""
+        """Return whether the data is there, in a few words. Reads no content and downloads nothing."""
         states = {source.name: source.state(data) for source in self.sources()}
         if len(set(states.values())) <= 1:
             return next(iter(states.values()), "bundled")
@@ -160,19 +160,20 @@ class Benchmark:
             source.prepare(data)
 
     def backbone_options(self) -> Mapping[str, Any]:
-        """What the backbone is asked for beside the shape of its inputs, by the name of its argument."""
+        """Return what the backbone is asked for beside the shape of its inputs, by the name of its argument."""
         return {}
 
     def weights(self) -> Any:
-        """The file that the backbone's weights come from, a `bench.data.weights.Weights`; None: they start random."""
+        """Return the file that the backbone's weights come from, a `bench.data.weights.Weights`; None: they start
+        random."""
         return None
 
     def own_backbone(self) -> Any:
-        """A module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""
+        """Return a module of the benchmark's own, (n, *input_shape) -> (n, f), for one that leaves `backbone` empty."""
         raise NotImplementedError
 
     def stream(self, seed: int, data: Path) -> list[Task]:
-        """The tasks in the order of learning. Depends on `seed` alone. Raises `DataError`."""
+        """Return the tasks in the order of learning. Depends on `seed` alone. Raises `DataError`."""
         raise NotImplementedError
 
 
@@ -238,7 +239,8 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """Identity: 12 hex digits over the request and the declared versions. Equal keys mean interchangeable results.
+        """Return the identity, 12 hex digits over the request and the declared versions. Equal keys mean
+        interchangeable results.
 
         Code is not part of it, so that a move or a comment orphans no number; `catalog.identity` tells what changed.
         """
@@ -246,7 +248,7 @@ class Cell:
 
     @cached_property
     def group(self) -> str:
-        """Identity of the cells that differ in their seed alone, 12 hex digits: what may be averaged."""
+        """Return the identity of the cells that differ in their seed alone, 12 hex digits: what may be averaged."""
         return self._digest("overrides", "traits", "source", "seed")
 
     def _digest(self, *without: str) -> str:
@@ -261,7 +263,7 @@ class Cell:
 
     @property
     def path(self) -> Path:
-        """Of the result, relative to the results folder."""
+        """Return the path of the result, relative to the results folder."""
         return Path(self.benchmark) / self.method / f"seed{self.seed}-{self.key}.json"
 
     def __str__(self) -> str:
@@ -283,22 +285,22 @@ class Result:
 
     @property
     def R(self) -> np.ndarray:  # noqa: N802  as every paper writes it
-        """The accuracy matrix as floats (T, T), NaN where it was not measured."""
+        """Return the accuracy matrix as floats (T, T), NaN where it was not measured."""
         return np.array(self.matrix, dtype=float)  # None becomes NaN
 
     @property
     def seen(self) -> list[float]:
-        """In class-il, the accuracy over the test images of all tasks learned so far, after each; else empty."""
+        """Return the accuracy over the test images of all tasks learned so far, after each; nothing but in class-il."""
         return [task["seen"] for task in self.tasks if "seen" in task]
 
     @property
     def within(self) -> np.ndarray | None:
-        """In class-il, the last row of R had the task of every image been told, (T,): task-il on the same network."""
+        """Return, in class-il, the last row of R had each image's task been told, (T,): task-il on the same network."""
         return self._last("within")
 
     @property
     def confusion(self) -> np.ndarray | None:
-        """In class-il, the share of the images of task i that are taken for a class of task j at the end, (T, T)."""
+        """Return, in class-il, the share of the images of task i taken for a class of task j at the end, (T, T)."""
         return self._last("confusion")
 
     def _last(self, name: str) -> np.ndarray | None:

@@ -6,6 +6,6 @@ import hashlib
 
 
 def derive(*names: object) -> int:
-    """A seed in [0, 2**63) that depends on `names` alone, in order."""
+    """Return a seed in [0, 2**63) that depends on `names` alone, in order."""
     digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -32,7 +32,7 @@ class Declared:
 
     @property
     def bounds(self) -> str:
-        """The bounds in words; empty where there are none."""
+        """Return the bounds in words; empty where there are none."""
         low = self.above if self.above is not None else self.at_least
         high = self.below if self.below is not None else self.at_most
         if low is not None and high is not None:

@@ -30,11 +30,12 @@ class Today:
         self._known: dict[tuple[str, str, str, str], Facts | None] = {}
 
     def knows(self, cell: Cell) -> bool:
-        """Whether the cell's method and benchmark are here. An imported matrix needs neither."""
+        """Return whether the cell's method and benchmark are here. An imported matrix needs neither."""
         return bool(cell.traits.get("imported")) or self._facts(cell) is not None
 
     def changes(self, cell: Cell) -> tuple[str, ...]:
-        """What has changed since the cell was run, in words; nothing for an imported matrix, which rests on no code."""
+        """Return what has changed since the cell was run, in words; nothing for an imported matrix, which rests on no
+        code."""
         facts = self._facts(cell)
         if cell.traits.get("imported") or facts is None:
             return ()
@@ -61,7 +62,8 @@ class Today:
 
 
 def tell_apart(results: Iterable[Result], label: Callable[[Cell], object], today: Today) -> list[Result]:
-    """The results, in order, with the trait `other` on those that may not be averaged with others of the same label.
+    """Return the results, in order, with the trait `other` on those that may not be averaged with others of the same
+    label.
 
     Results that share a `label` (row and column of a table) but not their `Cell.group` were run under other settings or
     versions. The group without changes keeps its place, or else the one with the most results; each other one becomes a
@@ -79,8 +81,8 @@ def tell_apart(results: Iterable[Result], label: Callable[[Cell], object], today
 
 
 def data_apart(results: Iterable[Result], label: Callable[[Cell], object]) -> list[Result]:
-    """The results, in order, with the traits `other` and `other_data` on those whose data are not those of the others
-    of the same label."""
+    """Return the results, in order, with the traits `other` and `other_data` on those whose data are not those of the
+    others of the same label."""
     kept = list(results)
     apart = same_data.mixed(kept, lambda cell: (label(cell), cell.group))
     found = []
@@ -92,7 +94,7 @@ def data_apart(results: Iterable[Result], label: Callable[[Cell], object]) -> li
 
 
 def _standing(groups: dict[str, list[Result]], today: Today, group: str) -> tuple[int, int]:
-    """What sorts groups: the fewest changes first, then the most results."""
+    """Return what sorts groups: the fewest changes first, then the most results."""
     results = groups[group]
     return len(today.changes(results[0].cell)), -len(results)
 

@@ -130,5 +130,5 @@ def _modules(tree: ast.Module) -> set[str]:
 
 
 def _is_there(module: str) -> bool:
-    """Whether an import would find a module. To look inside a package would be to import it."""
+    """Return whether an import would find a module. To look inside a package would be to import it."""
     return module in sys.modules or (bool(module) and importlib.util.find_spec(module) is not None)

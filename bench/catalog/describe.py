@@ -21,7 +21,7 @@ file, [BENCHMARK], [PROTOCOL.BENCHMARK] and [SCENARIO.BENCHMARK]; the recipe's [
 
 
 def describe_recipes(benchmarks: Sequence[str], catalog: Catalog) -> Iterator[str]:
-    """Sections of text: the recipe of each benchmark, their order, the defaults of training, methods and data."""
+    """Yield sections of text: the recipe of each benchmark, their order, the defaults of training, methods and data."""
     for name in benchmarks:
         path = catalog.recipe_path(name)
         yield f"# {name}: {_shown(path)}\n\n{_text(path)}" if path else f"# {name}: no recipe"
@@ -44,7 +44,7 @@ def _text(path: Path) -> str:
 
 
 def _defaults(name: str, cls: type, protocols: Mapping[str, Mapping[str, Any]]) -> str:
-    """The fields of a settings class, and what protocols make of them."""
+    """Return the fields of a settings class, and what protocols make of them."""
     under = [f"under {p}: {field} = {v!r}" for p, values in protocols.items() for field, v in values.items()]
     return "\n".join([f"# {name}: defaults", "", *([*fields_of(cls), *under] or ["no settings of its own"])])
 
@@ -65,5 +65,5 @@ def _line(cls: type, field: Field[Any]) -> str:
 
 
 def _shown(path: Path) -> str:
-    """The path, within the repository if it is."""
+    """Return the path, within the repository if it is."""
     return str(path.relative_to(installation.ROOT) if path.is_relative_to(installation.ROOT) else path)

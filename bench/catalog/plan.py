@@ -102,7 +102,7 @@ class NotApplicableError(Exception):
 
 
 def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, catalog: Extensions) -> list[Cell]:
-    """The cells of one method on one benchmark under one protocol, a seed each."""
+    """Return the cells of one method on one benchmark under one protocol, a seed each."""
     method = catalog.declaration(name)
     recipe = catalog.recipe(benchmark_name)
     scenario = catalog.benchmark(benchmark_name, scenario=request.scenario).scenario

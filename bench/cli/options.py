@@ -30,7 +30,7 @@ EVERYTHING = ("all", "everything")  # of --bench: for `run`, what has data, and 
 
 
 def make_request(args: argparse.Namespace) -> Request:
-    """The names, seeds and settings of the command line, checked before anything heavy is imported."""
+    """Return the names, seeds and settings of the command line, checked before anything heavy is imported."""
     methods = pick_methods(args.methods, args.catalog)
     protocols = pick("protocol", args.protocol, PROTOCOLS)
     benchmarks = pick_benchmarks(args.bench, args.catalog)
@@ -85,7 +85,7 @@ def in_scenario(args: argparse.Namespace, benchmarks: Sequence[str]) -> list[str
 def from_recipe(
     args: argparse.Namespace, methods: Sequence[str], benchmarks: Sequence[str], protocols: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """What `--recipe` sets for the methods and benchmarks of the request."""
+    """Return what `--recipe` sets for the methods and benchmarks of the request."""
     known = [*args.catalog.available("Method"), *args.catalog.available("Benchmark")]
     found = tuned_recipe.read_user_recipe(
         args.recipe, benchmarks, protocols, args.scenario, [*known, *args.catalog.variants()]
@@ -94,7 +94,7 @@ def from_recipe(
 
 
 def make_search(args: argparse.Namespace, request: Request) -> Search:
-    """How far `tune` searches, on one benchmark under one protocol."""
+    """Return how far `tune` searches, on one benchmark under one protocol."""
     for option, chosen in (("bench", request.benchmarks), ("protocol", request.protocols)):
         require(len(chosen) == 1, f"tune takes one --{option} at a time, not {','.join(chosen)}")
     require(args.trials >= 1, f"--trials must be at least 1, not {args.trials}")
@@ -108,7 +108,7 @@ def make_search(args: argparse.Namespace, request: Request) -> Search:
 
 
 def make_resources(args: argparse.Namespace) -> Resources:
-    """Where the cells run."""
+    """Return where the cells run."""
     from bench.execution.executors import EXECUTORS
 
     args.executor = known_as("executor", args.executor, EXECUTORS)
@@ -169,7 +169,7 @@ def pick_loggers(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def named(text: str) -> list[str]:
-    """The names in a comma-separated list; none for all."""
+    """Return the names in a comma-separated list; none for all."""
     return [] if text in EVERYTHING else [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -60,29 +60,30 @@ class Source:
     balanced: bool = False  # whether every class has as many images as every other
 
     def prepared(self, folder: Path) -> Path:
-        """The place of the prepared array."""
+        """Return the place of the prepared array."""
         return folder / f"{self.name}.npz"
 
     def missing(self, folder: Path) -> list[Archive]:
-        """What has to come before the prepared array can be made."""
+        """Return what has to come before the prepared array can be made."""
         if present(self.prepared(folder)):
             return []
         return [archive for archive in self.archives if not present(folder / archive.name)]
 
     def state(self, folder: Path) -> str:
-        """ready, downloaded or missing, by the presence of files alone."""
+        """Return "ready", "downloaded" or "missing", by the presence of files alone."""
         if missing := self.missing(folder):
             size = f"{round(sum(archive.megabytes for archive in missing), 1):g} MB"
             return f"missing, {size} to download" if all(archive.url for archive in missing) else "missing"
         return "ready" if present(self.prepared(folder)) else "downloaded"
 
     def wanted(self, folder: Path, *archives: Archive) -> str:
-        """What to do about missing data, in one line; by default about all of it."""
+        """Return what to do about missing data, in one line; by default about all of it."""
         files = ", ".join(map(str, archives or self.archives))
         return f"put {files} or a prepared {self.name}.npz into {folder}"
 
     def prepare(self, folder: Path) -> None:
-        """Where there is no prepared array, make it from the archives, downloaded if need be. Raises `DataError`."""
+        """Make the prepared array, where there is none, from the archives, downloaded if need be. Raises
+        `DataError`."""
         if present(self.prepared(folder)):
             return
         try:
@@ -105,7 +106,7 @@ class Source:
         save_prepared(self.prepared(folder), arrays)
 
     def fetch(self, folder: Path) -> list[Path]:
-        """The archives, downloaded if need be, with their checksums verified. Raises `DataError`."""
+        """Return the archives, downloaded if need be, with their checksums verified. Raises `DataError`."""
         return [self._fetch(archive, folder) for archive in self.archives]
 
     def _fetch(self, archive: Archive, folder: Path) -> Path:
@@ -196,19 +197,19 @@ def _download(archive: Archive, folder: Path) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
+    """Return the first line of an error's message, or its type."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def legacy_shuffle(n: int, seed: int) -> np.ndarray:
-    """A permutation of range(n), the same as sklearn.utils.shuffle(arange(n), random_state=seed)."""
+    """Return a permutation of range(n), the same as sklearn.utils.shuffle(arange(n), random_state=seed)."""
     order = np.arange(n)
     np.random.RandomState(seed).shuffle(order)  # the papers' splits come from the legacy generator
     return order
 
 
 def normalise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """uint8 (n, h, w, c) -> float32 (n, c, h, w), scaled to [0, 1], then per channel (x - mean) / std."""
+    """Return images, uint8 (n, h, w, c), as float32 (n, c, h, w): in [0, 1], then per channel (x - mean) / std."""
     x = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
     x /= 255  # in place: the larger data sets take a gigabyte
     x -= np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
@@ -217,7 +218,7 @@ def normalise(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...
 
 
 def present(path: Path) -> bool:
-    """Whether there is such a file or folder. Raises `DataError` where that may not be known."""
+    """Return whether there is such a file or folder. Raises `DataError` where that may not be known."""
     try:
         return path.exists()
     except OSError as error:
@@ -225,6 +226,6 @@ def present(path: Path) -> bool:
 
 
 def md5sum(path: Path) -> str:
-    """Of a file, 32 hex digits."""
+    """Return the MD5 digest of a file, 32 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

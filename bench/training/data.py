@@ -105,10 +105,10 @@ class TrainingData:
 
     @property
     def touched(self) -> bool:
-        """Whether anything was written to the inputs or labels, or to a view of them, in place."""
+        """Return whether anything was written to the inputs or labels, or to a view of them, in place."""
         return self._x._version + self._y._version > 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the inputs and labels."""
+        """Return the bytes of the inputs and labels."""
         return self._x.nbytes + self._y.nbytes

@@ -67,7 +67,7 @@ class Method:
 
     @classmethod
     def old_data(cls, config: Any) -> OldData:
-        """What the method, so configured, uses of earlier tasks' training data. Tables mark it.
+        """Return what the method, so configured, uses of earlier tasks' training data. Tables mark it.
 
         "none"; "stored", samples that it keeps in `memory["samples"]`, which is a dict of tensors with a row a sample;
         or "all", every image, by `data.earlier`.
@@ -78,7 +78,7 @@ class Method:
         """Before training: every shared parameter and the task's head may learn, unless you freeze it here."""
 
     def parameters(self) -> list[Any]:
-        """What the optimizer updates: by default all that may learn.
+        """Return what the optimizer updates: by default all that may learn.
 
         Parameters of your own may be among them: they are snapshotted and restored with the others. Or groups, as
         torch's optimizers take them, in which `lr_scale` multiplies the rate.

@@ -198,7 +198,7 @@ class Stage:
 
     @property
     def rho(self) -> float:
-        """The radius of SAM's ascent; 0 where the task is trained without."""
+        """Return the radius of SAM's ascent; 0 where the task is trained without."""
         sharp = self.training.sam == "all" or (self.training.sam == "first" and self.first == 0)
         return self.training.rho if sharp else 0.0
 

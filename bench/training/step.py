@@ -103,8 +103,8 @@ class CapturedUpdate:
         return self.graphs[kind].replay(batch)
 
     def _eager(self, method: Method, optimizer: torch.optim.Optimizer, batch: Batch, rho: float) -> Tensor:
-        """On a stream of its own, as has to be before a capture: whatever libraries make ready at first use is ready
-        there too."""
+        """Make the update on a stream of its own, as has to be before a capture: whatever libraries make ready at first
+        use is ready there too."""
         main = torch.cuda.current_stream()
         self.aside.wait_stream(main)
         with torch.cuda.stream(self.aside):

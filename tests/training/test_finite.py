@@ -107,7 +107,7 @@ def test_one_logit_before_any_training() -> None:
     method = Blinded(Network(nn.Linear(4, 6, bias=False), 6, 2, 1))
     method.images = 20
     with failing("on the test images of task 0, before any training"):
-        trained(method, tasks_of(32, 8), epochs=1)
+        trained(method, tasks_of(32, 8), scenario="domain-il", epochs=1)
 
 
 def test_one_logit_at_validation_is_not_told_as_a_loss_of_training() -> None:

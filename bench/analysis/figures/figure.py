@@ -66,32 +66,32 @@ class Runs:
     results: dict[str, list[Result]]  # by row of the table, without failures; every row, be it empty
 
     def present(self) -> dict[str, list[Result]]:
-        """The rows with a result."""
+        """Return the rows with a result."""
         return {row: results for row, results in self.results.items() if results}
 
     @property
     def counted_seeds(self) -> str:
-        """The seeds asked for, and their number."""
+        """Return the seeds asked for, and their number, in words."""
         n = len(self.seeds)
         return f"n = {n} (seed{'s' if n > 1 else ''} {', '.join(spans(self.seeds, '–'))})"
 
     def label(self, row: str) -> str:
-        """The row, and its n where seeds are missing."""
+        """Return the row, and its n where seeds are missing."""
         n = len(self.results[row])
         return row + (f" (n={n})" if n < len(self.seeds) else "")
 
     def style(self, row: str) -> dict[str, Any]:
-        """Colour and marker: the same in every figure."""
+        """Return color and marker of a row: the same in every figure."""
         k = list(self.results).index(row)
         return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 4.5}
 
     def dash(self, row: str) -> str:
-        """The line of a curve: rows of one colour have different ones."""
+        """Return the line of a curve: rows of one color have different ones."""
         k = list(self.results).index(row)
         return DASHES[k // len(COLOURS) % len(DASHES)]
 
     def plot(self, what: str, figure: Figure, caption: str, rows: Sequence[str] = ()) -> Plot:
-        """The figure with its name, and a caption that ends with protocol, n and seeds."""
+        """Return the figure with its name, and a caption that ends with protocol, n and seeds."""
         rows = rows or list(self.results)
         n = len(self.seeds)
         counts = [f"{row} n = {len(self.results[row])}" for row in rows if 0 < len(self.results[row]) < n]
@@ -103,23 +103,23 @@ class Runs:
 
 
 def slug(text: str) -> str:
-    """A file name, without suffix."""
+    """Return a text as a file name, without suffix."""
     return re.sub(r"[^\w.=]+", "-", text).strip("-.")[:80]
 
 
 def canvas(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """An empty figure, in inches, and its axes."""
+    """Return an empty figure, in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
 def stretch(tasks: int) -> float:
-    """How much larger a heat map is drawn, so that the numbers of many tasks can be read."""
+    """Return how much larger a heat map is drawn, so that the numbers of many tasks can be read."""
     return min(max(1.0, tasks / 12), 3.5)
 
 
 def legend(figure: Figure) -> None:
-    """The legend below the axes, for which the figure grows."""
+    """Draw the legend below the axes, for which the figure grows."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     longest = max(map(len, labels), default=0)
     columns = max(1, min(4, 66 // (longest + 7)))

@@ -41,17 +41,17 @@ def list_items(items: Sequence[Any], done: Iterable[str]) -> None:
 
 
 def warn(message: str) -> None:
-    """A line for a person; the work goes on."""
+    """Print a line for a person; the work goes on."""
     tell(f"warning: {message}")
 
 
 def tell(message: str) -> None:
-    """A line on standard error, whatever names it holds."""
+    """Print a line on standard error, whatever names it holds."""
     print(for_terminal(message), file=sys.stderr, flush=True)
 
 
 def warn_if_slower(precision: str, resources: Resources) -> None:
-    """A line where a precision saves no time on this machine; what a cluster has is not known here."""
+    """Print a line where a precision saves no time on this machine; what a cluster has is not known here."""
     if precision == "fp32" or resources.address:
         return
     from bench.execution.runner import set_arithmetic

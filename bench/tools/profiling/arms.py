@@ -59,7 +59,7 @@ def serve(pipe: Connection, name: str, setting: Setting) -> None:
         keep_memory()  # as `run_cell` does
     stages = bare_loop(setting) if name == BARE else harness(name, setting)
     epoch: Callable[[], object]
-    while (order := pipe.recv()) != "stop":
+    for order in iter(pipe.recv, "stop"):
         if order == "next":
             epoch, facts = next(stages)
             pipe.send(facts)
