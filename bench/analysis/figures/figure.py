@@ -81,12 +81,12 @@ class Runs:
         return row + (f" (n={n})" if n < len(self.seeds) else "")
 
     def style(self, row: str) -> dict[str, Any]:
-        """Return color and marker of a row: the same in every figure."""
+        """Return colour and marker of a row: the same in every figure."""
         k = list(self.results).index(row)
         return {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 4.5}
 
     def dash(self, row: str) -> str:
-        """Return the line of a curve: rows of one color have different ones."""
+        """Return the line of a curve: rows of one colour have different ones."""
         k = list(self.results).index(row)
         return DASHES[k // len(COLOURS) % len(DASHES)]
 
