@@ -23,7 +23,7 @@ SOURCES = [
     if "templates" not in path.parts
 ] + [ROOT / "run_bench.py"]
 OPENERS = {"open", "fdopen", "read_text", "write_text", "TextIOWrapper", "NamedTemporaryFile"}
-OTHER_OPENERS = {"os", "gzip", "tarfile", "archive", "Image", "network"}  # what they open is no text
+OTHER_OPENERS = {"os", "gzip", "tarfile", "archive", "Image", "network", "installed"}  # no text; the last: UTF-8 alone
 PROCESSES = {"run", "Popen", "check_output"}
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 

@@ -266,9 +266,9 @@ def test_the_largest_complete_block_is_ranked(
     found, rows, caption = block_of(make_result, complete)
     assert ("".join(found), "".join(rows)) == (benchmarks, methods)
     gone = [name for name in sorted(set("".join(complete.values()))) if name not in benchmarks]
-    assert (f"too few methods are complete: {', '.join(gone)}." in caption) == bool(gone)
+    assert (f"too few methods are complete there: {', '.join(gone)}." in caption) == bool(gone)
     absent = [name for name in complete if name not in methods]
-    assert (f"on every benchmark: {', '.join(absent)}." in caption) == bool(absent)
+    assert (f"is missing or incomplete: {', '.join(absent)}." in caption) == bool(absent)
 
 
 def test_another_budget_or_precision_is_not_ranked_beside_the_recipes(make_result: Make) -> None:
