@@ -16,7 +16,7 @@ import pytest
 from bench.analysis import render
 from bench.analysis.latex.text import escape
 from bench.analysis.papers import listing as paper_table
-from bench.analysis.papers import paper, published
+from bench.analysis.papers import paper, printed_files, published
 from bench.analysis.papers.paper import Line
 from bench.analysis.papers.published import Number, Row
 from bench.catalog import plan
@@ -32,7 +32,7 @@ PAPERS = list(published.papers())
 
 def tables_of(key: str) -> list[str]:
     source = published.papers()[key].source
-    return list(dict.fromkeys(r["source_table"] for r in published.printed_lines() if r["source_paper"] == source))
+    return list(dict.fromkeys(r["source_table"] for r in printed_files.printed_lines() if r["source_paper"] == source))
 
 
 EVERY_ROW = [row for key in PAPERS for table in tables_of(key) for row in published.rows_of(key, table)]
@@ -41,7 +41,7 @@ EVERY_ROW = [row for key in PAPERS for table in tables_of(key) for row in publis
 
 
 def test_every_number_parses_and_no_line_is_lost() -> None:
-    records = published.printed_lines()
+    records = printed_files.printed_lines()
     assert len(EVERY_ROW) == len(records) == 462
     for row in EVERY_ROW:
         for number in row.numbers.values():
@@ -87,7 +87,7 @@ def test_every_seed_has_its_row_and_every_run_of_the_paper_its_seeds() -> None:
     rows = [row for table in tables_of("ness") for row in published.rows_of("ness", table)]
     with_seeds = [row for row in rows if row.numbers["acc"].values]
     used = {(row.benchmark, name) for row in with_seeds for name in published.papers()["ness"].seeds[row.method]}
-    records = published._seeds()
+    records = printed_files.seed_lines()
     assert {(r["benchmark"], r["method"]) for r in records} <= used
     assert {row.method for row in rows} - {row.method for row in with_seeds} == {"OWM", "EWC", "HAT", "A-GEM"}
     assert all(len(row.numbers[m].values) == 5 for row in with_seeds for m in row.numbers)

@@ -13,7 +13,7 @@ import pytest
 from bench import installation
 from bench.analysis.columns import METRICS
 from bench.analysis.explorer import beside
-from bench.analysis.papers import paper, published, reproduction
+from bench.analysis.papers import paper, printed_files, published, reproduction
 from bench.analysis.papers.listing import ours_beside
 from bench.analysis.papers.outcome import reproduced
 from bench.analysis.papers.published import Stream
@@ -51,8 +51,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         for cached in (
             published.known_names,
             published.papers,
-            published.printed_lines,
-            published._seeds,
+            printed_files.printed_lines,
+            printed_files.seed_lines,
             published._spreads,
         ):
             cached.cache_clear()
@@ -64,7 +64,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         (folder / "seeds.csv").write_text("benchmark,source_table,method,seed,acc,bwt\n")
         (folder / "names.toml").write_text(names)
         (folder / "papers" / "tiny.toml").write_text(paper)
-        monkeypatch.setattr(published, "FOLDER", folder)
+        monkeypatch.setattr(printed_files, "FOLDER", folder)
         forget()
         return folder
 

@@ -1,4 +1,4 @@
-"""Numbers as papers print them: the lines of their tables, and what the papers' own seeds give.
+"""Numbers as papers print them: the rows of their tables, and what the papers' own seeds give.
 
 `printed/results.csv` has a line for each number, `printed/papers/KEY.toml` tells of each paper what the lines do not
 say, and which of its tables can be run here. A paper is added by its lines and its file.
@@ -6,7 +6,6 @@ say, and which of its tables can be run here. A paper is added by its lines and 
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 import tomllib
@@ -19,18 +18,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bench.analysis.papers import printed_files
 from bench.config import known_as, nearest
 from bench.core import ONLY_SCENARIOS, Cell, UserError
 
-FOLDER = Path(__file__).resolve().parent / "printed"
-COLUMNS = {"acc": ("acc_mean", "acc_std"), "bwt": ("bwt_mean", "bwt_std")}  # of results.csv
 TOLD_AS = {  # what a setting there says of the first of these columns, where it is not ACC
     "metric: final ACC": "acc",
     "metric: ACC averaged over steps": "aia",
     "metric: ACC averaged over steps (AAA)": "aia",
 }
 PRINTED = ("acc", "aia", "bwt")  # metrics
-TOLD = ("benchmark", "setting", "method", "source_paper", "source_table", "acc_mean")  # of every line
 RUN_BY = re.compile(r" \(([^()]*(?:re-run|copied from|quoted in)[^()]*)\)$")  # the remark behind a method's name
 
 
@@ -186,7 +183,7 @@ class Row:
 @cache
 def known_names() -> dict[str, Any]:
     """Return what names.toml says of benchmarks, methods and words."""
-    return tomllib.loads((FOLDER / "names.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((printed_files.FOLDER / "names.toml").read_text(encoding="utf-8"))
 
 
 def printed_stream(benchmark: str, method: str = "") -> Stream:
@@ -199,7 +196,7 @@ def printed_stream(benchmark: str, method: str = "") -> Stream:
 @cache
 def papers() -> dict[str, Paper]:
     """Return the papers by their short keys. A file that is not what it should be is a `UserError`."""
-    return {path.stem: _paper(path) for path in sorted((FOLDER / "papers").glob("*.toml"))}
+    return {path.stem: _paper(path) for path in sorted((printed_files.FOLDER / "papers").glob("*.toml"))}
 
 
 def _paper(path: Path) -> Paper:
@@ -208,57 +205,14 @@ def _paper(path: Path) -> Paper:
         paper = msgspec.convert(raw, Paper, strict=True)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise UserError(f"{path}: {error}") from error
-    known = {record["source_table"] for record in printed_lines() if record["source_paper"] == paper.source}
+    known = {
+        record["source_table"] for record in printed_files.printed_lines() if record["source_paper"] == paper.source
+    }
     used = [*paper.tables, *(table for entry in paper.reproduce.values() for table in entry.table)]
     for table in used:
         if table not in known:
             raise UserError(f"{path}: {nearest(f'table of {paper.source}', table, known)}")
     return paper
-
-
-@cache
-def printed_lines() -> list[dict[str, str]]:
-    """Return the lines of results.csv. One that makes no sense is a `UserError` with its number."""
-    path = FOLDER / "results.csv"
-    found: list[dict[str, str]] = []
-    seen: dict[tuple[str, ...], int] = {}
-    for number, record in _numbered(path):
-        complaint = _complaint(record)
-        same = tuple(record.values())
-        if same in seen and "one repeat" not in record["setting"]:  # of which there are several
-            complaint = f"the same as line {seen[same]}"
-        if complaint:
-            raise UserError(f"{path}, line {number}: {complaint}")
-        seen[same] = number
-        found.append(record)
-    return found
-
-
-def _numbered(path: Path) -> list[tuple[int, dict[str, str]]]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        reader = csv.DictReader(lines)
-        return [(reader.line_num, record) for record in reader]
-
-
-def _complaint(record: Mapping[str, str | None]) -> str:
-    """Return what is wrong with a line; '' if nothing."""
-    for name in TOLD:
-        if not record.get(name):
-            return f"it names no {name}"
-    for mean, sd in COLUMNS.values():
-        if record[sd] and not record[mean]:
-            return f"{sd} without {mean}"
-        for name in (mean, sd):
-            value = record[name] or "0"
-            if not re.fullmatch(r"-?\d+(\.\d+)?", value):
-                return f"{name} is '{value}', no number"
-    return ""
-
-
-@cache
-def _seeds() -> list[dict[str, str]]:
-    with (FOLDER / "seeds.csv").open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
 
 
 def paper_of(paper: str) -> Paper:
@@ -276,7 +230,7 @@ def rows_of(paper: str, table: str | None = None) -> list[Row]:
 def printed(paper: str, table: str | None = None) -> list[Row]:
     """Return the lines of a paper's table, or of its main ones, as they are printed there."""
     about = paper_of(paper)
-    own = [record for record in printed_lines() if record["source_paper"] == about.source]
+    own = [record for record in printed_files.printed_lines() if record["source_paper"] == about.source]
     known = {record["source_table"] for record in own}
     shown = about.tables if table is None else [known_as(f"table of {paper}", table, known)]
     return [_row(record, about.seeds) for record in own if record["source_table"] in shown]
@@ -316,12 +270,12 @@ def _row(record: Mapping[str, str], aliases: Mapping[str, Sequence[str]]) -> Row
     remark = RUN_BY.search(record["method"])
     method = RUN_BY.sub("", record["method"])
     method = known_names()["labels"].get(method, method)
-    on_benchmark = [seed for seed in _seeds() if seed["benchmark"] == record["benchmark"]]
+    on_benchmark = [seed for seed in printed_files.seed_lines() if seed["benchmark"] == record["benchmark"]]
     seeds = [seed for seed in on_benchmark if seed["method"] in aliases.get(method, ())]
     parts = record["setting"].split("; ")
     first = next((TOLD_AS[part] for part in parts if part in TOLD_AS), "acc")
     numbers = {}
-    for column, (mean, sd) in COLUMNS.items():
+    for column, (mean, sd) in printed_files.COLUMNS.items():
         metric = first if column == "acc" else column
         if record[mean]:
             values = tuple(float(seed[column]) for seed in seeds)

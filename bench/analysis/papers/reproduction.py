@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from bench.analysis.papers import published
+from bench.analysis.papers import printed_files, published
 from bench.analysis.papers.paper import Line
 from bench.analysis.papers.published import PrintedTable, Row, Stream, half_unit
 from bench.catalog.catalog import Catalog
@@ -136,7 +136,7 @@ def _demand_known(here: tuple[str, str], catalog: Catalog) -> None:
     known = [[*catalog.available("Benchmark")], [*catalog.available("Method"), *catalog.variants()]]
     for name, names in zip(here, known, strict=True):
         if name not in names and name.partition("+")[0] not in names:
-            raise UserError(f"{published.FOLDER / 'names.toml'}: {nearest('name', name, names)}")
+            raise UserError(f"{printed_files.FOLDER / 'names.toml'}: {nearest('name', name, names)}")
 
 
 def cells_of(
