@@ -123,9 +123,10 @@ class CODECL(Method):
 
 def _scaling(U: Tensor, A: Tensor, detached: bool) -> list[Scale]:
     """Return the term W U (A - I) Uᵀ, or W U A Uᵀ and one without a gradient, - W U Uᵀ."""
+    identity = torch.eye(len(A)).to(A)
     if detached:
-        return [Scale(U, U @ A.T), Scale(U, -U, learnt=False)]
-    return [Scale(U, U @ (A.T - torch.eye(len(A)).to(A)))]
+        return [Scale(U, A), Scale(U, -identity, learnt=False)]
+    return [Scale(U, A - identity)]
 
 
 def _freed(C: Tensor, rows: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def _within(grad: Tensor, spaces: Sequence[Tensor], trust: float, regions: int) 
 
 def _scale(S: Tensor, Q: Tensor) -> Scale:
     """Return the term W S (Q - I) Sᵀ of a scaled weight, from S (d, k) and Q (k, k)."""
-    return Scale(S, S @ (Q.T - torch.eye(len(Q)).to(Q)))
+    return Scale(S, Q - torch.eye(len(Q)).to(Q))
 
 
 def _extended(basis: Tensor, gram: Tensor, energy: float, whole: bool) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Layers whose weights are scaled, and whose gradients are freed of directions, in a pass.
 
-A weight W (o, d) counts as W + Σ W out backᵀ, and its gradient as G P. In a Linear layer both are done to the inputs
+A weight W (o, d) counts as W + Σ W S F Sᵀ, and its gradient as G P. In a Linear layer both are done to the inputs
 x (n, d), for x (W R)ᵀ = (x Rᵀ) Wᵀ, and (δᵀ x) P = δᵀ (x P): a batch of images has fewer rows than a wide layer has
 outputs, and no further product of W's size is computed. A convolution has more places than outputs, and small kernels.
 """
@@ -24,10 +24,10 @@ Free = Callable[[Tensor], Tensor]  # rows (n, d) times a matrix P (d, d), such a
 
 
 class Scale(NamedTuple):
-    """A term of a scaled weight, W out backᵀ, from factors (d, k) each."""
+    """A term of a scaled weight, W S F Sᵀ: its component in a space S (d, k), times a factor F (k, k)."""
 
-    out: Tensor
-    back: Tensor
+    space: Tensor
+    factor: Tensor
     learnt: bool = True  # whether W gets a gradient through it
 
 
@@ -74,10 +74,16 @@ def _forward(layer: Weighted, ways: Sequence[_Way]) -> Callable[[Tensor], Tensor
 
 
 def scaled_weight(weight: Tensor, scales: Sequence[Scale]) -> Tensor:
-    """Return W + Σ W out backᵀ, (o, d)."""
+    """Return W + Σ W S F Sᵀ, (o, d)."""
     held = weight.detach()
-    terms = [((weight if learnt else held) @ out) @ back.T for out, back, learnt in scales]
+    terms = [_scaled(weight if learnt else held, S, factor) for S, factor, learnt in scales]
     return torch.stack([weight, *terms]).sum(0)
+
+
+def _scaled(rows: Tensor, S: Tensor, factor: Tensor) -> Tensor:
+    """Return rows (n, d) times S F Sᵀ. Never S F first, which is more work than either where k is large."""
+    within = rows @ S
+    return (within @ factor) @ S.T if len(rows) < len(S) else within @ (factor @ S.T)
 
 
 def _convolution(layer: Convolution, ways: Sequence[_Way], x: Tensor) -> Tensor:
@@ -109,14 +115,14 @@ class _Freed(torch.autograd.Function):
 
 def _linear(layer: nn.Linear, way: _Way, x: Tensor) -> Tensor:
     """Return the outputs (..., o) of a layer for inputs x (..., d)."""
-    passed, seen = x, x.detach()
-    for scale in way.scales:
-        term = (x @ scale.back) @ scale.out.T
+    rows = x.reshape(-1, layer.in_features)
+    passed, seen = rows, rows.detach()
+    for S, factor, learnt in way.scales:
+        term = _scaled(rows, S, factor.T)
         passed = passed + term
-        if scale.learnt:
+        if learnt:
             seen = seen + term.detach()
-    rows = (own.reshape(-1, layer.in_features) for own in (passed, seen))
-    out: Tensor = _Linear.apply(*rows, layer.weight, layer.bias, way.free)
+    out: Tensor = _Linear.apply(passed, seen, layer.weight, layer.bias, way.free)
     return out.view(*x.shape[:-1], layer.out_features)
 
 

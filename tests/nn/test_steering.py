@@ -32,13 +32,14 @@ def one_layer(bias: bool = True) -> tuple[Network, Any]:
 def test_a_scaled_layer_is_one_with_a_scaled_weight(shape: tuple[int, ...], learnt: bool) -> None:
     network, layer = one_layer()
     x, wanted = rand(*shape).requires_grad_(), rand(*shape[:-1], OUT)
-    out, back, other = (rand(D, K).requires_grad_() for _ in range(3))
-    leaves = [x, layer.weight, layer.bias, out, back, other]
-    with steered(network, {"backbone": [Scale(out, back, learnt), Scale(out, other)]}, {}):
+    S, other = (rand(D, K).requires_grad_() for _ in range(2))
+    F, last = (rand(K, K).requires_grad_() for _ in range(2))
+    leaves = [x, layer.weight, layer.bias, S, other, F, last]
+    with steered(network, {"backbone": [Scale(S, F, learnt), Scale(other, last)]}, {}):
         y = layer(x)
     found = torch.autograd.grad((y - wanted).square().sum(), leaves)
     W = layer.weight
-    scaled = W + (W if learnt else W.detach()) @ out @ back.T + W @ out @ other.T
+    scaled = W + (W if learnt else W.detach()) @ S @ F @ S.T + W @ other @ last @ other.T
     expected = nn.functional.linear(x, scaled, layer.bias)
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(found, torch.autograd.grad((expected - wanted).square().sum(), leaves))
@@ -49,9 +50,9 @@ def test_a_scaled_layer_is_one_with_a_scaled_weight(shape: tuple[int, ...], lear
 def test_a_freed_gradient_is_the_gradient_times_the_matrix(shape: tuple[int, ...], scaled: bool) -> None:
     network, layer = one_layer()
     P = rand(D, D)
-    x, back = rand(*shape).requires_grad_(), rand(D, K).requires_grad_()
-    scales = {"backbone": [Scale(rand(D, K), back)]} if scaled else {}
-    leaves = [layer.weight, x, layer.bias] + [back] * scaled
+    x, F = rand(*shape).requires_grad_(), rand(K, K).requires_grad_()
+    scales = {"backbone": [Scale(rand(D, K), F)]} if scaled else {}
+    leaves = [layer.weight, x, layer.bias] + [F] * scaled
     grads = []
     for frees in ({}, {"backbone": lambda rows: rows @ P}):
         with steered(network, scales, frees):
@@ -70,14 +71,14 @@ def test_a_convolution_is_scaled_and_freed_block_by_block(groups: int, learnt: b
     network = Network(nn.Sequential(layer), 6, 2, 2).double()
     *others, last = network.blocks()
     d = network.blocks()[last].weight.shape[1]
-    out, back, P, x = rand(d, K), rand(d, K).requires_grad_(), rand(d, d), rand(3, 4, 5, 5).requires_grad_()
+    S, F, P, x = rand(d, K), rand(K, K).requires_grad_(), rand(d, d), rand(3, 4, 5, 5).requires_grad_()
     free: Free = lambda rows: rows @ P  # noqa: E731
-    leaves = [x, layer.weight, layer.bias, back]
-    with steered(network, {last: [Scale(out, back, learnt)]}, {last: free}):
+    leaves = [x, layer.weight, layer.bias, F]
+    with steered(network, {last: [Scale(S, F, learnt)]}, {last: free}):
         y = layer(x)
     found = torch.autograd.grad(y.square().sum(), leaves)
     blocks = list(layer.weight.flatten(1).chunk(groups))
-    blocks[-1] = scaled_weight(blocks[-1], [Scale(out, back, learnt)])
+    blocks[-1] = scaled_weight(blocks[-1], [Scale(S, F, learnt)])
     expected = layer._conv_forward(x, torch.cat(blocks).view_as(layer.weight), layer.bias)
     torch.testing.assert_close(y, expected)
     of_x, of_weight, *rest = torch.autograd.grad(expected.square().sum(), leaves)
@@ -88,10 +89,11 @@ def test_a_convolution_is_scaled_and_freed_block_by_block(groups: int, learnt: b
 
 
 def test_two_terms_are_added_to_the_weight_that_was_there() -> None:
-    W, first, second = rand(2, D), Scale(rand(D, K), rand(D, K)), Scale(rand(D, K), rand(D, K))
-    torch.testing.assert_close(
-        scaled_weight(W, [first, second]), W + W @ first[0] @ first[1].T + W @ second[0] @ second[1].T
-    )
+    S, T, F, G = rand(D, K), rand(D, K), rand(K, K), rand(K, K)
+    for rows in (2, D):  # fewer than columns, and as many
+        W = rand(rows, D)
+        scaled = scaled_weight(W, [Scale(S, F), Scale(T, G)])
+        torch.testing.assert_close(scaled, W + W @ S @ F @ S.T + W @ T @ G @ T.T)
     torch.testing.assert_close(scaled_weight(W, []), W)
 
 
@@ -128,7 +130,7 @@ def test_the_layer_is_itself_again_whatever_happens() -> None:
     network, layer = one_layer()
     x = rand(3, D)
     plain = layer(x)
-    nothing = {"backbone": [Scale(rand(D, K), rand(D, K))]}
+    nothing = {"backbone": [Scale(rand(D, K), rand(K, K))]}
     with pytest.raises(ZeroDivisionError), steered(network, nothing, {}):
         assert not torch.equal(layer(x), plain)
         raise ZeroDivisionError
