@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.catalog.catalog import Catalog
 from bench.core import Training
 from bench.nn import adapters, architectures
-from bench.tools.profiling.arms import Setting, harness
+from bench.tools.profiling.arms import harness
+from bench.tools.profiling.setting import Setting, cell_of
 from bench.tools.trial import Run
 from bench.training.data import Batch
 from bench.training.method import Method
@@ -22,7 +23,14 @@ BASES = {  # of the AlexNet's five layers: the width of what may not be touched
     "NESS, task 2": (45, 231, 287, 198, 137),  # all inputs but the null space of the untrained network
     "GPM, task 10": (19, 389, 467, 723, 980),  # after two epochs a task, results/published
 }
+DIES = """
+from bench.training.method import Method
 
+
+class Mortal(Method):
+    def begin_task(self, task, data):
+        raise RuntimeError("as it was born to")
+"""
 
 aten = torch.ops.aten
 WAITING = (aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default)
@@ -128,6 +136,37 @@ def test_an_arm_in_another_precision():
     assert losses["fp32"] == pytest.approx(losses["bf16"], rel=0.05) and losses["fp32"] != losses["bf16"]
 
 
-def test_a_precision_that_does_not_exist(command):
-    answer = command("profile", "--bench", "toy", "--methods", "finetune:precision=bf61")
-    assert answer.code == 2 and "bf16" in answer.err and len(answer.err.splitlines()) == 1
+MISTAKES = {  # --methods, and what the answer says
+    "finetune:precision=bf61": "bf16",
+    "joint": "no later task",
+    "ness:foo=1": "unknown setting of ness 'foo'",
+    "gpm:energy=2": "energy",
+    "finetune:lr": "NAME:setting=value",
+    "trgp": "trgp does not apply to permuted_digits",
+    "gpn": "gpm",
+}
+
+
+@pytest.mark.parametrize("methods", MISTAKES)
+def test_a_wrong_arm_is_told_before_anything_is_measured(command, methods):
+    answer = command("profile", "--bench", "permuted_digits", "--methods", methods)
+    assert answer.code == 2 and MISTAKES[methods] in answer.err and len(answer.err.splitlines()) == 1
+
+
+def test_an_arm_in_another_scenario():
+    """TRGP learns a shared head only where the tests tell the task."""
+    setting = Setting("permuted_digits", samples=64, threads=1, scenario="task-il-shared")
+    assert cell_of("trgp", setting).scenario == "task-il-shared"
+    epoch, facts = next(harness("trgp", setting))
+    assert facts["flops"] > 0 and epoch() > 0
+
+
+@pytest.mark.slow
+def test_an_arm_that_dies_leaves_its_own_words(command, tmp_path):
+    """Its process says why, and the command which arm it was; no other traceback."""
+    method = tmp_path / "mortal.py"
+    method.write_text(DIES)
+    words = ("--bench", "toy", "--methods", "mortal", "--samples", 16, "--rounds", 1, "--threads", 1)
+    answer = command("profile", *words, "--plugin", method)
+    assert answer.code == 1 and answer.err.count("Traceback") <= 1
+    assert answer.err.splitlines()[-1].startswith("profile: the process of mortal has ended")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from bench import files
+from bench.catalog.plan import Request, told_inapplicable
 from bench.cli import options
-from bench.cli.arguments import name_list, whole
+from bench.cli.arguments import add_scenario, name_list, whole
 from bench.config import known_as, require
-from bench.core import PRECISIONS
+from bench.core import SCENARIOS
 from bench.execution import machine
 from bench.files import path_of
+from bench.tools.profiling.setting import Setting, cell_of
 
 METHODS = "default"
 
@@ -21,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bench", type=name_list, default="default", metavar="NAME", help="one benchmark (default: %(default)s)")
     methods = "by name, or NAME:setting=value, or NAME:precision=bf16, or default (default: %(default)s)"
     add("--methods", type=name_list, default=METHODS, metavar="A,B", help=methods)
+    add_scenario(parser)
     add("--samples", type=whole, default=4750, metavar="N", help="training images of a task, at most (default: 4750)")
     add("--rounds", type=whole, default=5, metavar="N", help="epochs of each arm, in turn (default: 5)")
     add("--task", type=whole, default=2, metavar="N", help="the task measured beside the first (default: 2)")
@@ -37,28 +41,38 @@ def main(args: argparse.Namespace) -> int:
     require(len(benchmarks) == 1, f"profile takes one --bench at a time, not {','.join(benchmarks)}")
     for option in ("samples", "rounds", "threads", "copies"):
         require(getattr(args, option) >= 1, f"--{option} must be at least 1, not {getattr(args, option)}")
-    there = args.catalog.benchmark(benchmarks[0]).num_tasks
+    args.scenario = known_as("scenario", args.scenario, SCENARIOS) if args.scenario else ""
+    there = args.catalog.benchmark(benchmarks[0], scenario=args.scenario).num_tasks
     require(2 <= args.task <= there, f"--task must be between 2 and {there}, the tasks of {benchmarks[0]}")
-    arms = [] if args.methods == METHODS else options.named(args.methods)
-    for arm in arms or options.pick_methods(METHODS, args.catalog):
-        name, *settings = arm.split(":")
-        options.pick_methods(name, args.catalog)
-        wrong = [text for text in settings if "=" not in text]
-        require(not wrong, f"--methods takes NAME:setting=value, not '{arm}'")
-        for text in settings:
-            if text.startswith("precision="):
-                known_as("precision", text.removeprefix("precision="), PRECISIONS)
-    if not arms:
-        known = options.pick_methods(METHODS, args.catalog)
-        arms = [name for name in known if args.catalog.declaration(name).stage == "task"]
-    from bench.tools.profiling import profile
-
+    how = args.threads, machine.find_device(args.device), args.copies, args.eager, args.scenario
+    setting = Setting(benchmarks[0], args.data, args.samples, args.task, *how, args.catalog)
+    arms = _arms(args.methods, setting)
     if args.json:
         files.check_writable(args.json.resolve().parent, "--json")
-    how = args.threads, machine.find_device(args.device), args.copies, args.eager
-    setting = profile.Setting(benchmarks[0], args.data, args.samples, args.task, *how, args.catalog)
-    numbers = profile.measure_arms(arms, setting, args.rounds)
+    from bench.tools.profiling import profile
+
+    try:
+        numbers = profile.measure_arms(arms, setting, args.rounds)
+    except profile.ArmError as error:
+        print(f"profile: {error}", file=sys.stderr)
+        return 1
     print(profile.profile_table(numbers))
     if args.json:
         profile.write_measurement(numbers, args.json)
     return 0
+
+
+def _arms(methods: str, setting: Setting) -> list[str]:
+    """Return the arms that were asked for; by default the methods by name that can be measured."""
+    catalog = setting.catalog
+    if methods != METHODS:
+        arms = options.named(methods)
+        for arm in arms:
+            options.pick_methods(arm.split(":")[0], catalog)
+            cell_of(arm, setting)
+        return arms
+    known = [name for name in options.pick_methods(METHODS, catalog) if catalog.declaration(name).stage == "task"]
+    plan = catalog.plan(Request(known, [setting.benchmark], [1], scenario=setting.scenario))
+    for line in told_inapplicable(plan):
+        print(line, file=sys.stderr)
+    return [cell.method for cell in plan.cells]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.catalog.catalog import Catalog
-from bench.catalog.plan import Request
-from bench.config import make_settings, parse_value, require
+from bench.config import make_settings
 from bench.core import Benchmark, DataError, Split, Task, Training
 from bench.data.generated import random_task
 from bench.execution.runner import Resources, keep_memory, measure_peak_bytes, set_arithmetic
 from bench.execution.session import session_of
 from bench.nn import architectures
 from bench.nn.layers import Dropout, LocalResponseNorm
+from bench.tools.profiling.setting import Setting, cell_of
 from bench.training.batches import on_device
 from bench.training.data import Batch
 from bench.training.loop import Session, TaskDone
@@ -33,21 +30,6 @@ from bench.training.surroundings import now
 
 BARE = "bare loop"
 Stage = tuple[Callable[[], object], dict[str, Any]]  # trains an epoch, and what else is known of it
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Under what conditions all arms run."""
-
-    benchmark: str
-    data: Path = Path("data")
-    samples: int = 4750  # training images of a task
-    later: int = 2  # the task measured beside the first, counted from 1
-    threads: int = 2
-    device: str = "cpu"
-    copies: int = 1  # of each arm, at the same time
-    eager: bool = False  # on a GPU: whether each kernel of a step is launched by itself, instead of a CUDA graph
-    catalog: Catalog = field(default_factory=Catalog)
 
 
 def serve(pipe: Connection, name: str, setting: Setting) -> None:
@@ -72,19 +54,8 @@ def serve(pipe: Connection, name: str, setting: Setting) -> None:
 
 
 def harness(name: str, setting: Setting) -> Iterator[Stage]:
-    """Yield a method, `name` or `name:setting=value`, in the suite: an epoch of its first task, and of a later one.
-
-    `precision` is a setting here too, so that arms of either precision take turns.
-    """
-    name, *settings = name.split(":")
-    user = {}
-    for text in settings:
-        key, _, value = text.partition("=")
-        user[key] = parse_value(value)
-    precision = user.pop("precision", "fp32")
-    request = Request([name], [setting.benchmark], [1], epochs=1, settings={name: user}, precision=precision)
-    [cell] = setting.catalog.plan(request).cells
-    require(not cell.traits["joint"], f"{name} has no later task to measure")
+    """Yield a method in the suite: an epoch of its first task, and of a later one."""
+    cell = cell_of(name, setting)
     _, tasks, _ = tasks_to_measure(setting)
     for t in (0, setting.later - 1):
         session = session_of(cell, setting.catalog, device=setting.device, tasks=tasks[: t + 1])
@@ -184,7 +155,7 @@ def arithmetic(step: Callable[[], object], read: list[Any], trained: list[Any], 
 
 def tasks_to_measure(setting: Setting) -> tuple[Benchmark, list[Task], str]:
     """Return the tasks up to the later one, cut to so many training images, and what they are made of."""
-    benchmark = setting.catalog.benchmark(setting.benchmark)
+    benchmark = setting.catalog.benchmark(setting.benchmark, scenario=setting.scenario)
     try:
         tasks, source = benchmark.stream(1, setting.data)[: setting.later], "real images"
     except DataError:

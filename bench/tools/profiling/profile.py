@@ -22,12 +22,17 @@ from tabulate import tabulate
 
 from bench import files
 from bench.execution.runner import Resources, environment, set_arithmetic
-from bench.tools.profiling.arms import BARE, Setting, serve
+from bench.tools.profiling.arms import BARE, serve
+from bench.tools.profiling.setting import Setting
 from bench.training.surroundings import now
 
 YARDSTICK = "finetune"
 Times = dict[str, list[float]]  # seconds of an epoch, by arm and round
 Pipes = list[Connection]  # to the copies of an arm, which run at the same time
+
+
+class ArmError(Exception):
+    """The process of an arm has ended."""
 
 
 @contextmanager
@@ -50,24 +55,27 @@ def processes(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Pipes
             pipe.close()
 
 
-def ask(copies: Pipes, order: str) -> list[Any]:
-    """Return the answers of an arm's copies, all asked at once. Raises `EOFError` where one has died; it says itself of
+def ask(arm: str, copies: Pipes, order: str) -> list[Any]:
+    """Return the answers of an arm's copies, all asked at once. Raises `ArmError` where one has died; it says itself of
     what."""
-    for pipe in copies:
-        pipe.send(order)
-    return [pipe.recv() for pipe in copies]
+    try:
+        for pipe in copies:
+            pipe.send(order)
+        return [pipe.recv() for pipe in copies]
+    except (EOFError, OSError) as error:
+        raise ArmError(f"the process of {arm} has ended; above it says why, unless the system killed it") from error
 
 
 def measure_stage(pipes: dict[str, Pipes], rounds: int) -> tuple[dict[str, dict[str, Any]], Times]:
     """Return of the next stage what is known of each arm, made ready one after the other; and the seconds per arm and
     round, of its slowest copy. A first round is not counted."""
-    facts = {arm: ask(copies, "next")[0] for arm, copies in pipes.items()}
+    facts = {arm: ask(arm, copies, "next")[0] for arm, copies in pipes.items()}
     seconds: Times = {arm: [] for arm in pipes}
     for _ in range(rounds + 1):
         for arm, copies in pipes.items():
-            seconds[arm].append(max(ask(copies, "run")))
+            seconds[arm].append(max(ask(arm, copies, "run")))
     for arm, copies in pipes.items():
-        facts[arm]["peak_bytes"] = max(ask(copies, "peak"))
+        facts[arm]["peak_bytes"] = max(ask(arm, copies, "peak"))
     return facts, {arm: own[1:] for arm, own in seconds.items()}
 
 
