@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.cli.main import main, parser_of
+from bench.tools.profiling.profile import ArmError
+from bench.tools.profiling.setting import Setting, cell_of
 
 LONG = ["x" * 256, "é" * 200, "x" * 5000, "a/" * 3000, "9" * 5000, "0x" + "f" * 5000, "," * 3000]
 DEEP = ["[" * 150, "[" * 100_000, "(" * 80 + ")" * 80, "-" * 100_000 + "1", "{1:" * 60, "1" + "+1" * 20_000]
@@ -23,6 +26,7 @@ LITERALS = ["true", "None", "...", "b'x'", "'\\d'", "'open", "[1, 2]", "{1: 2}",
 HOSTILE = [*LONG, *DEEP, *BYTES, *SIGNS, *NUMBERS, *LITERALS]
 
 METHODS = ["finetune", "gpm", "ness", "ewc", "all", "default", "published", "training", "ness+sam", "gpm,finetune"]
+ARMS = [*METHODS, "joint", "trgp", "finetune:precision=bf16", "gpm:energy=0.9", "gpm:energy=2", "gpm:lr", "ness:x=1"]
 BENCHMARKS = ["toy", "digits", "permuted_digits", "toy,digits", "all", "everything", "default"]
 FIELDS = ["lr", "epochs", "energy", "first_rule", "samples", "optimizer", "restore_best", "batch_size", "seed", ""]
 COUNTS = ["1", "2", "3", "1000"]
@@ -41,7 +45,7 @@ def joined(*parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 OPTIONS = {
-    "--methods": or_hostile(*METHODS),
+    "--methods": or_hostile(*ARMS),
     "--bench": or_hostile(*BENCHMARKS),
     "--seeds": st.one_of(or_hostile(*SEEDS), st.text("0123456789,- ", max_size=12)),
     "--seed": or_hostile(*SEEDS),
@@ -57,6 +61,13 @@ OPTIONS = {
     "--out": or_hostile("out", "out/more", "m.csv", "m.csv/out"),
     "--data": or_hostile("data", "m.csv"),
     "--epochs": or_hostile(*COUNTS),
+    "--samples": or_hostile(*COUNTS),
+    "--rounds": or_hostile(*COUNTS),
+    "--task": or_hostile(*COUNTS),
+    "--copies": or_hostile(*COUNTS),
+    "--scenario": or_hostile("task-il", "domain-il", "task-il-shared"),
+    "--json": or_hostile("out.json", "m.csv/out.json"),
+    "--to": or_hostile("report.html", "m.csv/report.html"),
     "--workers": or_hostile(*COUNTS),
     "--threads": or_hostile(*COUNTS),
     "--trials": or_hostile(*COUNTS),
@@ -87,6 +98,8 @@ FIRST = {  # what a command may begin with; what trains, fetches or measures is 
     "reproduce": or_hostile("gpm:pmnist", "gpm", ":").map(lambda word: [word, "--dry-run"]),
     "import": or_hostile(*FILES).map(lambda word: [word, "--method", "theirs", "--bench", "toy", "--seed", "0"]),
     "new": st.tuples(or_hostile("method", "benchmark"), or_hostile("mine", "class", "toy")).map(list),
+    "profile": st.just([]),
+    "report": st.just([]),
     "table": st.just([]),
     "list": st.just([]),
     "status": st.just([]),
@@ -120,6 +133,13 @@ def commands(draw: Any) -> list[str]:
     return [first, *words]
 
 
+def planned_only(arms: Sequence[str], setting: Setting, rounds: int) -> None:
+    """Stand for a measurement: every arm that is about to be measured has a cell."""
+    for arm in arms:
+        assert cell_of(arm, setting).benchmark == setting.benchmark and rounds >= 1
+    raise ArmError("not measured")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the current folder, with files that options may name. No step is timed."""
@@ -127,6 +147,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("NESS_BENCH_DATA", raising=False)
     monkeypatch.setattr("bench.cli.commands.run.warn_if_slower", lambda *_: None)
     monkeypatch.setattr("bench.cli.commands.tune.warn_if_slower", lambda *_: None)
+    monkeypatch.setattr("bench.tools.profiling.profile.measure_arms", planned_only)
     (tmp_path / "m.csv").write_text("0.9,,\n0.8,0.85,\n0.7,0.88,0.95\n")
     (tmp_path / "wild.csv").write_text("[;\0\t1e999 -\n,,é\n\x1b[2J;nan\n")
     (tmp_path / "deep.toml").write_text("[gpm]\nlr = " + "[" * 10_000 + "]" * 10_000)
