@@ -8,6 +8,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.columns import METRICS
@@ -196,7 +197,10 @@ def pick_methods(text: str, catalog: Catalog, others: Iterable[str] = ()) -> lis
     known = [*catalog.available("Method"), *others]
     if text == "default":
         return [name for name in known if catalog.declaration(name).by_default]
-    return pick("method", text, known if text == "all" else [*known, *catalog.variants()])
+    if text != "all":
+        known += catalog.variants()
+        _demand_plugin("method", text, known)
+    return pick("method", text, known)
 
 
 def pick_benchmarks(text: str, catalog: Catalog) -> list[str]:
@@ -207,7 +211,16 @@ def pick_benchmarks(text: str, catalog: Catalog) -> list[str]:
     known = catalog.available("Benchmark")
     if text == "default":
         return [name for name in known if catalog.benchmark(name).by_default]
+    _demand_plugin("benchmark", text, known)
     return pick("benchmark", "all" if text in EVERYTHING else text, known)
+
+
+def _demand_plugin(what: str, text: str, known: Iterable[str]) -> None:
+    """Raise `UserError` where a name is that of a file here, which was not named as a plugin."""
+    here = {path.stem for path in Path().glob("*.py")}
+    for name in named(text):
+        if name in here.difference(known):
+            raise UserError(f"unknown {what} '{name}': for {name}.py, add --plugin {name}.py")
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:

@@ -617,3 +617,15 @@ def test_two_values_of_one_option(command: Command) -> None:
     answer = command("--bench", "toy", "--bench", "digits", "--dry-run")
     assert_refused(answer, "--bench is given twice, as toy and as digits")
     assert command("--bench", "toy", "--bench", "toy", "--dry-run").code == 0
+
+
+@pytest.mark.parametrize("option", ["--methods", "--bench"])
+def test_a_file_that_was_not_named_as_a_plugin(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").touch()
+    answer = command("run", option, "mine", "--dry-run")
+    assert answer.code == 2 and "add --plugin mine.py" in answer.err and len(answer.err.splitlines()) == 1
+    answer = command("run", option, "mime", "--dry-run")
+    assert answer.code == 2 and "known: " in answer.err
