@@ -117,7 +117,7 @@ def test_short_form(command, tmp_path):
     words = ("--bench", "split_cifar100", "--samples", 64, "--rounds", 2, "--threads", 1)
     random_images = ("--data", tmp_path)  # each of the five processes would unpack the real ones
     answer = command("profile", *words, "--methods", "ewc,ness,finetune:precision=bf16", *random_images, "--json", out)
-    assert answer.code == 0 and "split_cifar100, 64 a task, random images" in answer.out
+    assert answer.code == 0 and "split_cifar100 in task-il, 64 a task, random images" in answer.out
     numbers = json.loads(out.read_text())
     assert set(numbers["later"]) == {"bare loop", "finetune", "ewc", "ness", "finetune:precision=bf16"}
     for arm, row in numbers["later"].items():

@@ -9,6 +9,7 @@ from bench import files
 from bench.catalog.plan import Request, told_inapplicable
 from bench.cli import options
 from bench.cli.arguments import add_scenario, name_list, whole
+from bench.cli.commands import tell
 from bench.config import known_as, require
 from bench.core import SCENARIOS
 from bench.execution import machine
@@ -74,5 +75,5 @@ def _arms(methods: str, setting: Setting) -> list[str]:
     known = [name for name in options.pick_methods(METHODS, catalog) if catalog.declaration(name).stage == "task"]
     plan = catalog.plan(Request(known, [setting.benchmark], [1], scenario=setting.scenario))
     for line in told_inapplicable(plan):
-        print(line, file=sys.stderr)
+        tell(line)
     return [cell.method for cell in plan.cells]

@@ -155,7 +155,7 @@ def profile_table(numbers: dict[str, Any]) -> str:
         })  # fmt: skip
     facts, rates = numbers["environment"], numbers["machine"]
     conditions = [
-        f"{numbers['benchmark']}, {numbers['images']}",
+        f"{numbers['benchmark']} in {numbers['scenario']}, {numbers['images']}",
         f"{numbers['rounds']} rounds",
         f"{facts['threads']} threads on {facts['device']}{unusual_conditions(numbers)}",
         f"torch {facts['packages']['torch']}",
@@ -181,6 +181,7 @@ def measure_arms(arms: Sequence[str], setting: Setting, rounds: int) -> dict[str
         stages.append({arm: describe_arm(arm, known[arm], times, rates) for arm in times})
     return {
         "benchmark": setting.benchmark,
+        "scenario": setting.catalog.benchmark(setting.benchmark, scenario=setting.scenario).scenario,
         "images": f"{setting.samples} a task, {facts[0][BARE]['images']}",
         "rounds": rounds,
         "copies": setting.copies,
