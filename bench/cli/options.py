@@ -217,9 +217,9 @@ def pick_benchmarks(text: str, catalog: Catalog) -> list[str]:
 
 def _demand_plugin(what: str, text: str, known: Iterable[str]) -> None:
     """Raise `UserError` where a name is that of a file here, which was not named as a plugin."""
-    here = {path.stem for path in Path().glob("*.py")}
+    unnamed = {path.stem for path in Path().glob("*.py")}.difference(known)
     for name in named(text):
-        if name in here.difference(known):
+        if name in unnamed:
             raise UserError(f"unknown {what} '{name}': for {name}.py, add --plugin {name}.py")
 
 
