@@ -29,7 +29,7 @@ Kind = Literal["Method", "Benchmark"]
 def offered(kind: Kind, plugin: Path) -> list[tuple[str, Path]]:
     """Return what a plugin holds of a kind: names and files."""
     place = locate(plugin)
-    paths = _files(place)[0] if place.is_dir() else [place]
+    paths = [path for path in _called_python(place) if _is_own(path)] if place.is_dir() else [place]
     if not any(class_in(path, k) for path in paths for k in FOLDERS):
         raise UserError(f"{place} has no class that derives from Method or Benchmark")
     return [
@@ -40,14 +40,17 @@ def offered(kind: Kind, plugin: Path) -> list[tuple[str, Path]]:
 def left_aside(plugin: Path) -> list[Path]:
     """Return the files of a plugin's folder that are none of its own: what editors, mergers and systems leave there,
     such as `.#ewc.py`, `._ewc.py` and `ewc (1).py`."""
-    return _files(plugin)[1] if plugin.is_dir() else []
+    return [path for path in _called_python(plugin) if not _is_own(path)] if plugin.is_dir() else []
 
 
-def _files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the Python files in a folder, and what is only called like one."""
-    everything = sorted(folder.glob("*.py"))
-    own = [path for path in everything if NAME.fullmatch(path.stem) and path.is_file()]
-    return own, [path for path in everything if path not in own]
+def _called_python(folder: Path) -> list[Path]:
+    """Return what is called like a Python file in a folder."""
+    return sorted(folder.glob("*.py"))
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether what is called like a Python file of a plugin is one."""
+    return NAME.fullmatch(path.stem) is not None and path.is_file()
 
 
 def locate(plugin: Path) -> Path:

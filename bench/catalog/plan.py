@@ -105,7 +105,8 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
     """Return the cells of one method on one benchmark under one protocol, a seed each."""
     method = catalog.declaration(name)
     recipe = catalog.recipe(benchmark_name)
-    scenario = catalog.benchmark(benchmark_name, scenario=request.scenario).scenario
+    bare = catalog.benchmark(benchmark_name, scenario=request.scenario)
+    scenario = bare.scenario
     parts = protocol, scenario
     tables = [recipe, *(recipe.get(part, {}) for part in parts)]
     if "+" in name and not any(name in own for own in tables):
@@ -115,13 +116,12 @@ def _cells_of(name: str, benchmark_name: str, protocol: str, request: Request, c
         user.setdefault("epochs", request.epochs)
     base = name.partition("+")[0]
     files: list[tuple[Path | None, list[str]]] = []
+    of_benchmark, of_method = catalog.recipe_path(benchmark_name), catalog.method_recipes().get(base)
     for prefix in ("", *(f"{part}." for part in parts)):
-        files.append((catalog.recipe_path(benchmark_name), [f"{prefix}training", f"{prefix}benchmark"]))
-        brought = [f"{prefix}{benchmark_name}", f"{prefix}{name}.{benchmark_name}"]
-        files.append((catalog.method_recipes().get(base), brought))
-        files.append((catalog.recipe_path(benchmark_name), [f"{prefix}{base}", f"{prefix}{name}"]))
+        files.append((of_benchmark, [f"{prefix}training", f"{prefix}benchmark"]))
+        files.append((of_method, [f"{prefix}{benchmark_name}", f"{prefix}{name}.{benchmark_name}"]))
+        files.append((of_benchmark, [f"{prefix}{base}", f"{prefix}{name}"]))
     with recipes.locate_errors(_origins(request, {name: user, benchmark_name: changes}), files):
-        bare = catalog.benchmark(benchmark_name, scenario=scenario)
         options = recipes.resolve_options(bare, recipe, changes, protocol)
         training, config = recipes.resolve(name, method, recipe, user, *parts)
         usual = _settings(*recipes.resolve(name, method, recipe, {}, *parts))

@@ -6,10 +6,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.catalog.discovery import stamp_of
 from bench.catalog.recipe_form import Known, demand_form, line_of_way
 from bench.config import SettingError, describe_fields, make_settings, names, nearest
 from bench.core import PROTOCOLS, SCENARIOS, Training, UserError
@@ -31,7 +34,7 @@ def read_recipe(
     """
     if not RECIPES.is_dir():
         raise UserError("this installation is damaged, it has no recipes: install ness-bench again")
-    found = _parsed(path) if path else {}
+    found: Recipe = deepcopy(dict(_parsed(path))) if path else {}
     if path and known:
         demand_form(path, found, known)
     for method, file in of_methods.items():
@@ -57,10 +60,16 @@ def _tables(brought: Mapping[str, Any], method: str, benchmark: str) -> Iterator
 
 def _put_below(recipe: dict[str, Any], name: str, table: dict[str, Any]) -> None:
     """Add what a method brings to its table in a recipe, where the recipe says nothing else."""
-    recipe[name] = {**table, **recipe.get(name, {})}
+    recipe[name] = {**deepcopy(table), **recipe.get(name, {})}
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> Mapping[str, Any]:
+    """Return what a file says. Nobody may change it: a file is read once for many cells."""
+    return _parsed_at(path, stamp_of(path))
+
+
+@cache
+def _parsed_at(path: Path, stamp: tuple[int, int]) -> Mapping[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # of its TOML, its text, or a number of thousands of digits

@@ -309,3 +309,27 @@ def test_a_method_brings_variants_of_its_own(plugin: Callable[..., Path], comman
     path.with_suffix(".toml").write_text('["brings+x0.1".toy]\nb = "five"\n')
     answer = command(*words)
     assert answer.code == 2 and f"{path.with_suffix('.toml')}, line 2" in answer.err
+
+
+def test_a_file_is_read_anew_after_an_edit_and_a_recipe_is_its_callers_own(tmp_path: Path) -> None:
+    """What somebody does to a recipe in Python is in no other, neither its tables nor those under a protocol."""
+    path, beside = tmp_path / "one.toml", tmp_path / "two.toml"
+    path.write_text("[training]\nlr = 1.0\n[published.two]\neps = 1.0\n")
+    beside.write_text("[one]\nranks = [1]\n[published.one]\nrho = 1.0\n")
+
+    def read() -> recipes.Recipe:
+        return recipes.read_recipe("one", path, {"two": beside})
+
+    first = read()
+    assert first["published"]["two"] == {"eps": 1.0, "rho": 1.0} and first["two"] == {"ranks": [1]}
+    first["training"]["lr"] = first["published"]["two"]["eps"] = 2.0
+    first["published"]["two"].pop("rho")
+    first["two"]["ranks"].append(2)
+    assert read() == {
+        "training": {"lr": 1.0},
+        "published": {"two": {"eps": 1.0, "rho": 1.0}},
+        "two": {"ranks": [1]},
+    }
+    path.write_text("[training]\nlr = 0.125\n")
+    beside.write_text("[one]\n")
+    assert read() == {"training": {"lr": 0.125}, "two": {}}
