@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.catalog.discovery import stamp_of
 from bench.catalog.recipe_form import Known, demand_form, line_of_way
 from bench.config import SettingError, describe_fields, make_settings, names, nearest
 from bench.core import PROTOCOLS, SCENARIOS, Training, UserError
@@ -64,18 +63,18 @@ def _put_below(recipe: dict[str, Any], name: str, table: dict[str, Any]) -> None
 
 
 def _parsed(path: Path) -> Mapping[str, Any]:
-    """Return what a file says. Nobody may change it: a file is read once for many cells."""
-    return _parsed_at(path, stamp_of(path))
-
-
-@cache
-def _parsed_at(path: Path, stamp: tuple[int, int]) -> Mapping[str, Any]:
+    """Return what a file says. Nobody may change it: what is parsed once serves many cells."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return _parsed_text(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # of its TOML, its text, or a number of thousands of digits
         raise UserError(f"{path}: {error}") from error
     except RecursionError as error:
         raise UserError(f"{path} is nested too deep to be read") from error
+
+
+@lru_cache(maxsize=256)
+def _parsed_text(text: str) -> Mapping[str, Any]:
+    return tomllib.loads(text)
 
 
 @contextmanager
