@@ -14,11 +14,14 @@ import pytest
 from bench.core import Cell, Result
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: toy networks gain nothing from threads that wait for each other
+# Ray's workers yield to whatever else wants a core; beside tests in other processes, a cell would hardly run.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, it is spelt so
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run_bench.py is a script beside the library
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let tests that start Ray run one after the other where pytest-xdist spreads the others over processes."""
     for item in items:

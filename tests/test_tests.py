@@ -1,6 +1,7 @@
 """Every test asserts something outside loops and branches that may be empty, and more than `all` of nothing."""
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -77,3 +78,11 @@ def test_no_test_passes_because_a_loop_is_empty(path: Path) -> None:
     tests = [node for node in functions if node.name.startswith("test_")]
     told = [node for node in tests if re.search(r"assert|raises\(", ast.unparse(node))]
     assert [node.name for node in told if not any(map(asserts, node.body))] == []
+
+
+@pytest.mark.ray
+def test_what_starts_ray_is_in_a_group(request: pytest.FixtureRequest) -> None:
+    """Several Rays at once on a small machine wait for each other; pytest-xdist keeps a group in one process."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("all tests are in one process")
+    assert request.node.nodeid.endswith("@ray")
