@@ -24,7 +24,7 @@ from bench.core import Cell, Result, Training, UserError
 from bench.execution import decoding
 
 LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "300"))  # tries of each test
-SHORT_AND_LONG = pytest.mark.parametrize("tries", [75, pytest.param(LONG_FORM, marks=pytest.mark.slow)])
+SHORT_AND_LONG = pytest.mark.parametrize("tries", [25, pytest.param(LONG_FORM, marks=pytest.mark.slow)])
 CATALOG = Catalog()
 METHODS = [*CATALOG.available("Method")]
 BENCHMARKS = [*CATALOG.available("Benchmark")]
@@ -226,7 +226,7 @@ def test_a_setting_in_the_file_of_a_method_is_as_meant_or_refused(
     (tmp_path / "own.py").write_text(OWN)
     [usual] = Catalog.of([tmp_path / "own.py"]).plan(Request(["own"], ["toy"], [0])).cells
     path = tmp_path / "own.toml"
-    for _ in range(tries // 3):
+    for _ in range(max(tries // 3, 25)):
         field = generator.choice([*settings_of(usual)])
         text = some_toml(generator, settings_of(usual)[field])
         path.write_bytes(f"[toy]\n{field} = {text}\n".encode(errors="surrogateescape"))

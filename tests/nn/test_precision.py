@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from driving import executed, frozen_network, watched
+from driving import frozen_network, watched
 
 from bench.catalog import plan, recipes
 from bench.catalog.catalog import Catalog
@@ -176,21 +176,6 @@ def test_sharpness_aware_steps_with_frozen_statistics() -> None:
         moved.append(torch.cat([p.detach().flatten() for p in network.parameters()]) - before)
     assert not torch.equal(*moved)
     assert torch.cosine_similarity(*moved, dim=0) > 0.8
-
-
-@pytest.mark.ray
-def test_serial_and_ray_give_the_same_bits() -> None:
-    cells = cells_of("finetune", "ness", "olora", "trgp", "er")  # a kind each; those of fp32 are all compared
-    results = []
-    for executor in ("serial", "ray"):
-        found = executed(executor, cells, runner.Resources(workers=2))
-        results.append({result.cell.key: result for result in found})
-    serial, ray = results
-    assert set(serial) == set(ray) == {cell.key for cell in cells}
-    for key, result in serial.items():
-        assert result.error is None, (result.cell, result.error, result.traceback)
-        assert result.environment["precision"] == "bf16"
-        assert bits(result) == bits(ray[key]), result.cell
 
 
 # Cells of their own

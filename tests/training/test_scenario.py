@@ -349,6 +349,7 @@ def test_a_shared_head_is_told_the_task_where_the_scenario_makes_it_known(monkey
     assert np.isnan(found["task-il-shared"][ahead]).all() and not np.isnan(found["domain-il"][ahead]).any()
 
 
+@pytest.mark.slow
 def test_trgp_scales_a_shared_head_by_the_task_that_it_is_told() -> None:
     """Without its own scale no task is answered as it was learnt: hence what the scenario is for."""
     result = run_cell(cell_of("trgp", "permuted_digits", "task-il-shared"), Resources())

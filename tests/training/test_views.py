@@ -2,13 +2,9 @@
 
 import pytest
 import torch
-from driving import executed
 
-from bench.catalog.catalog import Catalog
-from bench.catalog.plan import Request
 from bench.core import Benchmark, Training, Views
 from bench.data.generated import random_task
-from bench.execution.runner import Resources
 from bench.nn import architectures
 from bench.training import schedule
 from bench.training.data import Batch, TrainingData
@@ -116,34 +112,3 @@ def test_a_test_over_all_classes_sees_the_middle_too():
     assert rows[1][0] is not None
     assert records[1].seen is not None
     assert run.method.tested.shape[1:] == (3, 16, 16)
-
-
-PLUGIN = """
-from bench.core import Benchmark, Views
-from bench.data.generated import random_task
-
-
-class Crops(Benchmark):
-    num_tasks, num_classes, input_shape, backbone = 2, 3, (3, 16, 16), "mlp"
-    views = Views(stored=(3, 12, 12), side=16, resized=20)
-
-    def stream(self, seed, data):
-        return [random_task(self, t, 10, 4, 4) for t in range(2)]
-"""
-
-
-@pytest.mark.ray
-def test_serial_and_ray_show_the_same_views(tmp_path):
-    path = tmp_path / "crops.py"
-    path.write_text(PLUGIN)
-    catalog = Catalog.of([path])
-    settings = {"finetune": {"optimizer": "adam", "lr_schedule": "cosine", "batch_size": 5}}
-    cells, _ = catalog.plan(Request(["finetune", "gpm"], ["crops"], [0, 1], 3, settings))
-    found = {}
-    for executor in ("serial", "ray"):
-        for result in executed(executor, cells, Resources(catalog=catalog, workers=2)):
-            assert result.error is None
-            losses = [task["validation_loss"] for task in result.tasks]
-            found.setdefault(result.cell.key, []).append((result.matrix, losses))
-    assert len(found) == 4
-    assert all(here == there for here, there in found.values())
