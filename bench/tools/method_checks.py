@@ -266,10 +266,11 @@ NORMALIZED = (statistics_stay,)  # that say nothing where no statistics are kept
 
 def cases(name: str, catalog: Catalog = BUILT_IN) -> Iterator[tuple[Callable[..., None], Ground]]:
     """Yield every check with every ground that the method applies to."""
+    on_shared = not why_not(name, SHARED, catalog)
     for check in CHECKS:
         if check not in NORMALIZED:
             yield check, PLAIN
-        if check not in ANYWHERE and not why_not(name, SHARED, catalog):
+        if check not in ANYWHERE and on_shared:
             yield check, SHARED
     for check in () if why_not(name, CLASSES, catalog) else OVER_CLASSES:
         yield check, CLASSES
