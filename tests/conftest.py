@@ -29,6 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("ray"))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Cut short the texts that tests are named by: a name goes to each process and back with every report."""
+    return f"{val[:40]!a}..." if isinstance(val, str | bytes) and len(val) > 100 else None
+
+
 class Answer(NamedTuple):
     code: int
     out: str

@@ -86,3 +86,8 @@ def test_what_starts_ray_is_in_a_group(request: pytest.FixtureRequest) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.skip("all tests are in one process")
     assert request.node.nodeid.endswith("@ray")
+
+
+def test_names_are_short(request: pytest.FixtureRequest) -> None:
+    """One of a file's content was 200 MB long, and cost as much as the slowest tests."""
+    assert [item.nodeid[:100] for item in request.session.items if len(item.nodeid) > 300] == []
