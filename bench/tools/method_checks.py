@@ -80,9 +80,14 @@ def toy_tasks_are_learnt(name: str, catalog: Catalog = BUILT_IN, ground: Ground 
     assert learnt and min(a for a in learnt if a is not None) > 0.8, f"accuracy when learned: {learnt}"
 
 
+def _run(name: str, catalog: Catalog, ground: Ground, seed: int = 0) -> Run:
+    """A run of few epochs, enough for what a method does at every step and at the ends of tasks."""
+    return Run(name, catalog, seed, ground, epochs=5)
+
+
 def same_seed_same_bits(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A number can be repeated: the same seed gives the same bits, another seed another stream."""
-    first, second, other = (Run(name, catalog, s, ground) for s in (0, 0, 1))
+    first, second, other = (_run(name, catalog, ground, seed) for seed in (0, 0, 1))
     R, again = first.learn(2), second.learn(2)
     assert again == R, f"accuracies differ: {R} and {again}"
     differs = difference(first.network.state_dict(), second.network.state_dict())
@@ -97,7 +102,7 @@ def global_random_state_is_untouched(name: str, catalog: Catalog = BUILT_IN, gro
     for salt in (1, 2):
         random.seed(salt)
         np.random.seed(salt)  # noqa: NPY002
-        run = Run(name, catalog, ground=ground)
+        run = _run(name, catalog, ground)
         before = random.getstate(), _numpy_state()
         run.learn(2)
         assert random.getstate() == before[0], "it draws from Python's global random state"
@@ -113,7 +118,7 @@ def _numpy_state() -> bytes:
 
 def evaluation_changes_nothing(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Looking at test data must not teach: another test set leaves the same weights."""
-    run, blind = Run(name, catalog, ground=ground), Run(name, catalog, ground=ground)
+    run, blind = _run(name, catalog, ground), _run(name, catalog, ground)
     blind.tasks = [dataclasses.replace(t, test=t.validation) for t in blind.tasks]
     run.learn(2)
     blind.learn(2)
@@ -123,7 +128,7 @@ def evaluation_changes_nothing(name: str, catalog: Catalog = BUILT_IN, ground: G
 
 def names_survive(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Whatever a method attaches for a task is gone after it: networks can be saved, compared and resumed."""
-    run = Run(name, catalog, ground=ground)
+    run = _run(name, catalog, ground)
     keys = list(run.network.state_dict())
     run.learn(2)
     odd = sorted(set(keys) ^ set(run.network.state_dict()))
@@ -132,7 +137,7 @@ def names_survive(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN
 
 def other_heads_stay(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Only the current task's head learns: what touches old tasks' heads changes answers nobody trained."""
-    run = Run(name, catalog, ground=ground)
+    run = _run(name, catalog, ground)
     if run.method.stage == "all":
         return
     try:
@@ -143,7 +148,7 @@ def other_heads_stay(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PL
 
 def old_data_is_declared(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A table marks who uses earlier tasks' data: nobody reads it, or keeps it out of sight, without saying so."""
-    run = Run(name, catalog, ground=ground)
+    run = _run(name, catalog, ground)
     declared = run.method.old_data(run.method.config)
     if run.method.stage == "all" or declared == "all":
         return
@@ -157,7 +162,7 @@ def old_data_is_declared(name: str, catalog: Catalog = BUILT_IN, ground: Ground 
 
 def statistics_stay(name: str, catalog: Catalog = BUILT_IN, ground: Ground = SHARED) -> None:
     """Frozen statistics are those of the first task: what lets them move on changes old answers without a weight."""
-    run = Run(name, catalog, ground=ground)
+    run = _run(name, catalog, ground)
     if run.method.stage == "all":
         return
     run.learn(1)
@@ -173,7 +178,7 @@ def _statistics(network: Network) -> dict[str, Tensor]:
 
 def images_stay(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """Whoever reads the images next meets the same ones: a method works on copies, never in their place."""
-    run = Run(name, catalog, ground=ground)
+    run = _run(name, catalog, ground)
     before = [fingerprint([task]) for task in run.tasks]
     run.learn(2)
     after = [fingerprint([task]) for task in run.tasks]
@@ -183,7 +188,7 @@ def images_stay(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) 
 
 def result_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A result on disk is the one that was computed: what the method reports is plain numbers and text."""
-    run = Run(name, catalog, ground=ground)
+    run = _run(name, catalog, ground)
     R = run.learn()
     records = [record.plain() for record in run.records]
     stored = decoding.decode(decoding.encode(Result(run.cell, R, records)).encode())
@@ -193,7 +198,7 @@ def result_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = P
 
 def state_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """A run that is killed after a task goes on from its checkpoint with the same bits: nothing is hidden."""
-    whole, half, resumed = (Run(name, catalog, ground=ground) for _ in range(3))
+    whole, half, resumed = (_run(name, catalog, ground) for _ in range(3))
     if whole.method.stage == "all":
         return
     R = whole.learn()
@@ -215,7 +220,7 @@ def state_goes_round(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PL
 
 def answers_know_no_task(name: str, catalog: Catalog = BUILT_IN, ground: Ground = CLASSES) -> None:
     """Where the task of a test image is not known, an answer is over all classes, and of the image alone."""
-    run = Run(name, catalog, ground=ground)
+    run = _run(name, catalog, ground)
     run.learn(2)
     x = torch.from_numpy(run.tasks[0].test.x)
     scenario = Scenario(ground.scenario, run.training.logits, run.network)
@@ -228,7 +233,7 @@ def answers_know_no_task(name: str, catalog: Catalog = BUILT_IN, ground: Ground 
 
 def config_stays(name: str, catalog: Catalog = BUILT_IN, ground: Ground = PLAIN) -> None:
     """The configuration stored with a result is the one it was made with."""
-    run = Run(name, catalog, ground=ground)
+    run = _run(name, catalog, ground)
     before = dataclasses.asdict(run.method.config)
     run.learn(2)
     after = dataclasses.asdict(run.method.config)

@@ -197,7 +197,7 @@ def fuzz(tries: int) -> Counter[str]:
     return counts
 
 
-LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "1000"))  # tries; NESS_BENCH_FUZZ=20000 takes a good part of an hour
+LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "400"))  # tries; NESS_BENCH_FUZZ=20000 takes a good part of an hour
 
 
 @pytest.mark.parametrize("tries", [60, pytest.param(LONG_FORM, marks=pytest.mark.slow)])

@@ -23,7 +23,7 @@ from bench.config import make_settings
 from bench.core import Cell, Result, Training, UserError
 from bench.execution import decoding
 
-LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "300"))  # tries of each test
+LONG_FORM = int(os.environ.get("NESS_BENCH_FUZZ", "120"))  # tries of each test
 SHORT_AND_LONG = pytest.mark.parametrize("tries", [25, pytest.param(LONG_FORM, marks=pytest.mark.slow)])
 CATALOG = Catalog()
 METHODS = [*CATALOG.available("Method")]
