@@ -7,8 +7,9 @@ protected: it sees W + W U (A - I) Uᵀ, U the K leading directions of C AND B, 
 
 Paper -> code: C memory[conceptor], U and A memory[U] and memory[A] by task, α aperture, K rank, ε overlap. From the
 authors' code: B's aperture grows by tenths until B keeps a share of the inputs' norms; eigenvalues below floor count as
-none; biases and normalization are frozen after the first task. Under "published" A starts at random, so that a task
-begins with a disturbed network, where "identity" leaves it as it is; and in Linear layers - W U Uᵀ passes no gradient.
+none, in C after the OR; where fewer than K directions are common, U is filled with others; biases and normalization are
+frozen after the first task. Under "published" A starts at random, so that a task begins with a disturbed network, where
+"identity" leaves it as it is; and in Linear layers - W U Uᵀ passes no gradient.
 Departures: the best epoch is that of the loss, not the accuracy, and the rate follows the benchmark's schedule; a layer
 is scaled if d > K, Linear ones too; after the last task C is updated as well. Weight decay and Adam would leave the
 projected directions and are refused. Momentum adds up projected gradients, and SAM's ascent precedes the projection.
@@ -48,6 +49,7 @@ class CODECL(Method):
         start: Literal["identity", "random"] = setting("identity", "of A; random: uniform, as a new Linear layer's")
         detach: bool = setting(False, "in Linear layers, no gradient through - W U Uᵀ")
 
+    version = 2  # 1: B lost its eigenvalues below the floor before the OR, too
     protocols = {"published": {"start": "random", "detach": True}}
     needs = ("task id at test",)
     by_default = False
@@ -69,7 +71,7 @@ class CODECL(Method):
             layer.weight.requires_grad_(True)
         blocks, frees = self.network.blocks(), {}
         for name, B in self._conceptors(task, data).items():
-            C = self.memory["conceptor"][name]
+            C, B = self.memory["conceptor"][name], above(B, self.config.floor)
             both = conjunction(C, B)
             if len(both) > self.config.rank and both.trace() > self.config.overlap * C.trace():
                 U = spectrum(both).vectors[:, : self.config.rank].to(blocks[name].weight)
@@ -91,7 +93,7 @@ class CODECL(Method):
         scales.update({name: A.detach() for name, A in scales.items()})
         kept = self.memory.setdefault("conceptor", {})
         for name, B in self._conceptors(task, data).items():
-            kept[name] = above(disjunction(kept[name], B), self.config.floor) if name in kept else B
+            kept[name] = above(disjunction(kept[name], B) if name in kept else B, self.config.floor)
         self.frees = {}
 
     def report(self) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class CODECL(Method):
         x, _ = data.sample(self.config.samples, self.generator)
         with steered(self.network, self._scales(task), {}):
             return {
-                name: above(conceptor(X, self.config.aperture, self.config.share), self.config.floor)
+                name: conceptor(X, self.config.aperture, self.config.share)
                 for name, X in input_rows(self.network, x, task)
             }
 

@@ -10,7 +10,8 @@ As in the authors' code: embeddings' gradients lose the factor of s (Eq. 6), the
 embeddings stay within 6, masks are kept unrounded; "published" has the regularizer in the validation loss too.
 Departures, for the networks here: a gate stands behind normalization and before ReLU, dropout and pooling, which is
 the same as behind them; behind a residual block's sum too; normalization's own parameters count as biases. Old answers
-stay where gates are open or shut to the last bit, under SGD; weight decay would move weights that are closed.
+stay where gates are open or shut to the last bit and every task has a head of its own, under SGD; a shared head has no
+gates and stays free, and weight decay would move weights that are closed.
 """
 
 from collections.abc import Iterator

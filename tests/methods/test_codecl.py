@@ -143,6 +143,21 @@ def test_a_gradient_loses_the_share_of_each_direction_that_is_taken() -> None:
     near(code._freed(C, matrix([[1, -2, 0.5]])), [[0.020408, -0.315789, 0.474684]])
 
 
+def test_the_floor_comes_after_the_disjunction() -> None:
+    """By hand: 0.5 OR 0.15 = 0.540541, though 0.15 alone is below the floor and counts as nothing."""
+    method = CODECL(Network(nn.Linear(3, 2), 2, 2, 2), CODECL.Config(aperture=1.0, share=0.0, floor=0.2, overlap=1.0))
+    for task, (energy, known) in enumerate([(1.0, 0.5), (0.15 / 0.85, 0.540541)]):
+        x = torch.tensor([[energy**0.5, 0.0, 0.0]]).repeat(8, 1)
+        data = TrainingData(task, x, torch.zeros(8, dtype=torch.int64), 8)
+        method.network.open([task])
+        method.begin_task(task, data)
+        method.end_task(task, data)
+        near(method.memory["conceptor"]["backbone"], diagonal(known, 0, 0).tolist())
+    alone = CODECL(Network(nn.Linear(3, 2), 2, 1, 2), method.config)
+    alone.end_task(0, data)
+    assert not alone.memory["conceptor"]["backbone"].any()
+
+
 def test_the_first_task_is_fine_tuning_bit_for_bit() -> None:
     runs = [Run("codecl"), Run("finetune")]
     for run in runs:
