@@ -5,13 +5,14 @@ with λ <= a λ_min. From the second task on a step of Adam, u, becomes u B Bᵀ
 which Adam scales element by element. Moments see the raw gradient, weight decay included. What is no weight matrix
 (of normalization, biases) takes Adam's step and is held by EWC: strength Σ F (θ - θ*)² over tasks, as one quadratic.
 
-Paper -> code: C memory["covariance"][block], a ratio, F memory["importance"], θ* memory["anchor"].
-As in the authors' code, under "published": a row of X is the mean over a batch, so that C has few of them and depends
-on the batch size ("batch-means"); B Bᵀ is divided by its norm √k, another rate for every layer; F is that of the label
-predicted. Departures: at least one direction is free, and λ_min counts as at least `floor` λ_max, about what rounding
-in the authors' float32 leaves (in float64 the λ_min of inputs that are always zero is zero); ε is added to Adam's
-bias-corrected root, as torch has it; images are not augmented; weights are chosen, and rates fall, as for the other
-methods. With torch >= 2 the authors' code finds no gradients and so projects nothing: not so here.
+Paper -> code: C memory["covariance"][block], a ratio, F memory["importance"], θ* memory["anchor"]. As in the authors'
+code, under "published": a row of X is the mean over a batch, so that C has few of them and depends on the batch size
+("batch-means"); B Bᵀ is divided by its norm √k, another rate for every layer; F is that of the label predicted.
+Departures: at least one direction is free, and λ_min counts as at least `floor` λ_max, about what rounding in the
+authors' float32 leaves (in float64 the λ_min of inputs that are always zero is zero); a shared head is a layer as any,
+where their heads take ten times the rate and no projection; ε is added to Adam's bias-corrected root, as torch has it;
+images are not augmented; weights are chosen, and rates fall, as for the other methods. With torch >= 2 the authors'
+code finds no gradients and so projects nothing: not so here.
 """
 
 from dataclasses import dataclass

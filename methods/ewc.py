@@ -8,7 +8,8 @@ al., ICML 2018): alone of the three it does not stiffen with the number of tasks
 
 Paper -> code: λ strength, F memory["fisher.*"], θ* memory["anchor.*"], γ decay.
 Departures: heads of single tasks are left out (no other task uses them). λ is in canonical units, per-sample Fisher
-and the half; code bases that square the mean gradient of a batch of b have a Fisher about b times smaller.
+and the half; code bases that square the mean gradient of a batch of b have a Fisher about b times smaller. Gradients
+are not clipped, and no epoch is chosen by a loss that has the penalty in it, as HAT's code does both.
 """
 
 from collections.abc import Iterator

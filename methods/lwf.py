@@ -8,8 +8,9 @@ learning. Under one shared head it is that head which is held.
 Paper -> code: λ_o strength, T temperature, the teacher's weights memory[teacher]. `heads` "joined" takes one softmax
 over the outputs of all old heads, as FACIL's code does, in the place of one a head, as the paper and HAT's code do.
 Departures: no warm-up of the new head with the rest frozen; no floor under q (HAT's code adds 1e-5, shared by the
-classes, and differs in the sixth digit); the best epoch is chosen by the cross-entropy alone. The teacher passes in
-evaluation mode, so without dropout; where normalization uses batch statistics, with those of the same batch.
+classes, and differs in the sixth digit); gradients are not clipped, as they are at 100 in HAT's code; the best epoch is
+chosen by the cross-entropy alone. The teacher passes in evaluation mode, so without dropout; where normalization uses
+batch statistics, with those of the same batch.
 """
 
 import copy

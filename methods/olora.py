@@ -7,7 +7,7 @@ Paper -> code: A factors.down (r, d), B factors.up (o, r), A_old memory[block], 
 A pre-trained network has a pair from the first task on, as the authors' language models. Adapted to networks trained
 from scratch: the first task trains everything and has no pair, so A_1 is either the leading input directions of the
 first task ("input") or nothing ("none": it is then unprotected); every Linear and Conv2d layer is adapted;
-normalization is frozen after the first task. Departures: pairs are merged; no dropout.
+normalization is frozen after the first task. Departures: pairs are merged; no dropout; s is 1, where theirs is 4.
 """
 
 import math

@@ -4,11 +4,12 @@ A parameter matters as much as the loss fell along its path: with g the gradient
 what the step changed, ω <- ω - g Δ. When a task ends, Ω <- max(0, Ω + ω / ((θ - θ*)² + ξ)), and θ* <- θ; later tasks
 minimize CE + c Σ Ω (θ - θ*)² (Eqs. 3-5).
 
-Paper -> code: c strength, ξ damping, ω path, Ω memory[omega], θ* memory[anchor]. The penalty's gradient is added to
-the step's after g has been read, so that g is that of the cross-entropy alone, to the bit. As in the authors' code the
-accumulated Ω is clamped, not each task's share. Departures: heads of single tasks are left out; under SAM g is the
-gradient that moves the weights, the ascended one, and the penalty's is taken where the weights are; where the best
-weights come back, θ is theirs and ω that of all steps, those after them too, for the authors train a fixed time.
+Paper -> code: c strength, ξ damping, ω path, Ω memory[omega], θ* memory[anchor]. The penalty's gradient is added to the
+step's after g has been read, so that g is that of the cross-entropy alone, to the bit. As in the authors' code the
+accumulated Ω is clamped, not each task's share. Departures: the benchmark's optimizer, where the authors take Adam;
+heads of single tasks are left out; under SAM g is the gradient that moves the weights, the ascended one, and the
+penalty's is taken where the weights are; where the best weights come back, θ is theirs and ω that of all steps, those
+after them too, for the authors train a fixed time.
 """
 
 from dataclasses import dataclass
