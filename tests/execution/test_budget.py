@@ -97,6 +97,14 @@ def test_published_results_count_as_measured_elsewhere(tmp_path: Path) -> None:
     assert measured(cell, Resources(), out) == Guess(10, HERE, False)
 
 
+def test_another_order_of_tasks_takes_as_long(tmp_path: Path) -> None:
+    [cell], [other] = cells_of(), cells_of(seeds=[1])
+    for each, order in ((cell, 2), (other, 1)):
+        each.overrides["toy.order"] = (0, order)
+    store.save_result(result_of(other), tmp_path)
+    assert measured(cell, Resources(), tmp_path) == Guess(10, HERE, False)
+
+
 DIFFERENT = {
     "threads": lambda r: r.environment.update(threads=2),
     "device": lambda r: r.environment.update(device="Some GPU"),
